@@ -1,0 +1,69 @@
+/**
+ * `.thaw/checkpoint.json`: facts about a checkpoint that decide whether it can run somewhere. Never an OCI spec: what a
+ * restored container may do comes from the live pod. docs/image-format.md is the specification.
+ */
+import { z } from 'zod';
+
+export const FORMAT_VERSION = 1;
+
+const digest = z.string().regex(/^sha256:[0-9a-f]{64}$/);
+
+const layer = z.object({
+  digest,
+  /** Digest of the uncompressed tar. */
+  diffId: digest,
+  mediaType: z.string(),
+  size: z.number().int().nonnegative(),
+});
+
+/** What was asked to run. A pod that asks for something else starts cold. */
+const launch = z.object({
+  args: z.array(z.string()),
+  cwd: z.string(),
+  uid: z.number().int().nonnegative(),
+  gid: z.number().int().nonnegative(),
+  additionalGids: z.array(z.number().int().nonnegative()),
+  /** "NAME=value", sorted, without what the platform sets for each pod. */
+  env: z.array(z.string()),
+});
+
+const host = z.object({
+  /** As in Go: amd64, arm64. */
+  arch: z.string(),
+  kernel: z.string(),
+  cpuFlags: z.array(z.string()),
+  criu: z.string(),
+  runc: z.string(),
+  cgroup: z.enum(['v1', 'v2']),
+});
+
+const mount = z.object({ destination: z.string(), type: z.string(), readOnly: z.boolean() });
+
+/** Written by the shim beside the CRIU images as `thaw-dump.json`; the packer merges it into checkpoint.json. */
+export const dumpFactsSchema = z.object({ launch, host, mounts: z.array(mount) });
+export type DumpFacts = z.infer<typeof dumpFactsSchema>;
+export const DUMP_FACTS_FILE = 'thaw-dump.json';
+
+export const checkpointFactsSchema = dumpFactsSchema.extend({
+  formatVersion: z.literal(FORMAT_VERSION),
+  created: z.iso.datetime(),
+  /** The image the container ran from. */
+  image: z.object({ reference: z.string(), configDigest: digest }),
+  layers: z.object({
+    /** How many checkpoint layers lie at the bottom: the index layer and the data layers. */
+    checkpoint: z.number().int().min(2).max(1024),
+    base: z.array(layer).min(1),
+    /** The rootfs diff on top; null if nothing in the root file system had changed. */
+    diff: layer.nullable(),
+  }),
+  processes: z.array(
+    z.object({ pid: z.number().int(), ppid: z.number().int(), comm: z.string(), threads: z.number().int() }),
+  ),
+  /** Bytes of memory that a restore brings back. */
+  memoryBytes: z.number().int().nonnegative(),
+  /** org.criu.checkpoint.* as other tools write them. */
+  annotations: z.record(z.string(), z.string()),
+});
+export type CheckpointFacts = z.infer<typeof checkpointFactsSchema>;
+export type LayerFacts = z.infer<typeof layer>;
+export type Launch = z.infer<typeof launch>;

@@ -1,0 +1,94 @@
+/**
+ * Typed face of the native addon (native/*.cc). Flat functions: numbers and buffers in and out, no policy.
+ * Failures are Errors like Node's own: `code` ("ENOENT"), `errno` (negative), `syscall`, and `path` where there is one.
+ * Called from shim/ and snapshotter/ only.
+ */
+import { createRequire } from 'node:module';
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export interface ExitStatus {
+  /** Exit code, or 128 + signal number if a signal ended the process. */
+  code: number;
+  /** Signal that ended it, 0 if it exited. */
+  signal: number;
+}
+
+export interface Addon {
+  /** pidfd_open(2). The descriptor is close-on-exec. */
+  pidfdOpen(pid: number): number;
+  pidfdSendSignal(pidfd: number, signal: number): void;
+  /**
+   * Waits for a child of this process (also an adopted one) and reaps it with waitid(P_PIDFD, WEXITED). The callback
+   * runs once. Takes ownership of the descriptor. An error of ECHILD means the process is no child of ours.
+   */
+  pidfdWait(pidfd: number, done: (error: Error | null, status?: ExitStatus) => void): void;
+  /** Reaps one zombie child by pid without waiting; undefined if it is not a zombie child. */
+  reapZombie(pid: number): ExitStatus | undefined;
+  /** prctl(PR_SET_CHILD_SUBREAPER). */
+  setChildSubreaper(on: boolean): void;
+  /** Direct children of this process over all its threads, from /proc/self/task/<tid>/children. */
+  children(): number[];
+
+  /** mount(2) with numeric MS_* flags; `data` may exceed a page only where the file system allows it. */
+  mount(source: string, target: string, fstype: string, flags: number, data: string): void;
+  /** umount2(2) with numeric MNT_* / UMOUNT_* flags. */
+  umount(target: string, flags: number): void;
+  /** Mounts an overlay whose option string may exceed one page, with fsopen/fsconfig (lowerdir+ per directory). */
+  mountOverlay(target: string, lowerDirs: string[], upperDir: string, workDir: string, options: string[]): void;
+
+  /** pipe2(2): [read end, write end], close-on-exec. `nonblocking` applies to neither end of a child's stdio. */
+  pipe(): [number, number];
+  /** fchown(2). */
+  fchown(fd: number, uid: number, gid: number): void;
+  /**
+   * Moves bytes from one descriptor to another in the addon's own thread (splice, or read/write where splice cannot)
+   * until the source ends or the sink fails. Owns both descriptors and closes them. The callback gets the byte count.
+   * Returns an id for relayStop.
+   */
+  relayStart(from: number, to: number, done: (error: Error | null, bytes?: bigint) => void): number;
+  /** Ends a relay early: what can be read without waiting is still moved. Unknown ids are ignored. */
+  relayStop(id: number): void;
+
+  /** SO_PEERCRED of a connected unix socket. */
+  peerCredentials(fd: number): { pid: number; uid: number; gid: number };
+  /** flock(2), non-blocking. False if somebody else holds it. */
+  tryLock(fd: number, exclusive: boolean): boolean;
+  /** CLOCK_REALTIME in nanoseconds. */
+  realtime(): bigint;
+  /**
+   * openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS: `path` is opened below `directory`
+   * without following any link.
+   */
+  openBeneath(directory: string, path: string, flags: number, mode: number): number;
+  /** syncfs(2) on the file system that holds the descriptor. */
+  syncfs(fd: number): void;
+
+  /**
+   * On a libuv worker: checks that `stored` has the SHA-256 `digest`, decodes it (one LZ4 block if `stored` is shorter
+   * than `decodedLength`, else as is), checks the CRC-32 of the result, and writes it at `offset`. Rejects with code
+   * EBADMSG and a message naming which check failed; then nothing was written.
+   */
+  writeChunk(
+    fd: number,
+    offset: bigint,
+    stored: Uint8Array,
+    decodedLength: number,
+    digest: Uint8Array,
+    crc32: number,
+  ): Promise<void>;
+  /** One LZ4 block, synchronously. Throws EBADMSG unless it decodes to exactly `decodedLength` bytes. */
+  decodeLz4(stored: Uint8Array, decodedLength: number): Buffer;
+}
+
+function load(): Addon {
+  const here = dirname(fileURLToPath(import.meta.url));
+  // Beside the bundle on a node; in build/ in a checkout.
+  const places = [join(here, 'thaw.node'), join(here, '../build/thaw.node')];
+  const found = places.find((place) => existsSync(place));
+  if (!found) throw new Error(`Cannot find the native addon; run "npm run build" (looked at ${places.join(', ')})`);
+  return createRequire(import.meta.url)(found) as Addon;
+}
+
+export const native: Addon = load();
