@@ -3,8 +3,9 @@
  * Failures are Errors like Node's own: `code` ("ENOENT"), `errno` (negative), `syscall`, and `path` where there is one.
  * Called from shim/ and snapshotter/ only.
  */
-import { createRequire } from 'node:module';
+
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -36,7 +37,13 @@ export interface Addon {
   /** umount2(2) with numeric MNT_* / UMOUNT_* flags. */
   umount(target: string, flags: number): void;
   /** Mounts an overlay whose option string may exceed one page, with fsopen/fsconfig (lowerdir+ per directory). */
-  mountOverlay(target: string, lowerDirs: string[], upperDir: string, workDir: string, options: string[]): void;
+  mountOverlay(
+    target: string,
+    lowerDirs: string[],
+    upperDir: string,
+    workDir: string,
+    options: string[],
+  ): void;
 
   /** pipe2(2): [read end, write end], close-on-exec. `nonblocking` applies to neither end of a child's stdio. */
   pipe(): [number, number];
@@ -87,7 +94,8 @@ function load(): Addon {
   // Beside the bundle on a node; in build/ in a checkout.
   const places = [join(here, 'thaw.node'), join(here, '../build/thaw.node')];
   const found = places.find((place) => existsSync(place));
-  if (!found) throw new Error(`Cannot find the native addon; run "npm run build" (looked at ${places.join(', ')})`);
+  if (!found)
+    throw new Error(`Cannot find the native addon; run "npm run build" (looked at ${places.join(', ')})`);
   return createRequire(import.meta.url)(found) as Addon;
 }
 

@@ -49,7 +49,8 @@ export abstract class CodedError extends Error {
 
 /** The one place where something caught becomes a code and a message. */
 export function describeError(caught: unknown): { code: Code; message: string; context: ErrorContext } {
-  if (caught instanceof CodedError) return { code: caught.code, message: caught.message, context: caught.context };
+  if (caught instanceof CodedError)
+    return { code: caught.code, message: caught.message, context: caught.context };
   if (caught instanceof Error) {
     const errno = (caught as NodeJS.ErrnoException).code;
     return { code: codeOfErrno(errno), message: caught.message, context: errno ? { errno } : {} };

@@ -1,8 +1,9 @@
 // Bundles each program into one file below dist/lib, and copies what a bundle cannot hold (native addons, protos).
-import { build } from 'esbuild';
-import { cp, mkdir } from 'node:fs/promises';
+
 import { existsSync } from 'node:fs';
+import { cp, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { build } from 'esbuild';
 import pkg from '../package.json' with { type: 'json' };
 
 const root = join(import.meta.dirname, '..');
@@ -28,7 +29,9 @@ for (const { name, entry } of programs) {
     external,
     define: { 'process.env.THAW_VERSION': JSON.stringify(pkg.version) },
     // grpc-js and friends are CommonJS and call require() for Node's own modules.
-    banner: { js: "import { createRequire as __cr } from 'node:module'; const require = __cr(import.meta.url);" },
+    banner: {
+      js: "import { createRequire as __cr } from 'node:module'; const require = __cr(import.meta.url);",
+    },
     logLevel: 'warning',
   });
 }
