@@ -1,0 +1,72 @@
+import { describe, expect, it } from 'vitest';
+import { launchDifferences, launchOf } from './launch.ts';
+
+const spec = {
+  process: {
+    args: ['python3', '/server.py'],
+    cwd: '/srv',
+    user: { uid: 1000, gid: 100, additionalGids: [30, 20, 20] },
+    env: ['PATH=/bin', 'MODEL=a', 'HOSTNAME=pod-1'],
+  },
+};
+
+describe('launchOf', () => {
+  it('sorts what has no order and leaves out what the platform sets', () => {
+    expect(launchOf(spec)).toEqual({
+      args: ['python3', '/server.py'],
+      cwd: '/srv',
+      uid: 1000,
+      gid: 100,
+      additionalGids: [20, 30],
+      env: ['MODEL=a', 'PATH=/bin'],
+    });
+  });
+
+  const platform = [
+    'HOSTNAME=x',
+    'KUBERNETES_SERVICE_HOST=10.0.0.1',
+    'KUBERNETES_PORT_443_TCP_ADDR=10.0.0.1',
+    'REDIS_SERVICE_HOST=10.0.0.2',
+    'REDIS_SERVICE_PORT=6379',
+    'REDIS_SERVICE_PORT_HTTP=80',
+    'REDIS_PORT=tcp://10.0.0.2:6379',
+    'REDIS_PORT_6379_TCP=tcp://10.0.0.2:6379',
+    'REDIS_PORT_6379_TCP_PROTO=tcp',
+    'REDIS_PORT_6379_TCP_ADDR=10.0.0.2',
+  ];
+  it.each(platform)('%s is set by the platform', (variable) => {
+    expect(launchOf({ process: { env: [variable] } }).env).toEqual([]);
+  });
+
+  it.each(['SERVER_PORT=8080', 'PORT=80', 'HOSTNAMES=a', 'MY_KUBERNETES_X=1', 'A_PORT_1_TCP=80'])(
+    '%s is the user’s own',
+    (variable) => {
+      expect(launchOf({ process: { env: [variable] } }).env).toEqual([variable]);
+    },
+  );
+});
+
+describe('launchDifferences', () => {
+  const saved = launchOf(spec);
+  it('is empty for another host name', () => {
+    const asked = launchOf({ process: { ...spec.process, env: ['PATH=/bin', 'MODEL=a', 'HOSTNAME=pod-2'] } });
+    expect(launchDifferences(saved, asked)).toEqual([]);
+  });
+  it.each([
+    [{ args: ['python3', '/server.py', '-v'] }, /command line was .*now .*-v/],
+    [{ cwd: '/' }, /working directory was \/srv, now \//],
+    [{ user: { uid: 0, gid: 100, additionalGids: [20, 30] } }, /user was 1000:100, now 0:100/],
+    [{ user: { uid: 1000, gid: 100 } }, /additional groups was \[20,30\], now \[\]/],
+    [{ env: ['PATH=/bin', 'MODEL=b'] }, /environment variable MODEL has another value now/],
+    [{ env: ['PATH=/bin'] }, /environment variable MODEL is not set now/],
+    [{ env: ['PATH=/bin', 'MODEL=a', 'DEBUG=1'] }, /environment variable DEBUG is new/],
+  ])('names %j', (change, message) => {
+    const differences = launchDifferences(saved, launchOf({ process: { ...spec.process, ...change } }));
+    expect(differences).toHaveLength(1);
+    expect(differences[0]).toMatch(message);
+  });
+  it('never shows a value of the environment', () => {
+    const asked = launchOf({ process: { ...spec.process, env: ['PATH=/bin', 'MODEL=s3cret'] } });
+    expect(launchDifferences(saved, asked).join()).not.toContain('s3cret');
+  });
+});
