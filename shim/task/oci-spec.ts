@@ -1,0 +1,40 @@
+/** The parts of an OCI runtime spec (config.json) that the shim reads. Everything else is kept as it is. */
+
+export interface OciProcess {
+  terminal?: boolean;
+  args?: string[];
+  cwd?: string;
+  env?: string[];
+  user?: { uid?: number; gid?: number; additionalGids?: number[]; umask?: number };
+  capabilities?: Partial<
+    Record<'bounding' | 'effective' | 'inheritable' | 'permitted' | 'ambient', string[]>
+  >;
+  noNewPrivileges?: boolean;
+  rlimits?: { type: string; hard: number; soft: number }[];
+  apparmorProfile?: string;
+  selinuxLabel?: string;
+}
+
+export interface OciMount {
+  destination: string;
+  type?: string;
+  source?: string;
+  options?: string[];
+}
+
+export interface OciSpec {
+  ociVersion?: string;
+  process?: OciProcess;
+  root?: { path?: string; readonly?: boolean };
+  hostname?: string;
+  mounts?: OciMount[];
+  annotations?: Record<string, string>;
+  linux?: {
+    namespaces?: { type: string; path?: string }[];
+    cgroupsPath?: string;
+    seccomp?: unknown;
+    sysctl?: Record<string, string>;
+    maskedPaths?: string[];
+    readonlyPaths?: string[];
+  };
+}
