@@ -1,0 +1,27 @@
+/**
+ * CRIU's configuration file of one container, named by the `org.criu.config` annotation that the shim puts into the
+ * bundle. CRIU reads it last, so it overrides what runc asks for by RPC, and it is the only way to options that runc
+ * has no flag for. A restore-only word breaks a dump and the other way round: the file is written anew for each.
+ */
+
+/** Largest unlinked file that may be carried inside the checkpoint. CRIU keeps the limit in 32 bits. */
+const GHOST_LIMIT_BYTES = 1024 ** 3;
+
+const COMMON = [
+  // Connections belong to the old pod's address: they are closed, listening sockets stay.
+  'tcp-close',
+  // The default runs iptables in the pod's network namespace. With tcp-close there is no connection to protect.
+  'network-lock skip',
+];
+
+export function dumpConf(): string {
+  return lines([...COMMON, `ghost-limit ${GHOST_LIMIT_BYTES}`]);
+}
+
+export function restoreConf(): string {
+  return lines(COMMON);
+}
+
+function lines(words: readonly string[]): string {
+  return `${words.join('\n')}\n`;
+}

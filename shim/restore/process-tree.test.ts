@@ -1,0 +1,34 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { expect, it } from 'vitest';
+import { killTree, type ProcessTreeDeps, procTree } from './process-tree.ts';
+
+it('finds a process that is forked while the tree is being stopped', async () => {
+  const children = new Map<number, number[]>([[10, [11]]]);
+  const signals: [number, number][] = [];
+  const deps: ProcessTreeDeps = {
+    childrenOf: async (pid) => children.get(pid) ?? [],
+    signal: (pid, signal) => {
+      signals.push([pid, signal]);
+      if (pid === 11 && signal === 19) children.set(10, [11, 12]);
+      return true;
+    },
+  };
+  expect(await killTree(10, deps)).toBe(3);
+  expect(signals.filter(([, signal]) => signal === 9).map(([pid]) => pid)).toEqual([10, 11, 12]);
+});
+
+it('ends grandchildren of a real process', async () => {
+  const child = spawn('sh', ['-c', 'sh -c "sleep 60; :" & echo ready; wait'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  await once(child.stdout, 'data');
+  const pid = child.pid ?? 0;
+  while ((await procTree.childrenOf(pid)).length === 0) await new Promise((done) => setTimeout(done, 5));
+  const [inner = 0] = await procTree.childrenOf(pid);
+  expect(await killTree(pid, procTree)).toBeGreaterThanOrEqual(2);
+  await once(child, 'exit');
+  expect(child.signalCode).toBe('SIGKILL');
+  // The orphan is a zombie until whoever adopts it has reaped it.
+  expect(procTree.signal(inner, 0) === false || (await procTree.childrenOf(inner)).length === 0).toBe(true);
+});
