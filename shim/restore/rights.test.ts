@@ -43,7 +43,7 @@ describe('excessRights', () => {
     [{ noNewPrivileges: false }, /may gain privileges/],
     [{ seccompMode: 0 }, /without the pod's seccomp profile/],
     [{ uids: [1000, 0, 1000, 1000] }, /runs as root, the pod asks for user 1000/],
-  ])('finds %j', (change, message) => {
+  ])('finds what the pod does not grant (case %#)', (change, message) => {
     const found = excessRights({ ...modest, ...change }, spec);
     expect(found).toHaveLength(1);
     expect(found[0]).toMatch(message);
