@@ -14,6 +14,8 @@ export interface ChildOptions {
   captureStdout?: boolean;
   /** Extra descriptors, from 3 on. */
   extraFds?: readonly number[];
+  /** Told the pid once the program runs. */
+  onSpawn?(pid: number): void;
 }
 
 export interface ChildResult {
@@ -67,7 +69,10 @@ export class ChildSpawner implements Spawner {
         captured += chunk.length;
         if (captured <= MAX_CAPTURE) chunks.push(chunk);
       });
-      if (pid !== undefined) this.#pids.add(pid);
+      if (pid !== undefined) {
+        this.#pids.add(pid);
+        options.onSpawn?.(pid);
+      }
       child.on('error', (error) => {
         clearTimeout(timer);
         if (pid !== undefined) this.#pids.delete(pid);

@@ -38,6 +38,8 @@ export interface CallOptions {
   cwd?: string;
   /** Descriptors that runc inherits from 3 on. */
   extraFds?: readonly number[];
+  /** Told runc's pid once it runs. */
+  onSpawn?(pid: number): void;
 }
 
 interface Task {
@@ -226,6 +228,7 @@ export class Runc {
           ...(call.stdio ? { stdio: call.stdio } : {}),
           ...(call.cwd ? { cwd: call.cwd } : {}),
           ...(call.extraFds ? { extraFds: call.extraFds } : {}),
+          ...(call.onSpawn ? { onSpawn: call.onSpawn } : {}),
         },
       );
     } catch (cause) {
