@@ -1,0 +1,119 @@
+import { describe, expect, test } from 'vitest';
+import { Code } from '../../proto/status.ts';
+import type { SnapshotInfo } from '../store/snapshot-info.ts';
+import { compileFilters } from './index.ts';
+import { parseFilter } from './parse.ts';
+import { FilterSyntaxError } from './syntax-error.ts';
+
+const info = (over: Partial<SnapshotInfo>): SnapshotInfo => ({
+  name: 'n',
+  parent: '',
+  kind: 'committed',
+  created: 1n,
+  updated: 1n,
+  labels: {},
+  ...over,
+});
+
+describe('parseFilter', () => {
+  test('takes what containerd sends for a remote snapshot', () => {
+    const ref = `sha256:${'a'.repeat(64)}`;
+    expect(parseFilter(`labels."containerd.io/snapshot.ref"==${ref},parent=="k8s.io/3/${ref}"`)).toEqual([
+      { fieldPath: ['labels', 'containerd.io/snapshot.ref'], operator: '==', value: ref },
+      { fieldPath: ['parent'], operator: '==', value: `k8s.io/3/${ref}` },
+    ]);
+  });
+
+  test.each([
+    ['labels.l', [{ fieldPath: ['labels', 'l'], operator: 'present', value: '' }]],
+    [
+      'name,kind',
+      [
+        { fieldPath: ['name'], operator: 'present', value: '' },
+        { fieldPath: ['kind'], operator: 'present', value: '' },
+      ],
+    ],
+    ['parent!=""', [{ fieldPath: ['parent'], operator: '!=', value: '' }]],
+    ['name~=/^a\\/b$/', [{ fieldPath: ['name'], operator: '~=', value: '^a/b$' }]],
+    ['name~=|a/b|', [{ fieldPath: ['name'], operator: '~=', value: 'a/b' }]],
+    ['name=="a\\tb\\x41\\101\\u00e9\\"c"', [{ fieldPath: ['name'], operator: '==', value: 'a\tbAAé"c' }]],
+    ['name==a=b!c', [{ fieldPath: ['name'], operator: '==', value: 'a=b!c' }]],
+    ['labels.a-b==x.y/z', [{ fieldPath: ['labels', 'a-b'], operator: '==', value: 'x.y/z' }]],
+    [' name == v', [{ fieldPath: ['name'], operator: '==', value: 'v' }]],
+    ['', []],
+  ])('reads %j', (input, expected) => {
+    expect(parseFilter(input)).toEqual(expected);
+  });
+
+  test.each([
+    'name==/a',
+    'name==/a/',
+    'name==|a|',
+    'name=="a',
+    'name=="\\q"',
+    'name==',
+    'name=a',
+    'name=== a',
+    '==a',
+    'name,,kind',
+    'name,',
+    'labels.',
+    'labels.=="x"',
+    'name "x"',
+    'name==a b',
+    '/name/==a',
+    'name=="\\400"',
+    '*',
+  ])('refuses %j', (input) => {
+    expect(() => parseFilter(input)).toThrow(FilterSyntaxError);
+  });
+
+  test('the error is InvalidArgument and shows the place', () => {
+    try {
+      parseFilter('name==/a/');
+      expect.unreachable();
+    } catch (error) {
+      expect(error).toMatchObject({ code: Code.invalidArgument });
+      expect(String(error)).toContain('[name== >|/|< a/]');
+    }
+  });
+});
+
+describe('compileFilters', () => {
+  test('strings are alternatives, selectors of one string all hold', () => {
+    const matches = compileFilters(['name==a', 'name==b,kind==active']);
+    expect(matches(info({ name: 'a' }))).toBe(true);
+    expect(matches(info({ name: 'b' }))).toBe(false);
+    expect(matches(info({ name: 'b', kind: 'active' }))).toBe(true);
+  });
+
+  test('nothing and the empty filter match everything', () => {
+    expect(compileFilters([])(info({}))).toBe(true);
+    expect(compileFilters([''])(info({}))).toBe(true);
+  });
+
+  test('a label path is joined with dots and need not be quoted', () => {
+    const labelled = info({ labels: { 'a.b': 'v' } });
+    expect(compileFilters(['labels.a.b==v'])(labelled)).toBe(true);
+    expect(compileFilters(['labels."a.b"==v'])(labelled)).toBe(true);
+    expect(compileFilters(['labels.a'])(labelled)).toBe(false);
+  });
+
+  test('parent!="" is every snapshot with a parent', () => {
+    const matches = compileFilters(['parent!=""']);
+    expect(matches(info({ parent: 'p' }))).toBe(true);
+    expect(matches(info({ parent: '' }))).toBe(false);
+  });
+
+  test('names of Object.prototype are no labels and unknown fields are absent', () => {
+    expect(compileFilters(['labels.constructor'])(info({}))).toBe(false);
+    expect(compileFilters(['size'])(info({}))).toBe(false);
+    expect(compileFilters(['size!=1'])(info({}))).toBe(true);
+  });
+
+  test('expressions match a part of the value, a broken one matches nothing', () => {
+    expect(compileFilters(['name~=/^ab+$/'])(info({ name: 'abbb' }))).toBe(true);
+    expect(compileFilters(['name~=bb'])(info({ name: 'abbb' }))).toBe(true);
+    expect(compileFilters(['name~=/(/'])(info({ name: '(' }))).toBe(false);
+  });
+});

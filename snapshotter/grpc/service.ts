@@ -1,0 +1,171 @@
+/** The Snapshots service: requests to calls of the snapshotter, results to answers, nothing else. */
+import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js';
+import type { Logger } from 'pino';
+import { Code, describeError } from '../../proto/status.ts';
+import { invalidArgument } from '../error.ts';
+import { compileFilters } from '../filter/index.ts';
+import type { Mount, OverlaySnapshotter } from '../overlay/index.ts';
+import type { Labels } from '../store/index.ts';
+import {
+  type CommitRequest,
+  type CreateRequest,
+  type Empty,
+  type InfoResponse,
+  type KeyRequest,
+  type ListRequest,
+  type ListResponse,
+  type MountsResponse,
+  toInfoMessage,
+  type UpdateRequest,
+  type UsageResponse,
+} from './messages.ts';
+
+/** containerd's own server sends infos in batches of this size; its client takes messages up to 16 MiB. */
+const BATCH = 100;
+
+export interface ServiceOptions {
+  snapshotter: OverlaySnapshotter;
+  /**
+   * Prepare of anything. Throws ALREADY_EXISTS if a committed snapshot now stands for the layer that the labels name:
+   * then containerd downloads nothing.
+   */
+  prepare: (key: string, parent: string, labels: Labels, signal: AbortSignal) => Promise<Mount[]>;
+  remove: (key: string) => void;
+  log: Logger;
+}
+
+export function snapshotsService(options: ServiceOptions) {
+  const { snapshotter, log } = options;
+
+  const unary = <Request, Response>(
+    name: string,
+    answer: (request: Request, signal: AbortSignal) => Promise<Response> | Response,
+  ): handleUnaryCall<Request, Response> => {
+    return (call, callback) => {
+      const started = performance.now();
+      const signal = signalOf(call);
+      const settle = async () => answer(call.request, signal);
+      settle().then(
+        (response) => {
+          log.debug({ rpc: name, ...subject(call), ms: elapsed(started) }, 'answered');
+          callback(null, response);
+        },
+        (caught: unknown) => {
+          const { code, message, context } = describeError(caught);
+          const fields = {
+            rpc: name,
+            ...subject(call),
+            code,
+            error: message,
+            ...context,
+            ms: elapsed(started),
+          };
+          if (code === Code.unknown || code === Code.internal || code === Code.resourceExhausted)
+            log.error(fields, 'failed');
+          else log.debug(fields, 'refused');
+          callback({ code, details: message });
+        },
+      );
+    };
+  };
+
+  const list: handleServerStreamingCall<ListRequest, ListResponse> = (call) => {
+    const stream = async () => {
+      const matches = compileFilters(call.request.filters);
+      const listing = snapshotter.list();
+      try {
+        let batch: ListResponse = { info: [] };
+        for (let page = listing.next(BATCH); page.length > 0 && !call.cancelled; page = listing.next(BATCH)) {
+          for (const info of page) {
+            if (!matches(info)) continue;
+            batch.info.push(toInfoMessage(info));
+            if (batch.info.length < BATCH) continue;
+            const room = call.write(batch);
+            batch = { info: [] };
+            if (!room) await drained(call);
+          }
+          // Other calls go on between pages.
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+        if (batch.info.length > 0) call.write(batch);
+        call.end();
+      } finally {
+        listing.close();
+      }
+    };
+    stream().catch((caught: unknown) => {
+      const { code, message, context } = describeError(caught);
+      log.debug({ rpc: 'List', code, error: message, ...context }, 'refused');
+      call.emit('error', { code, details: message });
+    });
+  };
+
+  return {
+    Prepare: unary<CreateRequest, MountsResponse>('Prepare', async ({ key, parent, labels }, signal) => ({
+      mounts: await options.prepare(key, parent, labels, signal),
+    })),
+    View: unary<CreateRequest, MountsResponse>('View', async ({ key, parent, labels }) => ({
+      mounts: await snapshotter.create('view', key, parent, labels),
+    })),
+    Mounts: unary<KeyRequest, MountsResponse>('Mounts', ({ key }) => ({ mounts: snapshotter.mounts(key) })),
+    Commit: unary<CommitRequest, Empty>('Commit', ({ name, key, labels, parent }) => {
+      if (parent !== '')
+        throw invalidArgument(
+          `Cannot commit snapshot "${key}" onto parent "${parent}": the capability "rebase" is not offered; remove it from the plug-in's configuration`,
+        );
+      snapshotter.commit(name, key, labels);
+      return {};
+    }),
+    Remove: unary<KeyRequest, Empty>('Remove', ({ key }) => {
+      options.remove(key);
+      return {};
+    }),
+    Stat: unary<KeyRequest, InfoResponse>('Stat', ({ key }) => ({
+      info: toInfoMessage(snapshotter.stat(key)),
+    })),
+    Update: unary<UpdateRequest, InfoResponse>('Update', ({ info, updateMask }) => {
+      if (!info) throw invalidArgument('Cannot update a snapshot without its info');
+      return { info: toInfoMessage(snapshotter.update(info.name, info.labels, updateMask?.paths ?? [])) };
+    }),
+    List: list,
+    Usage: unary<KeyRequest, UsageResponse>('Usage', async ({ key }) => {
+      const { size, inodes } = await snapshotter.usage(key);
+      return { size: size.toString(), inodes: inodes.toString() };
+    }),
+    Cleanup: unary<Empty, Empty>('Cleanup', async () => {
+      await snapshotter.cleanup();
+      return {};
+    }),
+  };
+}
+
+function signalOf(call: ServerUnaryCall<unknown, unknown>): AbortSignal {
+  const abort = new AbortController();
+  call.on('cancelled', () => abort.abort());
+  return abort.signal;
+}
+
+function drained(call: NodeJS.EventEmitter): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      call.off('drain', done);
+      call.off('cancelled', done);
+      resolve();
+    };
+    call.once('drain', done);
+    call.once('cancelled', done);
+  });
+}
+
+function subject(call: ServerUnaryCall<unknown, unknown>): Record<string, unknown> {
+  const request = call.request as { key?: string; name?: string; info?: { name: string } | null };
+  return {
+    key: request.key,
+    name: request.name ?? request.info?.name,
+    namespace: call.metadata.get('containerd-namespace')[0],
+  };
+}
+
+function elapsed(started: number): number {
+  return Math.round(performance.now() - started);
+}

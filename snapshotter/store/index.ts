@@ -1,0 +1,241 @@
+/**
+ * Metadata of snapshots in an embedded transactional store, with the semantics and error codes of containerd's own
+ * (snapshots/storage/bolt.go). Called by the overlay snapshotter and by nothing else. Every method is one transaction
+ * that is on disk when it returns.
+ */
+import type { Database, Statement } from 'better-sqlite3';
+import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../error.ts';
+import { Listing } from './listing.ts';
+import { fromRow, type Row, SELECT } from './row.ts';
+import { openDatabase } from './schema.ts';
+import type { Kind, Labels, Snapshot, Usage } from './snapshot-info.ts';
+import { updateLabels } from './update-labels.ts';
+
+export type { Directory, Kind, Labels, Snapshot, SnapshotInfo, Usage } from './snapshot-info.ts';
+export { Listing };
+
+export interface NewSnapshot {
+  name: string;
+  /** Name of the parent, or empty. */
+  parent: string;
+  kind: Kind;
+  labels: Labels;
+  /** Nanoseconds since the epoch. */
+  now: bigint;
+}
+
+export type NewDirectory =
+  | { kind: 'own'; checkpoint?: string; diffId?: string }
+  /** That of a committed snapshot of the same layer. */
+  | { kind: 'shared'; id: number };
+
+export interface Removed {
+  /** Directory that nothing refers to any more. */
+  directory: number | undefined;
+  /** Checkpoint of which this was the last layer. */
+  checkpoint: string | undefined;
+}
+
+export class SnapshotStore {
+  readonly #path: string;
+  readonly #db: Database;
+  readonly #statements = new Map<string, Statement>();
+
+  constructor(path: string) {
+    this.#path = path;
+    this.#db = openDatabase(path);
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  find(name: string): Snapshot | undefined {
+    const row = this.#sql<Row>(`${SELECT} WHERE s.name = ?`).get(name);
+    return row && fromRow(row);
+  }
+
+  /** NOT_FOUND if there is none. */
+  get(name: string): Snapshot {
+    const snapshot = this.find(name);
+    if (!snapshot) throw notFound(`Snapshot "${name}" does not exist`);
+    return snapshot;
+  }
+
+  /** The snapshots below one, nearest first. */
+  ancestors(name: string): Snapshot[] {
+    return this.#sql<Row>(
+      `WITH RECURSIVE up(id, depth) AS (
+         SELECT parent, 1 FROM snapshots WHERE name = ? AND parent IS NOT NULL
+         UNION ALL SELECT a.parent, depth + 1 FROM up JOIN snapshots a ON a.id = up.id WHERE a.parent IS NOT NULL
+       )
+       ${SELECT} JOIN up ON up.id = s.id ORDER BY up.depth`,
+    )
+      .all(name)
+      .map(fromRow);
+  }
+
+  /**
+   * NOT_FOUND without the parent, INVALID_ARGUMENT if it is not committed, ALREADY_EXISTS if the name is taken.
+   * `place` puts the new directory on disk before the transaction ends; if it throws, nothing was changed.
+   */
+  create(snapshot: NewSnapshot, directory: NewDirectory, place: (directory: number) => void): Snapshot {
+    return this.#transaction(() => {
+      const parent = this.#parentId(snapshot.parent);
+      if (this.find(snapshot.name)) throw alreadyExists(`Snapshot "${snapshot.name}" already exists`);
+      let id: number;
+      if (directory.kind === 'shared') {
+        id = directory.id;
+      } else {
+        const { diffId = null, checkpoint = null } = directory;
+        id = Number(
+          this.#sql('INSERT INTO directories (diff_id, checkpoint) VALUES (?, ?)').run(diffId, checkpoint)
+            .lastInsertRowid,
+        );
+        place(id);
+      }
+      this.#sql(
+        'INSERT INTO snapshots (name, parent, kind, created, updated, labels, directory) VALUES (?, ?, ?, ?, ?, ?, ?)',
+      ).run(
+        snapshot.name,
+        parent,
+        snapshot.kind,
+        snapshot.now,
+        snapshot.now,
+        JSON.stringify(snapshot.labels),
+        id,
+      );
+      return this.get(snapshot.name);
+    });
+  }
+
+  /** NOT_FOUND without the key, FAILED_PRECONDITION if it is not active, ALREADY_EXISTS if the name is taken. */
+  commit(name: string, key: string, labels: Labels, now: bigint): Snapshot {
+    return this.#transaction(() => {
+      if (this.find(name)) throw alreadyExists(`Snapshot "${name}" already exists`);
+      const active = this.get(key);
+      if (active.kind !== 'active')
+        throw failedPrecondition(`Cannot commit snapshot "${key}": it is ${active.kind}, not active`);
+      this.#sql(
+        `UPDATE snapshots SET name = ?, kind = 'committed', created = ?, updated = ?, labels = ? WHERE name = ?`,
+      ).run(name, now, now, JSON.stringify(labels), key);
+      return this.get(name);
+    });
+  }
+
+  /** NOT_FOUND without the key, FAILED_PRECONDITION if a snapshot lies above it. */
+  remove(name: string): Removed {
+    return this.#transaction(() => {
+      const snapshot = this.get(name);
+      const child = this.#sql(
+        'SELECT 1 FROM snapshots WHERE parent = (SELECT id FROM snapshots WHERE name = ?) LIMIT 1',
+      ).get(name);
+      if (child) throw failedPrecondition(`Cannot remove snapshot "${name}" with child`);
+      this.#sql('DELETE FROM snapshots WHERE name = ?').run(name);
+      const { id, checkpoint } = snapshot.directory;
+      if (this.#sql('SELECT 1 FROM snapshots WHERE directory = ? LIMIT 1').get(id))
+        return { directory: undefined, checkpoint: undefined };
+      this.#sql('DELETE FROM directories WHERE id = ?').run(id);
+      const last = checkpoint !== undefined && !this.#hasCheckpoint(checkpoint);
+      return { directory: id, checkpoint: last ? checkpoint : undefined };
+    });
+  }
+
+  /** See updateLabels. The parent that a client gives is ignored. */
+  update(name: string, labels: Labels, mask: readonly string[], now: bigint): Snapshot {
+    return this.#transaction(() => {
+      const updated = updateLabels(this.get(name).labels, labels, mask);
+      this.#sql('UPDATE snapshots SET labels = ?, updated = ? WHERE name = ?').run(
+        JSON.stringify(updated),
+        now,
+        name,
+      );
+      return this.get(name);
+    });
+  }
+
+  /** Disk use as it was when the directory was committed; undefined if it was not counted yet. */
+  usage(directory: number): Usage | undefined {
+    const row = this.#sql<{ size: bigint | null; inodes: bigint | null }>(
+      'SELECT size, inodes FROM directories WHERE id = ?',
+    ).get(directory);
+    return row?.size == null || row.inodes == null ? undefined : { size: row.size, inodes: row.inodes };
+  }
+
+  setUsage(directory: number, usage: Usage): void {
+    this.#sql('UPDATE directories SET size = ?, inodes = ? WHERE id = ?').run(
+      usage.size,
+      usage.inodes,
+      directory,
+    );
+  }
+
+  /** Records which layer a directory holds. The caller has proven it. */
+  setDiffId(directory: number, diffId: string): void {
+    this.#sql('UPDATE directories SET diff_id = ? WHERE id = ? AND diff_id IS NULL').run(diffId, directory);
+  }
+
+  /** Committed snapshots that end with `/<suffix>` or are it. */
+  committedAs(suffix: string): Snapshot[] {
+    return this.#sql<Row>(
+      `${SELECT} WHERE s.kind = 'committed' AND (s.name = ? OR substr(s.name, -length(?) - 1) = '/' || ?)`,
+    )
+      .all(suffix, suffix, suffix)
+      .map(fromRow);
+  }
+
+  /** Committed snapshots whose layer is known. */
+  committedLayers(): Snapshot[] {
+    return this.#sql<Row>(`${SELECT} WHERE s.kind = 'committed' AND d.diff_id IS NOT NULL`)
+      .all()
+      .map(fromRow);
+  }
+
+  /** Snapshots that stand for layers of one checkpoint. */
+  withCheckpoint(checkpoint: string): Snapshot[] {
+    return this.#sql<Row>(`${SELECT} WHERE d.checkpoint = ? ORDER BY s.id`).all(checkpoint).map(fromRow);
+  }
+
+  withDirectory(directory: number): Snapshot[] {
+    return this.#sql<Row>(`${SELECT} WHERE s.directory = ?`).all(directory).map(fromRow);
+  }
+
+  directories(): Set<number> {
+    const rows = this.#sql<{ id: bigint }>('SELECT id FROM directories').all();
+    return new Set(rows.map((row) => Number(row.id)));
+  }
+
+  /** The caller closes it. */
+  list(): Listing {
+    return new Listing(this.#path);
+  }
+
+  #hasCheckpoint(checkpoint: string): boolean {
+    return this.#sql('SELECT 1 FROM directories WHERE checkpoint = ? LIMIT 1').get(checkpoint) !== undefined;
+  }
+
+  #parentId(name: string): bigint | null {
+    if (name === '') return null;
+    const row = this.#sql<{ id: bigint; kind: Kind }>('SELECT id, kind FROM snapshots WHERE name = ?').get(
+      name,
+    );
+    if (!row) throw notFound(`Parent snapshot "${name}" does not exist`);
+    if (row.kind !== 'committed')
+      throw invalidArgument(`Cannot use snapshot "${name}" as parent: it is ${row.kind}, not committed`);
+    return row.id;
+  }
+
+  #transaction<T>(steps: () => T): T {
+    // IMMEDIATE: the write lock is taken before anything is read.
+    return this.#db.transaction(steps).immediate();
+  }
+
+  #sql<R>(source: string): Statement<unknown[], R> {
+    let statement = this.#statements.get(source);
+    if (!statement) {
+      statement = this.#db.prepare(source);
+      this.#statements.set(source, statement);
+    }
+    return statement as Statement<unknown[], R>;
+  }
+}
