@@ -227,6 +227,7 @@ export class Runc {
           captureStdout: task.capture ?? false,
           ...(call.stdio ? { stdio: call.stdio } : {}),
           ...(call.cwd ? { cwd: call.cwd } : {}),
+          ...(call.onSpawn ? { onSpawn: call.onSpawn } : {}),
           ...(call.extraFds ? { extraFds: call.extraFds } : {}),
           ...(call.onSpawn ? { onSpawn: call.onSpawn } : {}),
         },

@@ -1,0 +1,110 @@
+/** Mounts a container's root file system from containerd's mounts and takes it away again. */
+import { lstat, mkdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Addon } from '../../native/index.ts';
+import { Code } from '../../proto/status.ts';
+import { ShimError } from '../error.ts';
+import type { Mount } from '../task/start-plan.ts';
+import { mountPointsBelow } from './mountinfo.ts';
+import { overlayLayout, parseMountOptions } from './options.ts';
+
+export type MountCalls = Pick<Addon, 'mount' | 'umount' | 'mountOverlay'>;
+
+/** mount(2) copies at most one page of data; a longer overlay needs the newer calls. */
+const PAGE = 4096;
+const MNT_DETACH = 2;
+const UMOUNT_NOFOLLOW = 8;
+const BUSY_TRIES = 5;
+const BUSY_PAUSE_MS = 20;
+
+/** Mounts all or nothing. `target` is made if it is missing. */
+export async function mountRootfs(
+  mounts: readonly Mount[],
+  target: string,
+  calls: MountCalls,
+): Promise<void> {
+  if (mounts.length === 0) return;
+  await mkdir(target, { recursive: true, mode: 0o711 });
+  try {
+    for (const mount of mounts) mountOne(mount, await placeOf(mount, target), calls);
+  } catch (cause) {
+    await unmountRootfs(target, calls);
+    if (cause instanceof ShimError) throw cause;
+    const { message, code } = cause as NodeJS.ErrnoException;
+    throw new ShimError(Code.unknown, `failed to mount rootfs component: ${message}`, {
+      cause,
+      context: { target, errno: code },
+    });
+  }
+}
+
+/** Unmounts everything at and below `target`. Nothing mounted there, or no such directory, is a success. */
+export async function unmountRootfs(target: string, calls: Pick<MountCalls, 'umount'>): Promise<void> {
+  for (;;) {
+    const outcome = umount(target, UMOUNT_NOFOLLOW, calls);
+    if (outcome === 'not-mounted') return;
+    if (outcome === 'busy') break;
+  }
+  const points = mountPointsBelow(await readFile('/proc/self/mountinfo', 'utf8'), target);
+  for (const point of points.reverse()) await unmountBusy(point, calls);
+}
+
+async function unmountBusy(point: string, calls: Pick<MountCalls, 'umount'>): Promise<void> {
+  for (let attempt = 0; attempt < BUSY_TRIES; attempt += 1) {
+    if (umount(point, UMOUNT_NOFOLLOW, calls) !== 'busy') return;
+    await sleep(BUSY_PAUSE_MS);
+  }
+  // A process that is just ending may still be in there; the mount goes when it does.
+  umount(point, UMOUNT_NOFOLLOW | MNT_DETACH, calls);
+}
+
+function umount(
+  target: string,
+  flags: number,
+  calls: Pick<MountCalls, 'umount'>,
+): 'done' | 'not-mounted' | 'busy' {
+  try {
+    calls.umount(target, flags);
+    return 'done';
+  } catch (error) {
+    switch ((error as NodeJS.ErrnoException).code) {
+      case 'EINVAL':
+      case 'ENOENT':
+        return 'not-mounted';
+      case 'EBUSY':
+        return 'busy';
+      default:
+        throw error;
+    }
+  }
+}
+
+function mountOne(mount: Mount, target: string, calls: MountCalls): void {
+  const { flags, data, propagation, remount } = parseMountOptions(mount.options);
+  if (data.includes('loop'))
+    throw new ShimError(Code.unimplemented, `Cannot mount "${mount.source}": loop devices are not supported`);
+  const text = data.join(',');
+  if (mount.type === 'overlay' && text.length >= PAGE) {
+    const { lower, upper, work, rest } = overlayLayout(data);
+    calls.mountOverlay(target, lower, upper, work, rest);
+  } else {
+    // The type of a bind mount is ignored by the kernel, and "bind" is no file system.
+    calls.mount(mount.source, target, mount.type, flags, text);
+  }
+  if (remount) calls.mount('', target, '', remount, '');
+  if (propagation) calls.mount('', target, '', propagation, '');
+}
+
+/** Where a mount goes. A path below the root must not lead out of it: the image may hold links. */
+async function placeOf(mount: Mount, root: string): Promise<string> {
+  let place = root;
+  for (const name of mount.target.split('/')) {
+    if (name === '' || name === '.') continue;
+    place = join(place, name);
+    const info = name === '..' ? undefined : await lstat(place).catch(() => undefined);
+    if (!info || info.isSymbolicLink())
+      throw new ShimError(Code.invalidArgument, `Cannot mount on "${mount.target}" in the root file system`);
+  }
+  return place;
+}
