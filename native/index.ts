@@ -58,6 +58,15 @@ export interface Addon {
   /** Ends a relay early: what can be read without waiting is still moved. Unknown ids are ignored. */
   relayStop(id: number): void;
 
+  /**
+   * Reads a small file (64 KiB) in a thread that has joined the namespaces; undefined if there is no such file. For
+   * settings below /proc/sys, which show the reader's UTS and IPC namespaces. `namespaces` are paths like
+   * /proc/PID/ns/uts.
+   */
+  readInNamespaces(path: string, namespaces: string[]): string | undefined;
+  /** Writes an existing file in the same way. */
+  writeInNamespaces(path: string, value: string, namespaces: string[]): void;
+
   /** SO_PEERCRED of a connected unix socket. */
   peerCredentials(fd: number): { pid: number; uid: number; gid: number };
   /** flock(2), non-blocking. False if somebody else holds it. */

@@ -1,0 +1,48 @@
+// The addon's table of contents; native/index.ts documents each function.
+
+#include <napi.h>
+
+#include "bridge.h"
+#include "chunk.h"
+#include "mount.h"
+#include "namespaces.h"
+#include "paths.h"
+#include "pidfd.h"
+#include "relay.h"
+#include "sys.h"
+
+namespace {
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new thaw::Bridge(env));
+  const auto add = [&](const char* name, Napi::Value (*function)(const Napi::CallbackInfo&)) {
+    exports.Set(name, Napi::Function::New(env, function, name));
+  };
+  add("pidfdOpen", thaw::PidfdOpen);
+  add("pidfdSendSignal", thaw::PidfdSendSignal);
+  add("pidfdWait", thaw::PidfdWait);
+  add("reapZombie", thaw::ReapZombie);
+  add("setChildSubreaper", thaw::SetChildSubreaper);
+  add("children", thaw::Children);
+  add("mount", thaw::Mount);
+  add("umount", thaw::Umount);
+  add("mountOverlay", thaw::MountOverlay);
+  add("readInNamespaces", thaw::ReadInNamespaces);
+  add("writeInNamespaces", thaw::WriteInNamespaces);
+  add("pipe", thaw::Pipe);
+  add("fchown", thaw::Fchown);
+  add("relayStart", thaw::RelayStart);
+  add("relayStop", thaw::RelayStop);
+  add("peerCredentials", thaw::PeerCredentials);
+  add("tryLock", thaw::TryLock);
+  add("realtime", thaw::Realtime);
+  add("openBeneath", thaw::OpenBeneath);
+  add("syncfs", thaw::Syncfs);
+  add("writeChunk", thaw::WriteChunk);
+  add("decodeLz4", thaw::DecodeLz4);
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(thaw, Init)

@@ -1,0 +1,161 @@
+#include "chunk.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lz4.h>
+#include <unistd.h>
+
+#include <array>
+#include <cstring>
+#include <memory>
+
+#include "args.h"
+#include "errors.h"
+#include "fd.h"
+
+// The node executable exports its own OpenSSL and zlib (on x64 and arm64), without headers in every package. These
+// prototypes are those of openssl/evp.h (1.1 to 3) and zlib.h (1.2 on).
+extern "C" {
+struct evp_md_st;
+const evp_md_st* EVP_sha256(void);
+int EVP_Digest(const void* data, size_t count, unsigned char* digest, unsigned int* size, const evp_md_st* type,
+               void* engine);
+unsigned long crc32(unsigned long crc, const unsigned char* data, unsigned int length);
+}
+
+namespace thaw {
+namespace {
+
+constexpr size_t kDigest = 32;
+// Chunks are 1 MiB at most; the bound keeps a forged length from taking the node's memory.
+constexpr int64_t kLargestChunk = 16 << 20;
+
+Failure Bad(std::string what) { return {EBADMSG, "", {}, std::move(what)}; }
+
+bool Decode(Bytes stored, uint8_t* into, size_t length) {
+  // Safe for hostile input: never writes beyond `length` nor reads beyond the source (LZ4_decompress_safe).
+  const int decoded = LZ4_decompress_safe(reinterpret_cast<const char*>(stored.data), reinterpret_cast<char*>(into),
+                                          static_cast<int>(stored.length), static_cast<int>(length));
+  return decoded >= 0 && static_cast<size_t>(decoded) == length;
+}
+
+// A decode buffer for each libuv worker, kept between chunks: mapping a fresh one costs as much as decoding into it.
+uint8_t* Scratch(size_t length) {
+  static constexpr size_t kKept = 1 << 20;
+  thread_local std::unique_ptr<uint8_t[]> kept, large;
+  large.reset();
+  if (length > kKept) {
+    large.reset(new uint8_t[length]);
+    return large.get();
+  }
+  if (!kept) kept.reset(new uint8_t[kKept]);
+  return kept.get();
+}
+
+struct Chunk {
+  UniqueFd fd;  // a duplicate: the caller may close its own at any time
+  uint64_t offset;
+  Bytes stored;
+  size_t length;
+  std::array<uint8_t, kDigest> digest;
+  uint32_t checksum;
+  Failure failure;
+
+  napi_deferred deferred = nullptr;
+  napi_async_work work = nullptr;
+  Napi::Reference<Napi::Value> bytes;  // keeps `stored` alive
+
+  // On a worker: no JavaScript here.
+  Failure Write() const {
+    std::array<uint8_t, kDigest> actual;
+    if (EVP_Digest(stored.data, stored.length, actual.data(), nullptr, EVP_sha256(), nullptr) != 1)
+      return {ENOTSUP, "EVP_Digest", {}, "SHA-256 is not available"};
+    if (actual != digest) return Bad("the stored bytes do not match their SHA-256 digest");
+
+    const uint8_t* data = stored.data;
+    if (stored.length > length) return Bad("the stored bytes are longer than the decoded length");
+    if (stored.length < length) {
+      uint8_t* const buffer = Scratch(length);
+      if (!Decode(stored, buffer, length))
+        return Bad("the stored bytes are no LZ4 block of " + std::to_string(length) + " decoded bytes");
+      data = buffer;
+    }
+    if (crc32(0, data, static_cast<unsigned int>(length)) != checksum)
+      return Bad("the decoded bytes do not match their CRC-32");
+
+    for (size_t done = 0; done < length;) {
+      // Safe: `data` holds `length` checked bytes, and the descriptor is this chunk's own.
+      const ssize_t count =
+          pwrite(fd.get(), data + done, length - done, static_cast<off_t>(offset + done));
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return {errno, "pwrite", {}, {}};
+      if (count == 0) return {ENOSPC, "pwrite", {}, {}};
+      done += static_cast<size_t>(count);
+    }
+    return {};
+  }
+};
+
+void Settle(napi_env raw, napi_status status, void* data) {
+  const Napi::Env env(raw);
+  const Napi::HandleScope scope(env);
+  const std::unique_ptr<Chunk> chunk(static_cast<Chunk*>(data));
+  napi_delete_async_work(env, chunk->work);
+  if (status == napi_cancelled) chunk->failure = {ECANCELED, "", {}, {}};
+  if (chunk->failure)
+    napi_reject_deferred(env, chunk->deferred, ToError(env, chunk->failure));
+  else
+    napi_resolve_deferred(env, chunk->deferred, env.Undefined());
+}
+
+}  // namespace
+
+Napi::Value WriteChunk(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Args args(info);
+  const int fd = args.Fd(0);
+  auto chunk = std::make_unique<Chunk>();
+  chunk->offset = args.Offset(1);
+  chunk->stored = args.Uint8Array(2);
+  chunk->length = static_cast<size_t>(args.Integer(3, 1, kLargestChunk, "a decoded length from 1 to 16777216"));
+  const Bytes digest = args.Uint8Array(4);
+  chunk->checksum = static_cast<uint32_t>(args.Integer(5, 0, UINT32_MAX, "an unsigned CRC-32"));
+  if (!args.ok()) return env.Undefined();
+  if (digest.length != kDigest) {
+    Napi::TypeError::New(env, "Cannot use argument 5, expected 32 bytes").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  memcpy(chunk->digest.data(), digest.data, kDigest);
+  chunk->fd = UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+  if (!chunk->fd.valid()) return Throw(env, {errno, "fcntl", {}, {}});
+  chunk->bytes = Napi::Reference<Napi::Value>::New(info[2], 1);
+
+  napi_value promise;
+  const auto execute = [](napi_env, void* data) {
+    auto* const self = static_cast<Chunk*>(data);
+    self->failure = self->Write();
+  };
+  if (napi_create_promise(env, &chunk->deferred, &promise) != napi_ok ||
+      napi_create_async_work(env, nullptr, Napi::String::New(env, "thaw:chunk"), execute, Settle, chunk.get(),
+                             &chunk->work) != napi_ok ||
+      napi_queue_async_work(env, chunk->work) != napi_ok) {
+    Napi::Error::New(env, "Cannot queue the chunk for a worker thread").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  chunk.release();  // Settle's now
+  return Napi::Value(env, promise);
+}
+
+Napi::Value DecodeLz4(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Args args(info);
+  const Bytes stored = args.Uint8Array(0);
+  const auto length = static_cast<size_t>(args.Integer(1, 1, kLargestChunk, "a decoded length from 1 to 16777216"));
+  if (!args.ok()) return env.Undefined();
+  Napi::Buffer<uint8_t> decoded = Napi::Buffer<uint8_t>::New(env, length);
+  if (stored.length > INT32_MAX || !Decode(stored, decoded.Data(), length))
+    return Throw(env, Bad("the bytes are no LZ4 block of " + std::to_string(length) + " decoded bytes"));
+  return decoded;
+}
+
+}  // namespace thaw

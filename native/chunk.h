@@ -1,0 +1,11 @@
+// Checking, decoding and writing checkpoint chunks.
+#pragma once
+
+#include <napi.h>
+
+namespace thaw {
+
+Napi::Value WriteChunk(const Napi::CallbackInfo& info);
+Napi::Value DecodeLz4(const Napi::CallbackInfo& info);
+
+}  // namespace thaw

@@ -1,0 +1,102 @@
+// The addon's one thread: waits with epoll for process exits and for relays, so that neither costs the event loop
+// anything until it is finished. Started by the first task, one for each Node environment.
+#pragma once
+
+#include <napi.h>
+#include <pthread.h>
+
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "errors.h"
+#include "fd.h"
+
+namespace thaw {
+
+// How a task ended, and how that is told to its JavaScript callback.
+struct Outcome {
+  Failure failure;
+  // Exactly one of these describes a success.
+  enum class Kind { kExit, kBytes } kind = Kind::kBytes;
+  int code = 0;
+  int signal = 0;
+  uint64_t bytes = 0;
+};
+
+// The epoll set as one task sees it.
+class Poller {
+ public:
+  Poller(int epoll, uint64_t id) : epoll_(epoll), id_(id) {}
+  // Adds or re-arms; 0 or an errno (EPERM: regular files and the like cannot be waited for).
+  int Watch(int fd, uint32_t events, bool* added) const;
+  // Has to come before close(2): a child that is between fork and exec still holds the open file, and with it the
+  // registration.
+  void Forget(int fd, bool* added) const;
+
+ private:
+  int epoll_;
+  uint64_t id_;
+};
+
+// Work of the reactor's thread. All methods but the constructor run there.
+class Task {
+ public:
+  enum class Step {
+    kWait,   // runs again when something watched is ready
+    kAgain,  // used up its turn: runs again after the others
+    kDone,   // *outcome is filled
+  };
+  virtual ~Task() = default;
+  virtual Step Run(const Poller& poller, Outcome* outcome) = 0;
+  // Asks the task to end; Run follows and returns kDone.
+  virtual void Stop() {}
+  // Takes the task's descriptors out of the set; the destructor then closes them.
+  virtual void Detach(const Poller& poller) = 0;
+};
+
+class Reactor {
+ public:
+  using Report = void (*)(void* context, uint64_t id, Outcome outcome);
+
+  // `report` is called on the reactor's thread.
+  Reactor(Report report, void* context) : report_(report), context_(context) {}
+  // Ends the thread and closes every descriptor it owns; nothing is reported any more.
+  ~Reactor();
+
+  Failure Start();
+  void Add(uint64_t id, std::unique_ptr<Task> task);
+  void Stop(uint64_t id);
+
+ private:
+  struct Command {
+    uint64_t id;
+    std::unique_ptr<Task> task;  // null: stop the task of that id
+  };
+
+  static void* Main(void* self);
+  void Loop();
+  void Execute(Command command);
+  void RunTask(uint64_t id);
+  void Post(Command command);
+  void Wake();
+
+  const Report report_;
+  void* const context_;
+  UniqueFd epoll_;
+  UniqueFd wake_;
+  pthread_t thread_{};
+  bool started_ = false;
+
+  std::mutex mutex_;  // guards commands_ and ending_
+  std::vector<Command> commands_;
+  bool ending_ = false;
+
+  // The thread's own.
+  std::unordered_map<uint64_t, std::unique_ptr<Task>> tasks_;
+  std::vector<uint64_t> again_;
+};
+
+}  // namespace thaw
