@@ -3,25 +3,8 @@
  * flags of its image; here they are held against what the live OCI spec grants, before CRIU runs and again in /proc
  * after it.
  */
+import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
-
-/** Rights of one task, from a CRIU core image or from /proc/PID/status. */
-export interface TaskRights {
-  pid: number;
-  /** Real, effective, saved, file-system. */
-  uids: readonly number[];
-  gids: readonly number[];
-  groups: readonly number[];
-  /** Bit masks as in /proc/PID/status. */
-  capInheritable: bigint;
-  capPermitted: bigint;
-  capEffective: bigint;
-  capBounding: bigint;
-  capAmbient: bigint;
-  noNewPrivileges: boolean;
-  /** 0 none, 1 strict, 2 filter. */
-  seccompMode: number;
-}
 
 /** Numbers of capabilities. Source: linux/capability.h. */
 const CAPABILITIES = [

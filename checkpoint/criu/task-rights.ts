@@ -1,0 +1,70 @@
+/** What rights the tasks of a checkpoint would get from CRIU, out of the core images (one per thread). */
+import { readdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { criu } from '../../proto/gen/criu-restore.js';
+import { broken, Magic, readMessages } from './framing.ts';
+
+export interface TaskRights {
+  pid: number;
+  /** Real, effective, saved, file-system. */
+  uids: readonly number[];
+  gids: readonly number[];
+  groups: readonly number[];
+  /** Bit masks as in /proc/PID/status. */
+  capInheritable: bigint;
+  capPermitted: bigint;
+  capEffective: bigint;
+  capBounding: bigint;
+  capAmbient: bigint;
+  noNewPrivileges: boolean;
+  /** 0 none, 1 strict, 2 filter. */
+  seccompMode: number;
+}
+
+/** Registers, sigactions and timers of one thread; AVX-512 and AMX state make the largest. */
+const MAX_CORE_BYTES = 1 << 20;
+
+export async function readTaskRights(imagesDir: string): Promise<TaskRights[]> {
+  const rights: TaskRights[] = [];
+  for (const name of await readdir(imagesDir)) {
+    const pid = /^core-(\d+)\.img$/.exec(name)?.[1];
+    if (pid === undefined) continue;
+    const file = join(imagesDir, name);
+    if ((await stat(file)).size > MAX_CORE_BYTES)
+      throw broken(name, `it is larger than ${MAX_CORE_BYTES} bytes`);
+    rights.push(rightsOfCore(Number(pid), await readFile(file), name));
+  }
+  if (rights.length === 0) throw broken('core', 'there is no image of any task');
+  return rights;
+}
+
+export function rightsOfCore(pid: number, bytes: Uint8Array, name: string): TaskRights {
+  const [message, ...rest] = readMessages(bytes, Magic.core, name);
+  if (!message || rest.length > 0) throw broken(name, 'it holds not exactly one entry');
+  let core: criu.Core;
+  try {
+    core = criu.Core.decode(message);
+  } catch (cause) {
+    throw broken(name, 'its entry cannot be decoded', cause);
+  }
+  const creds = core.threadCore?.creds;
+  // Without them CRIU would keep its own: root with everything.
+  if (!creds) throw broken(name, 'it names no credentials');
+  return {
+    pid,
+    uids: [creds.uid, creds.euid, creds.suid, creds.fsuid],
+    gids: [creds.gid, creds.egid, creds.sgid, creds.fsgid],
+    groups: creds.groups ?? [],
+    capInheritable: mask(creds.capInh),
+    capPermitted: mask(creds.capPrm),
+    capEffective: mask(creds.capEff),
+    capBounding: mask(creds.capBnd),
+    capAmbient: mask(creds.capAmb),
+    noNewPrivileges: (creds.noNewPrivs ?? 0) !== 0,
+    seccompMode: core.threadCore?.seccompMode ?? core.tc?.oldSeccompMode ?? 0,
+  };
+}
+
+function mask(words: readonly number[] | null | undefined): bigint {
+  return (words ?? []).reduce((sum, word, i) => sum | (BigInt(word >>> 0) << BigInt(32 * i)), 0n);
+}

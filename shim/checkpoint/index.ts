@@ -1,0 +1,35 @@
+/**
+ * What surrounds `runc checkpoint`: CRIU's configuration before it, the facts for a later restore after it. Called by
+ * shim/main.ts alone, which hands it to the task service.
+ */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { DUMP_FACTS_FILE, type DumpFacts } from '../../checkpoint/facts.ts';
+import { dumpConf } from '../criu-conf.ts';
+import { hostFacts, mountFacts } from '../host-facts.ts';
+import { launchOf } from '../launch.ts';
+import type { DumpInput, PrepareDump } from '../task/start-plan.ts';
+import { nodeVersions } from '../versions.ts';
+
+export const prepareDump: PrepareDump = async (input) => {
+  const conf = join(input.bundle, 'criu.conf');
+  const facts = await dumpFacts(input);
+  await writeFile(conf, dumpConf(), { mode: 0o600 });
+  return {
+    extraArgs: [],
+    async finish(outcome) {
+      if (outcome === 'dumped') {
+        await writeFile(join(input.imagePath, DUMP_FACTS_FILE), JSON.stringify(facts), { mode: 0o600 });
+      }
+      await writeFile(conf, '', { mode: 0o600 });
+    },
+  };
+};
+
+async function dumpFacts({ spec, runc }: DumpInput): Promise<DumpFacts> {
+  return {
+    launch: launchOf(spec),
+    host: await hostFacts(await nodeVersions(runc)),
+    mounts: mountFacts(spec),
+  };
+}

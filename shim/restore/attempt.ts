@@ -1,0 +1,127 @@
+/**
+ * One try at a restore: everything from the images directory to a running process, or back to where it began.
+ */
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
+import { Code, describeError } from '../../proto/status.ts';
+import { restoreConf } from '../criu-conf.ts';
+import { criuErrors } from '../criu-log.ts';
+import type { OciSpec } from '../task/oci-spec.ts';
+import type { RestoreInput } from '../task/start-plan.ts';
+import { RestoreError } from './error.ts';
+import { makeImagesDir } from './images-dir.ts';
+import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
+import { killTree, procTree } from './process-tree.ts';
+import { excessRights, rightsFromStatus } from './rights.ts';
+
+export interface AttemptDeps {
+  namespaceFiles: NamespaceFiles;
+  /** Rights of every task in the CRIU images of a directory. */
+  imageRights(imagesDir: string): Promise<TaskRights[]>;
+  /** Removes runc's state, CRIU's root bind and the container's cgroups, and ends what still runs in them. */
+  removeTraces(input: RestoreInput, spec: OciSpec): Promise<void>;
+}
+
+export interface AttemptInput extends RestoreInput {
+  spec: OciSpec;
+  /** Complete checkpoint files. */
+  imagesDir: string;
+  deadlineMs: number;
+}
+
+/** Resolves with the root task's pid, or rejects with a RestoreError once nothing of the attempt is left. */
+export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Promise<number> {
+  const { spec, bundle, id, runc, log } = input;
+  const images = join(input.workDir, 'images');
+  const work = join(input.workDir, 'criu');
+  const saved = saveNamespaces(spec, deps.namespaceFiles);
+  let restored: number | undefined;
+  try {
+    refuseExcess(await deps.imageRights(input.imagesDir), spec);
+    await mkdir(work, { recursive: true, mode: 0o700 });
+    await makeImagesDir(input.imagesDir, images, saved);
+    await writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 });
+    await withDeadline(
+      (onSpawn) =>
+        runc.restore(
+          {
+            id,
+            bundle,
+            imagePath: images,
+            workPath: work,
+            pidFile: input.pidFile,
+            noPivot: input.noPivot,
+            fileLocks: true,
+            externalUnixSockets: true,
+          },
+          {
+            stdio: input.stdio,
+            // The attempt's own deadline comes first and ends the whole tree.
+            deadlineMs: input.deadlineMs + 10_000,
+            onSpawn,
+          },
+        ),
+      input.deadlineMs,
+    );
+    restored = Number((await readFile(input.pidFile, 'utf8')).trim());
+    refuseExcess([rightsFromStatus(restored, await readFile(`/proc/${restored}/status`, 'utf8'))], spec);
+    return restored;
+  } catch (cause) {
+    if (restored !== undefined) await killTree(restored, procTree);
+    const reason = await explain(cause, join(work, 'restore.log'));
+    await undo(input, deps, images);
+    throw reason;
+  } finally {
+    const changed = restoreNamespaces(saved, deps.namespaceFiles);
+    if (changed.length > 0)
+      log.info({ container: id, files: changed }, 'put back the pod settings that CRIU changed');
+  }
+}
+
+function refuseExcess(tasks: readonly TaskRights[], spec: OciSpec): void {
+  const excess = tasks.flatMap((task) => excessRights(task, spec));
+  if (excess.length === 0) return;
+  throw new RestoreError(
+    Code.permissionDenied,
+    `The checkpoint asks for more than the pod grants: ${excess.join('; ')}`,
+  );
+}
+
+/** Ends the whole tree of the started process at the deadline; then the call itself settles. */
+async function withDeadline(start: (onSpawn: (pid: number) => void) => Promise<void>, deadlineMs: number) {
+  let root: number | undefined;
+  let killing: Promise<number> | undefined;
+  const timer = setTimeout(() => {
+    // While the call is pending runc has not been reaped, so its pid is still its own.
+    if (root !== undefined) killing = killTree(root, procTree);
+  }, deadlineMs);
+  try {
+    await start((pid) => {
+      root = pid;
+    });
+  } catch (cause) {
+    if (!killing) throw cause;
+    await killing;
+    throw new RestoreError(Code.deadlineExceeded, `The restore did not end within ${deadlineMs} ms`, {
+      cause,
+    });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function explain(cause: unknown, restoreLog: string): Promise<RestoreError> {
+  const said = criuErrors(await readFile(restoreLog, 'utf8').catch(() => ''));
+  const { code, message, context } = describeError(cause);
+  const quoted = said.length > 0 ? `${message} (CRIU: ${said.join('; ')})` : message;
+  return new RestoreError(code, quoted, { cause, context });
+}
+
+async function undo(input: AttemptInput, deps: AttemptDeps, images: string): Promise<void> {
+  await deps.removeTraces(input, input.spec);
+  await rm(images, { recursive: true, force: true });
+  await rm(input.pidFile, { force: true });
+  // A cold start must not meet restore-only words.
+  await writeFile(join(input.bundle, 'criu.conf'), '', { mode: 0o600 });
+}

@@ -1,0 +1,55 @@
+/** The effects of a restore: native calls, files below /proc, the daemon's socket. */
+import { closeSync, openSync } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
+import { native } from '../../native/index.ts';
+import { Code } from '../../proto/status.ts';
+import { unmountRootfs } from '../mounts/rootfs.ts';
+import { nodeVersions } from '../versions.ts';
+import { daemonAt } from './daemon.ts';
+import { RestoreError } from './error.ts';
+import type { RestoreConfig } from './index.ts';
+import type { PlanDeps } from './plan.ts';
+import { cgroupDirs, cgroupMounts, criuTempDirs, removeCgroup, removeMountedDir } from './traces.ts';
+
+const traceDeps = {
+  umount: (target: string, flags: number) => native.umount(target, flags),
+  mountinfo: () => readFile('/proc/self/mountinfo', 'utf8'),
+};
+
+export function planDeps(config: RestoreConfig): PlanDeps {
+  return {
+    daemon: daemonAt(config.daemonSocket),
+    versions: ({ runc }) => nodeVersions(runc),
+    imageRights: readTaskRights,
+    unmountRootfs: (bundle) => unmountRootfs(join(bundle, 'rootfs'), native),
+    namespaceFiles: {
+      read: (path, namespaces) => native.readInNamespaces(path, [...namespaces]),
+      write: (path, value, namespaces) => native.writeInNamespaces(path, value, [...namespaces]),
+    },
+    async lockShared(file) {
+      const fd = openSync(file, 'r');
+      if (!native.tryLock(fd, false)) {
+        closeSync(fd);
+        throw new RestoreError(Code.unavailable, 'The checkpoint is being removed from this node', {
+          context: { file },
+        });
+      }
+      let held = true;
+      return async () => {
+        if (held) closeSync(fd);
+        held = false;
+      };
+    },
+    async removeTraces({ id, runc, workDir }, spec) {
+      await runc.delete(id, true);
+      const mountinfo = await traceDeps.mountinfo();
+      for (const dir of cgroupDirs(spec.linux?.cgroupsPath, cgroupMounts(mountinfo))) await removeCgroup(dir);
+      await removeMountedDir(join(runc.config.root, id), traceDeps);
+      const log = await readFile(join(workDir, 'criu/restore.log'), 'utf8').catch(() => '');
+      for (const dir of criuTempDirs(log)) await removeMountedDir(dir, traceDeps);
+      await rm(join(workDir, 'criu'), { recursive: true, force: true });
+    },
+  };
+}

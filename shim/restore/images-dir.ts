@@ -1,0 +1,45 @@
+/**
+ * The private images directory of one restore: links into the node cache, but for the images that must say something
+ * else here.
+ */
+import { mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { readUtsns, writeUtsns } from '../../checkpoint/criu/utsns.ts';
+import { DUMP_FACTS_FILE } from '../../checkpoint/facts.ts';
+import { Code } from '../../proto/status.ts';
+import { RestoreError } from './error.ts';
+
+export interface PodNames {
+  hostname: string | undefined;
+  domainname: string | undefined;
+}
+
+/** A UTS image holds two names of at most 64 bytes. */
+const MAX_UTSNS_BYTES = 4096;
+
+/** Makes `target`, replacing what an earlier attempt left there. */
+export async function makeImagesDir(source: string, target: string, names: PodNames): Promise<void> {
+  await rm(target, { recursive: true, force: true });
+  await mkdir(target, { mode: 0o700 });
+  const files = (await readdir(source)).filter((name) => name !== DUMP_FACTS_FILE);
+  for (const name of files) {
+    const from = join(source, name);
+    const to = join(target, name);
+    if (/^utsns-\d+\.img$/.test(name) && names.hostname !== undefined) {
+      await writeFile(to, await withPodNames(from, names), { mode: 0o600 });
+    } else {
+      await symlink(from, to);
+    }
+  }
+}
+
+async function withPodNames(file: string, { hostname, domainname }: PodNames): Promise<Uint8Array> {
+  const { size } = await stat(file);
+  if (size > MAX_UTSNS_BYTES) {
+    throw new RestoreError(Code.dataLoss, `The host name image of the checkpoint has ${size} bytes`, {
+      context: { file },
+    });
+  }
+  const saved = readUtsns(await readFile(file));
+  return writeUtsns({ nodename: hostname ?? saved.nodename, domainname: domainname ?? saved.domainname });
+}

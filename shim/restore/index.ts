@@ -1,0 +1,34 @@
+/**
+ * Decides at Create whether a container is restored, and restores it at Start. Called by shim/main.ts alone, which hands
+ * it to the task service; knows the snapshotter daemon only through thaw.v1. What is not needed by a container without
+ * a checkpoint is loaded only once one is found.
+ */
+import { describeError } from '../../proto/status.ts';
+import type { StartPlanner } from '../task/start-plan.ts';
+import { overlayOf } from './layers.ts';
+import { findMarker } from './marker.ts';
+
+export interface RestoreConfig {
+  /** Socket of the snapshotter daemon's thaw.v1 service. */
+  daemonSocket: string;
+}
+
+export function createStartPlanner(config: RestoreConfig): StartPlanner {
+  return async (input) => {
+    const overlay = overlayOf(input.rootfs);
+    const bottom = overlay?.lowerDirs.at(-1);
+    const cold = { kind: 'cold', rootfs: input.rootfs } as const;
+    if (!overlay || !bottom) return cold;
+    try {
+      const marker = await findMarker(bottom);
+      if (!marker) return cold;
+      const [{ planRestore }, { planDeps }] = await Promise.all([import('./plan.ts'), import('./deps.ts')]);
+      return await planRestore(input, overlay, marker, planDeps(config));
+    } catch (cause) {
+      const { message } = describeError(cause);
+      if (input.spec.annotations?.['thaw.dev/restore'] === 'require') throw cause;
+      input.log.warn({ container: input.id, reason: message }, 'starting cold');
+      return { ...cold, reason: message };
+    }
+  };
+}

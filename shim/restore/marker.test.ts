@@ -1,0 +1,40 @@
+import { mkdir, mkdtemp, rm, symlink, truncate, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { findMarker } from './marker.ts';
+
+let snapshot: string;
+let fs: string;
+beforeEach(async () => {
+  snapshot = await mkdtemp(join(tmpdir(), 'snapshot-'));
+  fs = join(snapshot, 'fs');
+  await mkdir(join(fs, '.thaw'), { recursive: true });
+});
+afterEach(() => rm(snapshot, { recursive: true }));
+
+it('finds the marker of a remote snapshot beside the layer', async () => {
+  await writeFile(join(snapshot, 'checkpoint.json'), 'remote');
+  expect(Buffer.from((await findMarker(fs)) ?? []).toString()).toBe('remote');
+});
+
+it('finds the marker of an unpacked image inside the layer', async () => {
+  await writeFile(join(fs, '.thaw/checkpoint.json'), 'unpacked');
+  expect(Buffer.from((await findMarker(fs)) ?? []).toString()).toBe('unpacked');
+});
+
+it('is undefined for an ordinary layer, a missing directory and anything but a regular file', async () => {
+  expect(await findMarker(fs)).toBeUndefined();
+  expect(await findMarker(join(snapshot, 'gone'))).toBeUndefined();
+  await symlink('/etc/passwd', join(fs, '.thaw/checkpoint.json'));
+  expect(await findMarker(fs)).toBeUndefined();
+  await rm(join(fs, '.thaw/checkpoint.json'));
+  await mkdir(join(fs, '.thaw/checkpoint.json'));
+  expect(await findMarker(fs)).toBeUndefined();
+});
+
+it('refuses a marker of absurd size', async () => {
+  await writeFile(join(fs, '.thaw/checkpoint.json'), '');
+  await truncate(join(fs, '.thaw/checkpoint.json'), 5 << 20);
+  await expect(findMarker(fs)).rejects.toThrow(/5242880 bytes/);
+});

@@ -1,0 +1,52 @@
+/**
+ * The cheap look for a checkpoint, done for every container: at most two files beside or in the bottom layer, because
+ * checkpoint layers are the lowest of their image.
+ */
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Code } from '../../proto/status.ts';
+import { RestoreError } from './error.ts';
+
+/** checkpoint.json holds facts, not data; its environment and layer lists stay far below this. */
+const MAX_MARKER_BYTES = 4 << 20;
+
+/** A remote snapshot says so beside its empty directory; an image unpacked as ordinary files, inside it. */
+function markerPlaces(bottomDir: string): string[] {
+  return [join(bottomDir, '../checkpoint.json'), join(bottomDir, '.thaw/checkpoint.json')];
+}
+
+/** Bytes of checkpoint.json; undefined if there is no checkpoint below. */
+export async function findMarker(bottomDir: string): Promise<Uint8Array | undefined> {
+  for (const place of markerPlaces(bottomDir)) {
+    const bytes = await readSmall(place);
+    if (bytes) return bytes;
+  }
+  return undefined;
+}
+
+async function readSmall(file: string): Promise<Uint8Array | undefined> {
+  let handle: Awaited<ReturnType<typeof open>>;
+  try {
+    // The layer is somebody else's content: no link is followed at its end, no fifo or device waited for.
+    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? '';
+    if (['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO'].includes(code)) return undefined;
+    throw error;
+  }
+  try {
+    const info = await handle.stat();
+    if (!info.isFile()) return undefined;
+    if (info.size > MAX_MARKER_BYTES) {
+      throw new RestoreError(
+        Code.dataLoss,
+        `The checkpoint's facts have ${info.size} bytes, at most ${MAX_MARKER_BYTES} are read; push the checkpoint image again`,
+        { context: { file } },
+      );
+    }
+    return await handle.readFile();
+  } finally {
+    await handle.close();
+  }
+}

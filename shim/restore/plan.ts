@@ -1,0 +1,154 @@
+/**
+ * From a rootfs mount with a checkpoint below it to a plan: restore, or cold with the reason. Loaded only where there is
+ * a checkpoint; index.ts is the cheap look.
+ */
+import type { CheckpointFacts } from '../../checkpoint/facts.ts';
+import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
+import { Code, describeError } from '../../proto/status.ts';
+import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
+import { launchOf } from '../launch.ts';
+import type { PlanInput, StartPlan } from '../task/start-plan.ts';
+import { type AttemptDeps, attemptRestore } from './attempt.ts';
+import type { Daemon, Located } from './daemon.ts';
+import { RestoreError } from './error.ts';
+import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
+import { preflight } from './preflight.ts';
+import { listUpper, resetUpper } from './upper-dir.ts';
+
+/** The kubelet gives StartContainer two minutes; fetch, restore and the cold start after it must fit. */
+const FETCH_DEADLINE_MS = 60_000;
+const RESTORE_DEADLINE_MS = 30_000;
+
+/** Annotation of the pod: auto (default), require (an error instead of a cold start), off. */
+const POLICY_ANNOTATION = 'thaw.dev/restore';
+export type Policy = 'auto' | 'require' | 'off';
+
+export interface PlanDeps extends AttemptDeps {
+  daemon: Daemon;
+  versions(input: PlanInput): Promise<Versions>;
+  /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
+  lockShared(file: string): Promise<() => Promise<void>>;
+  unmountRootfs(bundle: string): Promise<void>;
+}
+
+export function policyOf(annotations: Readonly<Record<string, string>> | undefined): Policy {
+  const value = annotations?.[POLICY_ANNOTATION] ?? 'auto';
+  switch (value) {
+    case 'auto':
+    case 'require':
+    case 'off':
+      return value;
+    default:
+      throw new RestoreError(
+        Code.invalidArgument,
+        `Cannot understand the annotation ${POLICY_ANNOTATION}: "${value}"; use auto, require or off`,
+      );
+  }
+}
+
+/** `markerBytes` is the checkpoint.json found beside or in the bottom layer; only its layer counts are believed. */
+export async function planRestore(
+  input: PlanInput,
+  overlay: Overlay,
+  markerBytes: Uint8Array,
+  deps: PlanDeps,
+): Promise<StartPlan> {
+  const policy = policyOf(input.spec.annotations);
+  const log = input.log.child({ container: input.id });
+  const marker = readCheckpointFacts(markerBytes);
+  const split = splitLayers(overlay.lowerDirs, countsOf(marker));
+  const cold = (reason: string, lowerDirs = split.cold): StartPlan => {
+    if (policy === 'require') {
+      throw new RestoreError(
+        Code.failedPrecondition,
+        `Cannot restore the checkpoint, and ${POLICY_ANNOTATION} is "require": ${reason}`,
+      );
+    }
+    log.warn({ reason }, 'starting cold');
+    return { kind: 'cold', rootfs: withLowerDirs(input.rootfs, lowerDirs), reason };
+  };
+
+  if (policy === 'off') return cold(`the annotation ${POLICY_ANNOTATION} is "off"`);
+  let located: Located;
+  try {
+    located = await deps.daemon.locate({
+      namespace: input.namespace,
+      containerId: input.id,
+      lowerDirs: overlay.lowerDirs,
+    });
+  } catch (cause) {
+    const { code, message } = describeError(cause);
+    // Layers of another image than the checkpoint's: which of them is the diff cannot be known.
+    const lowerDirs = code === Code.failedPrecondition ? allButCheckpoint(overlay, marker) : split.cold;
+    return cold(message, lowerDirs);
+  }
+  const facts = readCheckpointFacts(located.checkpointJson);
+  const mismatches = preflight(facts, {
+    launch: launchOf(input.spec),
+    host: await hostFacts(await deps.versions(input)),
+    mounts: mountFacts(input.spec),
+  });
+  if (mismatches.length > 0) return cold(mismatches.join('; '));
+  return restorePlan({ input, overlay, split, located, required: policy === 'require' }, deps);
+}
+
+function countsOf(facts: CheckpointFacts) {
+  const { checkpoint, base, diff } = facts.layers;
+  return { checkpoint, base: base.length, diff: diff ? (1 as const) : (0 as const) };
+}
+
+function allButCheckpoint(overlay: Overlay, facts: CheckpointFacts): string[] {
+  return overlay.lowerDirs.slice(0, overlay.lowerDirs.length - facts.layers.checkpoint);
+}
+
+interface Chosen {
+  input: PlanInput;
+  overlay: Overlay;
+  split: SplitLayers;
+  located: Located;
+  required: boolean;
+}
+
+async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
+  const { input, overlay, split, located, required } = chosen;
+  const unlock = await deps.lockShared(located.lockFile);
+  const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : undefined;
+  // Streaming goes on from here in the daemon; Start waits for what is left.
+  const complete = deps.daemon.awaitComplete(located.id, FETCH_DEADLINE_MS);
+  complete.catch(() => {});
+  const coldRootfs = withLowerDirs(input.rootfs, split.cold);
+  return {
+    kind: 'restore',
+    rootfs: withLowerDirs(input.rootfs, split.restore),
+    required,
+    release: unlock,
+    async restore(start) {
+      const began = performance.now();
+      const log = start.log.child({ container: start.id, checkpoint: located.id });
+      try {
+        await complete;
+        const fetched = performance.now();
+        const pid = await attemptRestore(
+          { ...start, spec: input.spec, imagesDir: located.imagesDir, deadlineMs: RESTORE_DEADLINE_MS },
+          deps,
+        );
+        log.info(
+          { pid, waitMs: Math.round(fetched - began), ms: Math.round(performance.now() - began) },
+          'restored',
+        );
+        return { kind: 'restored', pid };
+      } catch (cause) {
+        const { message, context } = describeError(cause);
+        log.warn(
+          { reason: message, ...context, ms: Math.round(performance.now() - began) },
+          'restore failed',
+        );
+        if (overlay.upperDir && upper) {
+          await deps.unmountRootfs(start.bundle);
+          await resetUpper(overlay.upperDir, upper);
+        }
+        return { kind: 'failed', reason: message, rootfs: coldRootfs };
+      }
+    },
+  };
+}
