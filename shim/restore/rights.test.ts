@@ -1,11 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import {
-  capabilityMask,
-  capabilityNames,
-  excessRights,
-  rightsFromStatus,
-  type TaskRights,
-} from './rights.ts';
+import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
+import { capabilityMask, capabilityNames, excessRights, rightsFromStatus } from './rights.ts';
 
 const granted = ['CAP_CHOWN', 'CAP_NET_BIND_SERVICE'];
 const spec = {
