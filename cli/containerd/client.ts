@@ -37,8 +37,8 @@ export interface Containerd {
   diff(left: Mount[], right: Mount[], mediaType: string): Promise<Descriptor>;
   namespaces(): Promise<string[]>;
   version(): Promise<string>;
-  /** The same connection; calls are made in a lease, and end early when the signal asks. */
-  within(scope: { lease?: string; signal?: AbortSignal }): Containerd;
+  /** The same connection with another namespace, in a lease, or ending calls early when the signal asks. */
+  within(scope: { namespace?: string; lease?: string; signal?: AbortSignal }): Containerd;
   close(): void;
 }
 
@@ -79,7 +79,10 @@ function clientOf(caller: Caller): Containerd {
     within(scope) {
       return clientOf({
         connection: caller.connection,
-        scope: { ...caller.scope, lease: scope.lease ?? caller.scope.lease },
+        scope: {
+          namespace: scope.namespace ?? caller.scope.namespace,
+          lease: scope.lease ?? caller.scope.lease,
+        },
         signal: scope.signal ?? caller.signal,
       });
     },

@@ -50,6 +50,16 @@ export function tasks(caller: Caller) {
       const { pid, status, exitStatus } = answer.process;
       return { pid, status, exitStatus };
     },
+    /** Ids of all its processes, execs included, as containerd sees them. */
+    async pids(containerId: string): Promise<number[]> {
+      const answer = await call<{ processes: { pid: number }[] }>(
+        caller,
+        'ListPids',
+        { containerId },
+        { action: `list the processes of ${containerId}` },
+      );
+      return answer.processes.map(({ pid }) => pid);
+    },
     async pause(containerId: string): Promise<void> {
       await call(caller, 'Pause', { containerId }, { action: `pause ${containerId}`, deadlineMs: 60_000 });
     },

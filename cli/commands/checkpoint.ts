@@ -1,0 +1,30 @@
+import { Command } from 'commander';
+import type { CheckpointOptions, Handlers } from './handlers.ts';
+import { json, plainHttp } from './options.ts';
+
+const NOTES = `
+The container must run under the thaw runtime. It stands still from the dump until its root file system is compared,
+then it goes on, also if a step fails; with --stop it ends instead, once everything is saved.
+
+Credentials come from ~/.docker/config.json, as "docker login" writes it.
+
+Examples:
+  thaw checkpoint 3f2a --image registry.example:5000/llm:warm
+  thaw checkpoint web --namespace default --image localhost:5000/web:warm --json`;
+
+export function checkpointCommand(handlers: Handlers): Command {
+  return new Command('checkpoint')
+    .summary('save a running container as an image and push it')
+    .description('Saves a running container, memory included, as a checkpoint image in a registry.')
+    .argument('<container>', "the container's id, or the first characters of it")
+    .requiredOption('--image <reference>', 'name of the image to push')
+    .option('--stop', 'end the container once it is saved', false)
+    .addOption(plainHttp())
+    .option('--work-dir <directory>', 'where the dump and its layers lie meanwhile', '/var/lib/thaw/work')
+    .addOption(json())
+    .addHelpText('after', NOTES)
+    .action(async (container: string, _options: unknown, command: Command) => {
+      const options = command.optsWithGlobals<Omit<CheckpointOptions, 'container'>>();
+      await handlers.checkpoint({ ...options, container });
+    });
+}

@@ -1,0 +1,45 @@
+/** What each command is asked to do; the command files turn argv into these and know nothing of the work itself. */
+export interface NodeOptions {
+  /** containerd's socket. */
+  address: string;
+  namespace: string;
+}
+
+export interface RegistryOptions {
+  plainHttp: boolean;
+}
+
+export interface CheckpointOptions extends NodeOptions, RegistryOptions {
+  container: string;
+  image: string;
+  stop: boolean;
+  json: boolean;
+  workDir: string;
+}
+
+export type InspectOptions = RegistryOptions & { json: boolean; verify: boolean } & (
+    | { source: 'registry'; reference: string }
+    | { source: 'directory'; directory: string }
+  );
+
+export interface FetchOptions extends NodeOptions, RegistryOptions {
+  reference: string;
+  json: boolean;
+}
+
+export interface DaemonOptions {
+  socket: string;
+  json: boolean;
+}
+
+export interface EvictOptions extends DaemonOptions {
+  id: string;
+}
+
+export interface Handlers {
+  checkpoint(options: CheckpointOptions): Promise<void>;
+  inspect(options: InspectOptions): Promise<void>;
+  fetch(options: FetchOptions): Promise<void>;
+  status(options: DaemonOptions): Promise<void>;
+  evict(options: EvictOptions): Promise<void>;
+}

@@ -1,0 +1,108 @@
+/** thaw.v1.Checkpoints of the daemon on this node, over ttrpc. */
+import { thaw } from '../../proto/gen/thaw.js';
+import { Code, describeError } from '../../proto/status.ts';
+import { TtrpcClient } from '../../proto/ttrpc/index.ts';
+import { CliError } from '../error.ts';
+
+const SERVICE = 'thaw.v1.Checkpoints';
+const CONNECT_MS = 2_000;
+const LIST_MS = 10_000;
+/** Deleting a cache of many gigabytes is unlinking whole files. */
+const EVICT_MS = 60_000;
+
+export type CheckpointState = 'fetching' | 'complete' | 'failed' | 'unknown';
+
+export interface NodeCheckpoint {
+  id: string;
+  image: string;
+  state: CheckpointState;
+  storedBytes: bigint;
+  presentBytes: bigint;
+  fetchedBytes: bigint;
+  error: string;
+}
+
+export interface Daemon {
+  list(): Promise<NodeCheckpoint[]>;
+  /** Returns the bytes that are free again. */
+  evict(id: string): Promise<bigint>;
+}
+
+/** Connects for the time of `use`. */
+export async function withDaemon<Result>(
+  socket: string,
+  signal: AbortSignal,
+  use: (daemon: Daemon) => Promise<Result>,
+): Promise<Result> {
+  const client = await TtrpcClient.connect(socket, CONNECT_MS).catch((error: unknown) => {
+    const message = `Cannot reach thaw-snapshotter at ${socket}: start it, or name its socket with --socket`;
+    throw new CliError(Code.unavailable, message, { cause: error });
+  });
+  try {
+    return await use(daemonOf(client, signal));
+  } finally {
+    client.close();
+  }
+}
+
+function daemonOf(client: TtrpcClient, signal: AbortSignal): Daemon {
+  const { ListRequest, ListResponse, EvictRequest, EvictResponse } = thaw.v1;
+  return {
+    async list() {
+      const codecs = { request: ListRequest, response: ListResponse };
+      const answer = await client
+        .unary(SERVICE, 'List', codecs, {}, { timeoutMs: LIST_MS, signal })
+        .catch((error: unknown) => {
+          throw failed('list the checkpoints of this node', error);
+        });
+      return answer.checkpoints.map((status) => ({
+        id: status.id ?? '',
+        image: status.imageRef ?? '',
+        state: stateName(status.state),
+        storedBytes: toBigInt(status.storedBytes),
+        presentBytes: toBigInt(status.presentBytes),
+        fetchedBytes: toBigInt(status.fetchedBytes),
+        error: status.error ?? '',
+      }));
+    },
+    async evict(id) {
+      const codecs = { request: EvictRequest, response: EvictResponse };
+      const answer = await client
+        .unary(SERVICE, 'Evict', codecs, { id }, { timeoutMs: EVICT_MS, signal })
+        .catch((error: unknown) => {
+          throw describeError(error).code === Code.failedPrecondition
+            ? new CliError(
+                Code.failedPrecondition,
+                `Cannot evict ${id} while a container needs it: delete the container first`,
+                { cause: error },
+              )
+            : failed(`evict ${id}`, error);
+        });
+      return toBigInt(answer.freedBytes);
+    },
+  };
+}
+
+function failed(action: string, error: unknown): CliError {
+  const { code, message } = describeError(error);
+  return new CliError(code, `Cannot ${action}: ${message}`);
+}
+
+/** protobufjs gives 64-bit fields as Long where it is loaded and as number where not. */
+function toBigInt(value: { toString(): string } | null | undefined): bigint {
+  return BigInt(value?.toString() ?? '0');
+}
+
+function stateName(state: thaw.v1.CheckpointStatus.State | null | undefined): CheckpointState {
+  const { STATE_COMPLETE, STATE_FAILED, STATE_FETCHING } = thaw.v1.CheckpointStatus.State;
+  switch (state) {
+    case STATE_COMPLETE:
+      return 'complete';
+    case STATE_FETCHING:
+      return 'fetching';
+    case STATE_FAILED:
+      return 'failed';
+    default:
+      return 'unknown';
+  }
+}

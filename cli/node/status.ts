@@ -1,0 +1,29 @@
+import type { DaemonOptions } from '../commands/handlers.ts';
+import type { Context } from '../context.ts';
+import { formatBytes, formatShare, formatTable, printable, shortDigest } from '../ui/format.ts';
+import { toJson } from '../ui/json.ts';
+import { type NodeCheckpoint, withDaemon } from './daemon.ts';
+
+/** `thaw status`. */
+export async function runStatus(options: DaemonOptions, context: Context): Promise<void> {
+  const checkpoints = await withDaemon(options.socket, context.signal, (daemon) => daemon.list());
+  if (options.json) context.print(toJson(checkpoints));
+  else for (const line of statusLines(checkpoints)) context.print(line);
+}
+
+export function statusLines(checkpoints: readonly NodeCheckpoint[]): string[] {
+  if (checkpoints.length === 0) return ['No checkpoints on this node'];
+  const rows = checkpoints.map((checkpoint) => [
+    shortDigest(checkpoint.id),
+    checkpoint.state,
+    formatShare(checkpoint.presentBytes, checkpoint.storedBytes),
+    formatBytes(checkpoint.storedBytes),
+    formatBytes(checkpoint.fetchedBytes),
+    printable(checkpoint.image),
+  ]);
+  const lines = formatTable(['ID', 'STATE', 'HERE>', 'STORED>', 'FETCHED>', 'IMAGE'], rows);
+  const errors = checkpoints
+    .filter(({ error }) => error !== '')
+    .map(({ id, error }) => `${shortDigest(id)}: ${printable(error)}`);
+  return [...lines, ...errors];
+}

@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest';
+import type { Handlers } from './commands/handlers.ts';
+import { createProgram, exitStatusOfCommander } from './program.ts';
+
+async function run(...argv: string[]) {
+  const calls: [string, unknown][] = [];
+  const record = (name: string) => async (options: unknown) => void calls.push([name, options]);
+  const handlers: Handlers = {
+    checkpoint: record('checkpoint'),
+    inspect: record('inspect'),
+    fetch: record('fetch'),
+    status: record('status'),
+    evict: record('evict'),
+  };
+  let out = '';
+  let err = '';
+  const write = {
+    out: (text: string) => {
+      out += text;
+    },
+    err: (text: string) => {
+      err += text;
+    },
+  };
+  let status: number | undefined = 0;
+  try {
+    await createProgram({ version: '1.2.3', handlers, write }).parseAsync(['node', 'thaw', ...argv]);
+  } catch (error) {
+    status = exitStatusOfCommander(error);
+  }
+  return { calls, out, err, status };
+}
+
+describe('argv of checkpoint', () => {
+  it('has defaults for everything but container and image', async () => {
+    const { calls } = await run('checkpoint', 'abc', '--image', 'localhost:5000/a:b');
+    expect(calls).toEqual([
+      [
+        'checkpoint',
+        {
+          container: 'abc',
+          image: 'localhost:5000/a:b',
+          stop: false,
+          json: false,
+          plainHttp: false,
+          workDir: '/var/lib/thaw/work',
+          address: '/run/containerd/containerd.sock',
+          namespace: 'k8s.io',
+        },
+      ],
+    ]);
+  });
+  it('takes global options on both sides of the command', async () => {
+    const { calls } = await run(
+      '--namespace',
+      'default',
+      'checkpoint',
+      'abc',
+      '--image',
+      'x',
+      '--address',
+      '/s',
+    );
+    expect(calls[0]?.[1]).toMatchObject({ namespace: 'default', address: '/s' });
+  });
+});
+
+describe('argv of inspect', () => {
+  it('takes an image', async () => {
+    const { calls } = await run('inspect', 'a/b:c', '--verify', '--plain-http');
+    expect(calls).toEqual([
+      ['inspect', { source: 'registry', reference: 'a/b:c', json: false, verify: true, plainHttp: true }],
+    ]);
+  });
+  it('takes a directory', async () => {
+    const { calls } = await run('inspect', '--file', 'dir', '--json');
+    expect(calls[0]?.[1]).toMatchObject({ source: 'directory', directory: 'dir', json: true });
+  });
+  it('takes exactly one of them', async () => {
+    expect((await run('inspect')).status).toBe(2);
+    expect((await run('inspect', 'a', '--file', 'b')).status).toBe(2);
+  });
+});
+
+describe('a wrong command line', () => {
+  it.each([
+    [['checkpoint']],
+    [['checkpoint', 'abc']],
+    [['chekpoint', 'abc']],
+    [['status', '--colour']],
+    [['--namespace', '', 'status']],
+    [['evict']],
+    [[]],
+  ])('%j ends with status 2, words on standard error and nothing done', async (argv) => {
+    const { status, err, out, calls } = await run(...argv);
+    expect(status).toBe(2);
+    expect(err).not.toBe('');
+    expect(out).toBe('');
+    expect(calls).toEqual([]);
+  });
+  it('suggests the command that was meant', async () => {
+    expect((await run('chekpoint')).err).toContain('checkpoint');
+  });
+});
+
+describe('help', () => {
+  it('shows every command and examples, with status 0', async () => {
+    const { out, status } = await run('--help');
+    expect(status).toBe(0);
+    for (const word of ['checkpoint', 'inspect', 'fetch', 'status', 'evict', 'Examples:', 'Exit status:'])
+      expect(out).toContain(word);
+  });
+  it.each(['checkpoint', 'inspect', 'fetch', 'status', 'evict'])(
+    'of %s names its options',
+    async (command) => {
+      const { out, status } = await run(command, '--help');
+      expect(status).toBe(0);
+      expect(out).toContain('--json');
+    },
+  );
+  it('prints the version', async () =>
+    expect(await run('--version')).toMatchObject({ out: '1.2.3\n', status: 0 }));
+});
