@@ -1,0 +1,134 @@
+/** A containerd of a test's own, with its own sockets and data. */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TomlTable } from 'smol-toml';
+import { bridgeNetwork, type ContainerdVersion, containerdConfig } from './containerd-config.ts';
+import { privateDir, runDir } from './dirs.ts';
+import { Daemon, type RunOptions, type RunResult, run } from './program.ts';
+
+export interface ContainerdOptions {
+  /** Data folder; one of its own below /state if absent, removed by `stop`. */
+  dir?: string;
+  /** Socket of the thaw snapshotter; nobody needs to listen there as long as it is not used. */
+  snapshotterSocket?: string;
+  snapshotterRoot?: string;
+  /** As in `RunPodSandbox`; default `test.local/pause:1`, which must be imported first. */
+  sandboxImage?: string;
+  /** Settings that win over all others. */
+  extra?: TomlTable;
+  env?: NodeJS.ProcessEnv;
+}
+
+const repo = join(import.meta.dirname, '../..');
+
+export async function containerdVersion(): Promise<ContainerdVersion> {
+  const { stdout } = await run('containerd', ['--version']);
+  return / v?1\.7\./.test(stdout) ? '1.7' : '2';
+}
+
+export class Containerd {
+  readonly version: ContainerdVersion;
+  /** gRPC socket, also of the CRI services. */
+  readonly socket: string;
+  readonly dir: string;
+  readonly log: string;
+  readonly #ownDir: boolean;
+  readonly #state: string;
+  readonly #configPath: string;
+  readonly #env: NodeJS.ProcessEnv;
+  #daemon: Daemon | undefined;
+
+  private constructor(version: ContainerdVersion, options: ContainerdOptions) {
+    this.version = version;
+    this.#ownDir = options.dir === undefined;
+    this.dir = options.dir ?? privateDir('containerd');
+    this.#state = runDir('containerd');
+    this.socket = `${this.#state}/containerd.sock`;
+    this.log = `${this.dir}/containerd.log`;
+    this.#configPath = `${this.dir}/config.toml`;
+    this.#env = options.env ?? {};
+    const cniConf = `${this.dir}/cni-conf`;
+    mkdirSync(cniConf, { recursive: true });
+    writeFileSync(`${cniConf}/10-thaw-test.conflist`, bridgeNetwork(this.#state));
+    const fragment = readFileSync(join(repo, `deploy/containerd/containerd-${version}.toml`), 'utf8');
+    writeFileSync(
+      this.#configPath,
+      containerdConfig(
+        version,
+        fragment,
+        {
+          root: `${this.dir}/root`,
+          state: `${this.#state}/state`,
+          socket: this.socket,
+          cniConf,
+          snapshotterSocket: options.snapshotterSocket ?? '/run/thaw/snapshotter.sock',
+          snapshotterRoot: options.snapshotterRoot ?? '/var/lib/thaw',
+        },
+        { sandboxImage: options.sandboxImage ?? 'test.local/pause:1' },
+        options.extra,
+      ),
+    );
+  }
+
+  /** Starts containerd and waits until it and its CRI plug-in answer. */
+  static async start(options: ContainerdOptions = {}): Promise<Containerd> {
+    const containerd = new Containerd(await containerdVersion(), options);
+    await containerd.restart();
+    return containerd;
+  }
+
+  get pid(): number {
+    return this.#daemon?.pid ?? -1;
+  }
+
+  /** Starts it again after `kill` or `halt`, or restarts it; running containers go on. */
+  async restart(): Promise<void> {
+    await this.halt();
+    this.#daemon = await Daemon.start('containerd', ['--config', this.#configPath, '--log-level', 'debug'], {
+      log: this.log,
+      env: this.#env,
+      ready: async () => {
+        const done = await this.ctr(['plugins', 'ls', '-q'], { allowFailure: true, timeoutMs: 5000 });
+        return done.code === 0;
+      },
+    });
+  }
+
+  /** Ends the daemon alone; containers, shims and data stay. */
+  async halt(): Promise<void> {
+    const daemon = this.#daemon;
+    this.#daemon = undefined;
+    await daemon?.stop();
+  }
+
+  /** kill -9 of the daemon. */
+  async kill(): Promise<void> {
+    await this.#daemon?.kill();
+    this.#daemon = undefined;
+  }
+
+  /** Ends the daemon and removes its files. Containers must have been removed before. */
+  async stop(): Promise<void> {
+    await this.halt();
+    rmSync(this.#state, { recursive: true, force: true });
+    if (this.#ownDir) rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  /** `ctr`; options such as `-n k8s.io` come first in `args`. */
+  ctr(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+    return run('ctr', ['--address', this.socket, ...args], options);
+  }
+
+  /** Kills and removes every task, container and lease of a namespace; snapshots and images stay. */
+  async removeContainers(namespace = 'default'): Promise<void> {
+    const ctr = (...args: string[]) => this.ctr(['-n', namespace, ...args], { allowFailure: true });
+    const list = async (what: 'task' | 'container') =>
+      (await ctr(what, 'ls', '-q')).stdout.split('\n').filter((id) => id !== '');
+    for (const id of await list('task')) await ctr('task', 'rm', '-f', id);
+    for (const id of await list('container')) await ctr('container', 'rm', id);
+  }
+
+  tail(lines?: number): string {
+    return this.#daemon?.tail(lines) ?? readFileSync(this.log, 'utf8').split('\n').slice(-40).join('\n');
+  }
+}
