@@ -33,6 +33,8 @@ it('reads and writes a setting of another UTS namespace, and leaves our own alon
 
 it('a missing file is undefined, a missing namespace an error that names it', () => {
   expect(native.readInNamespaces('/proc/sys/kernel/no-such-setting', [])).toBeUndefined();
-  expect(() => native.readInNamespaces(HOSTNAME, ['/proc/self/ns/none'])).toThrow(/ENOENT.*\/proc\/self\/ns\/none/);
+  expect(() => native.readInNamespaces(HOSTNAME, ['/proc/self/ns/none'])).toThrow(
+    /ENOENT.*\/proc\/self\/ns\/none/,
+  );
   expect(() => native.writeInNamespaces('/proc/sys/kernel/no-such-setting', '1', [])).toThrow(/ENOENT/);
 });

@@ -34,7 +34,6 @@ class Relay : public Task {
     struct stat from, to;
     if (fstat(from_.get(), &from) != 0 || fstat(to_.get(), &to) != 0) return Refuse("fstat");
     from_is_regular_ = S_ISREG(from.st_mode);
-    from_is_device_ = S_ISCHR(from.st_mode);
     to_is_regular_ = S_ISREG(to.st_mode);
     const bool from_pipe = S_ISFIFO(from.st_mode);
     const bool to_pipe = S_ISFIFO(to.st_mode);
@@ -139,8 +138,6 @@ class Relay : public Task {
       if (count < 0) {
         if (errno == EINTR) return State::kMoved;
         if (errno == EAGAIN) return State::kEmpty;
-        // A terminal's master reports EIO, not end-of-file, once the last process has closed the other side.
-        if (errno == EIO && from_is_device_) return State::kEnded;
         return Fail(errno, "read", outcome);
       }
       begin_ = 0;
@@ -170,7 +167,7 @@ class Relay : public Task {
   }
 
   UniqueFd from_, to_;
-  bool from_is_regular_ = false, from_is_device_ = false, to_is_regular_ = false;
+  bool from_is_regular_ = false, to_is_regular_ = false;
   bool from_watched_ = false, to_watched_ = false;
   bool splice_ = false;
   bool stopping_ = false;

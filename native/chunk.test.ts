@@ -1,0 +1,173 @@
+import { createHash } from 'node:crypto';
+import { closeSync, ftruncateSync, openSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { compressSync, uncompressSync } from 'lz4-napi';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import { native } from './index.ts';
+import { openDescriptors, randomBytes, temporaryFolder } from './testing.ts';
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
+/** A raw LZ4 block: the reference encoder puts the decoded length, four bytes, in front. */
+const encode = (bytes: Buffer) => compressSync(bytes).subarray(4);
+
+function file(): { path: string; fd: number } {
+  const path = join(temporaryFolder(), 'file');
+  const fd = openSync(path, 'w+');
+  onTestFinished(() => closeSync(fd));
+  return { path, fd };
+}
+
+/** Bytes of mixed kinds: runs, repeats and noise, as memory has. */
+function memoryLike(seed: number, length: number): Buffer {
+  const noise = randomBytes(seed, length + 64);
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at < length; ) {
+    const kind = (noise[at] ?? 0) % 3;
+    const span = Math.min(length - at, 16 + (noise[at + 1] ?? 0) * 8);
+    if (kind === 1) noise.copy(bytes, at, at, at + span);
+    if (kind === 2) bytes.fill(noise.subarray(at, at + 5), at, at + span);
+    at += span;
+  }
+  return bytes;
+}
+
+const text = Buffer.from('to be or not to be, '.repeat(5000));
+
+describe('writeChunk', () => {
+  test('decodes an LZ4 block to its place', async () => {
+    const { path, fd } = file();
+    const stored = encode(text);
+    await native.writeChunk(fd, 4096n, stored, text.length, sha256(stored), crc32(text));
+    const written = readFileSync(path);
+    expect(written.subarray(4096).equals(text)).toBe(true);
+    expect(written.subarray(0, 4096).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('writes bytes that are stored as they are', async () => {
+    const { path, fd } = file();
+    const noise = randomBytes(7, 300_000);
+    await native.writeChunk(fd, 0n, noise, noise.length, sha256(noise), crc32(noise));
+    expect(readFileSync(path).equals(noise)).toBe(true);
+  });
+
+  test('writes beyond 4 GiB', async () => {
+    const { path, fd } = file();
+    await native.writeChunk(fd, 5_000_000_000n, text, text.length, sha256(text), crc32(text));
+    expect(statSync(path).size).toBe(5_000_000_000 + text.length);
+    ftruncateSync(fd, 0);
+  });
+
+  const stored = encode(text);
+  const torn = Buffer.from(stored);
+  torn.fill(0xff, 10, 30);
+  const badHash = /^EBADMSG: bad message, the stored bytes do not match their SHA-256 digest$/;
+  const badBlock = /^EBADMSG: bad message, the stored bytes are no LZ4 block of \d+ decoded bytes$/;
+  const badCrc = /^EBADMSG: bad message, the decoded bytes do not match their CRC-32$/;
+  test.each([
+    ['a flipped byte', torn, text.length, sha256(stored), crc32(text), badHash],
+    ['a truncated block', stored.subarray(0, -1), text.length, sha256(stored), crc32(text), badHash],
+    ['an invalid block with the right digest', torn, text.length, sha256(torn), crc32(text), badBlock],
+    [
+      'a truncated block with the right digest',
+      stored.subarray(0, -1),
+      text.length,
+      sha256(stored.subarray(0, -1)),
+      crc32(text),
+      badBlock,
+    ],
+    ['a decoded length too small', stored, text.length - 1, sha256(stored), crc32(text), badBlock],
+    ['a decoded length too large', stored, text.length + 1, sha256(stored), crc32(text), badBlock],
+    ['a wrong checksum', stored, text.length, sha256(stored), crc32(text) ^ 1, badCrc],
+    ['nothing', Buffer.alloc(0), text.length, sha256(Buffer.alloc(0)), crc32(text), badBlock],
+    [
+      'more stored than decoded bytes',
+      text,
+      10,
+      sha256(text),
+      crc32(text.subarray(0, 10)),
+      /the stored bytes are longer than the decoded length$/,
+    ],
+  ])('refuses %s and writes nothing', async (_, bytes, length, digest, checksum, message) => {
+    const { path, fd } = file();
+    const writing = native.writeChunk(fd, 0n, bytes, length, digest, checksum >>> 0);
+    await expect(writing).rejects.toThrow(message);
+    await expect(writing).rejects.toMatchObject({ code: 'EBADMSG', errno: -74 });
+    expect(statSync(path).size).toBe(0);
+  });
+
+  test('reports what the file system says', async () => {
+    const { path } = file();
+    const readOnly = openSync(path, 'r');
+    await expect(
+      native.writeChunk(readOnly, 0n, text, text.length, sha256(text), crc32(text)),
+    ).rejects.toMatchObject({ code: 'EBADF', syscall: 'pwrite' });
+    closeSync(readOnly);
+  });
+
+  test('goes on when the caller closes its descriptor meanwhile', async () => {
+    const path = join(temporaryFolder(), 'file');
+    const fd = openSync(path, 'w+');
+    const writing = native.writeChunk(fd, 0n, stored, text.length, sha256(stored), crc32(text));
+    closeSync(fd);
+    await writing;
+    expect(readFileSync(path).equals(text)).toBe(true);
+  });
+
+  test('many at once land in their places and leave no descriptor', async () => {
+    const { path, fd } = file();
+    const before = openDescriptors();
+    const chunks = Array.from({ length: 64 }, (_, i) => memoryLike(i + 1, 65_536));
+    await Promise.all(
+      chunks.map((chunk, i) => {
+        const block = encode(chunk);
+        return native.writeChunk(fd, BigInt(i * 65_536), block, 65_536, sha256(block), crc32(chunk));
+      }),
+    );
+    expect(readFileSync(path).equals(Buffer.concat(chunks))).toBe(true);
+    expect(openDescriptors()).toBe(before);
+  });
+
+  test('refuses arguments that no chunk has', () => {
+    const digest = sha256(text);
+    const write = (offset: bigint, length: number, hash: Uint8Array, checksum: number) => () =>
+      native.writeChunk(1, offset, text, length, hash, checksum);
+    expect(write(-1n, 10, digest, 0)).toThrow('argument 2');
+    expect(write(0n, 0, digest, 0)).toThrow('argument 4');
+    expect(write(0n, 2 ** 24 + 1, digest, 0)).toThrow('argument 4');
+    expect(write(0n, 10, digest.subarray(1), 0)).toThrow('argument 5');
+    expect(write(0n, 10, digest, -1)).toThrow('argument 6');
+  });
+});
+
+describe('decodeLz4 agrees with the reference', () => {
+  test.each(Array.from({ length: 60 }, (_, i) => i + 1))('seed %i', (seed) => {
+    const length = 1 + (randomBytes(seed, 4).readUInt32LE() % 300_000);
+    const bytes = memoryLike(seed, length);
+    const prefixed = compressSync(bytes);
+    expect(prefixed.readUInt32LE(0)).toBe(length);
+    expect(native.decodeLz4(prefixed.subarray(4), length).equals(bytes)).toBe(true);
+  });
+
+  test.each(Array.from({ length: 60 }, (_, i) => i + 1001))('on damaged blocks too, seed %i', (seed) => {
+    const length = 20_000;
+    const block = Buffer.from(encode(memoryLike(seed, length)));
+    const noise = randomBytes(seed, 64);
+    for (let i = 0; i < 8; i++) block[noise.readUInt32LE(i * 4) % block.length] = noise[40 + i] ?? 0;
+    const header = Buffer.alloc(4);
+    header.writeUInt32LE(length);
+    let expected: Buffer | undefined;
+    try {
+      expected = uncompressSync(Buffer.concat([header, block]));
+    } catch {
+      expected = undefined;
+    }
+    // The reference may stop early; only a full-length result counts as decoded here.
+    if (expected?.length === length) expect(native.decodeLz4(block, length).equals(expected)).toBe(true);
+    else expect(() => native.decodeLz4(block, length)).toThrow(/^EBADMSG: /);
+  });
+
+  test('and refuses an absurd length', () => {
+    expect(() => native.decodeLz4(Buffer.alloc(10), 2 ** 31)).toThrow(TypeError);
+  });
+});
