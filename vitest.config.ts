@@ -1,6 +1,7 @@
 import { defineConfig } from 'vitest/config';
 
-// Unit tests sit beside their source and need no root; test/ holds what needs the test node (see scripts/test).
+// Unit tests sit beside their source and need no root; test/ holds what needs the test node, test/host/ what tests the
+// test node from outside (see scripts/test).
 export default defineConfig({
   test: {
     projects: [
@@ -15,8 +16,17 @@ export default defineConfig({
         test: {
           name: 'node',
           include: ['test/**/*.test.ts'],
+          exclude: ['test/host/**'],
           testTimeout: 180_000,
           hookTimeout: 180_000,
+          fileParallelism: false,
+        },
+      },
+      {
+        test: {
+          name: 'host',
+          include: ['test/host/**/*.test.ts'],
+          testTimeout: 180_000,
           fileParallelism: false,
         },
       },

@@ -203,8 +203,14 @@ class Run:
                 if time.monotonic() > deadline:
                     raise NodeError(f"Cannot remove the cgroup {path}: it is still busy after {CLEANUP_SECONDS} s")
                 time.sleep(0.02)
-        if os.path.isdir(self.path):
-            shutil.rmtree(self.path)
+        while os.path.isdir(self.path):
+            try:
+                shutil.rmtree(self.path)
+            except OSError:
+                # the last process of the node is still writing into it
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
         try:
             os.unlink(self.lock_path)
         except FileNotFoundError:
@@ -398,6 +404,7 @@ def init(options, run, cgroups, lifeline):
     if select.select([lifeline], [], [], 0)[0]:
         return EXIT_SETUP  # the supervisor died before it was watched
     try:
+        stage(options, run)
         build_node(options, run, cgroups)
     except (NodeError, OSError) as e:
         print(f"error: {e}", file=sys.stderr)
@@ -476,7 +483,6 @@ def stage(options, run):
     done = subprocess.run([options.stage, "--partial", "--criu", options.criu, "--links", links, target], check=False)
     if done.returncode != 0:
         raise NodeError("Cannot stage thaw into the node (see above)")
-    return target
 
 
 def enter(options):
@@ -498,7 +504,7 @@ def enter(options):
         for name in ("containerd", "thaw", "docker-registry"):
             os.makedirs(os.path.join(state, name), mode=0o700, exist_ok=True)
             options.bind.append(f"{os.path.join(state, name)}:/var/lib/{name}")
-        options.bind.append(f"{stage(options, run)}:/opt/thaw")
+        options.bind.append(f"{os.path.join(run.path, 'thaw')}:/opt/thaw")
         cgroups = node_cgroups("thaw-node-" + run.name)
         write(run.cgroup_list, json.dumps([path for _, path in cgroups]))
         make_cgroups(cgroups)
