@@ -1,0 +1,112 @@
+/** Files of an OCI bundle that the shim reads and writes. */
+import { readFile, rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Code } from '../../proto/status.ts';
+import { ShimError } from '../error.ts';
+import type { OciSpec } from './oci-spec.ts';
+import type { RuncOptions } from './options.ts';
+
+/** runc hands the file that this annotation names to CRIU, at dump and at restore. */
+export const CRIU_CONFIG_ANNOTATION = 'org.criu.config';
+
+export function bundlePaths(bundle: string) {
+  return {
+    config: join(bundle, 'config.json'),
+    rootfs: join(bundle, 'rootfs'),
+    initPid: join(bundle, 'init.pid'),
+    log: join(bundle, 'log.json'),
+    options: join(bundle, 'options.json'),
+    /** containerd 1.6 reads the runtime's binary from it before it runs `delete`. */
+    runtime: join(bundle, 'runtime'),
+    criuConf: join(bundle, 'criu.conf'),
+    work: join(bundle, 'work'),
+  };
+}
+
+export async function readSpec(bundle: string): Promise<OciSpec> {
+  const { config } = bundlePaths(bundle);
+  try {
+    return JSON.parse(await readFile(config, 'utf8')) as OciSpec;
+  } catch (cause) {
+    throw new ShimError(Code.invalidArgument, `Cannot read the bundle's "${config}"`, { cause });
+  }
+}
+
+/**
+ * Gives the container a CRIU configuration file of its own, empty for now, unless the pod named one. runc saves the
+ * annotation with the container at `runc create`, so it must be there before.
+ */
+export async function addCriuConfig(bundle: string, spec: OciSpec): Promise<void> {
+  if (spec.annotations?.[CRIU_CONFIG_ANNOTATION] !== undefined) return;
+  const { config, criuConf } = bundlePaths(bundle);
+  await writeFile(criuConf, '', { mode: 0o600 });
+  const text = withAnnotation(await readFile(config, 'utf8'), CRIU_CONFIG_ANNOTATION, criuConf);
+  await writeFile(`${config}.new`, text, { mode: 0o600 });
+  await rename(`${config}.new`, config);
+  spec.annotations = { ...spec.annotations, [CRIU_CONFIG_ANNOTATION]: criuConf };
+}
+
+/** JSON text with one more annotation. Numbers beyond 2^53 (rlimits are unsigned 64-bit) stay as they were written. */
+export function withAnnotation(configJson: string, name: string, value: string): string {
+  const spec: { annotations?: Record<string, unknown> | null } = JSON.parse(configJson, keepNumbers);
+  spec.annotations = { ...spec.annotations, [name]: value };
+  return JSON.stringify(spec);
+}
+
+/** ECMAScript's JSON.parse source text access, which TypeScript's library does not have yet. */
+interface JsonWithRaw {
+  rawJSON(text: string): unknown;
+}
+
+function keepNumbers(_key: string, value: unknown, context?: { source?: string }): unknown {
+  if (typeof value !== 'number' || Number.isSafeInteger(value) || context?.source === undefined) return value;
+  return (JSON as unknown as JsonWithRaw).rawJSON(context.source);
+}
+
+export type SavedOptions = Pick<RuncOptions, 'binaryName' | 'root' | 'systemdCgroup'>;
+
+/** Leaves for `delete`, which runs in a process of its own, what it needs to find the container again. */
+export async function saveOptions(bundle: string, options: RuncOptions): Promise<void> {
+  const paths = bundlePaths(bundle);
+  const { binaryName, root, systemdCgroup } = options;
+  // The names that containerd's own shim writes.
+  const saved = { binary_name: binaryName, root, systemd_cgroup: systemdCgroup };
+  await writeFile(paths.options, JSON.stringify(saved), { mode: 0o600 });
+  await writeFile(paths.runtime, binaryName, { mode: 0o600 });
+}
+
+/** Defaults where Create never came. */
+export async function loadOptions(bundle: string): Promise<SavedOptions> {
+  const none: SavedOptions = { binaryName: '', root: '', systemdCgroup: false };
+  let text: string;
+  try {
+    text = await readFile(bundlePaths(bundle).options, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return none;
+    throw error;
+  }
+  try {
+    const saved: Record<string, unknown> = JSON.parse(text);
+    return {
+      binaryName: typeof saved['binary_name'] === 'string' ? saved['binary_name'] : '',
+      root: typeof saved['root'] === 'string' ? saved['root'] : '',
+      systemdCgroup: saved['systemd_cgroup'] === true,
+    };
+  } catch {
+    // Cut off by a crash while it was written.
+    return none;
+  }
+}
+
+const DEFAULT_ROOT = '/run/containerd/runc';
+
+export function runcRoot(options: Pick<RuncOptions, 'root'>, namespace: string): string {
+  return join(options.root || DEFAULT_ROOT, namespace);
+}
+
+export async function readPid(file: string): Promise<number> {
+  const pid = Number.parseInt(await readFile(file, 'utf8'), 10);
+  if (!Number.isInteger(pid) || pid <= 0)
+    throw new ShimError(Code.internal, `Cannot find a pid in "${file}"`);
+  return pid;
+}

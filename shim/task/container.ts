@@ -1,0 +1,360 @@
+/**
+ * One container: its init, its execs, its root file system and its life in runc. Transitions run one at a time; State and
+ * Wait are answered from memory and never wait for them.
+ */
+import type { Logger } from 'pino';
+import { Code, describeError } from '../../proto/status.ts';
+import { ShimError } from '../error.ts';
+import type { TaskEvent } from '../events/index.ts';
+import { type MountCalls, mountRootfs, unmountRootfs } from '../mounts/index.ts';
+import type { Exit, ExitWatcher } from '../process/exits.ts';
+import type { Runc } from '../runc/runc.ts';
+import { ProcessIo, type StdioCalls, type StdioOwner, type StdioPaths } from '../stdio/index.ts';
+import { bundlePaths, readPid } from './bundle.ts';
+import { dump } from './dump.ts';
+import { Execs } from './execs.ts';
+import { Mutex } from './mutex.ts';
+import type { OciSpec } from './oci-spec.ts';
+import type { DumpOptions, RuncOptions } from './options.ts';
+import { TaskProcess } from './process.ts';
+import type { ContainerPaths, Mount, PrepareDump, RestorePlan, StartPlan } from './start-plan.ts';
+
+export interface ContainerDeps {
+  calls: MountCalls & StdioCalls;
+  watcher: Pick<ExitWatcher, 'watch' | 'holding'>;
+  publish: (event: TaskEvent) => void;
+  prepareDump: PrepareDump;
+  /** Nanoseconds since 1970. */
+  now: () => bigint;
+  log: Logger;
+}
+
+export interface ContainerConfig extends ContainerPaths {
+  spec: OciSpec;
+  options: RuncOptions;
+  stdio: StdioPaths;
+  runc: Runc;
+}
+
+/** Something else may hold the pipes of a process that ended; as long as containerd's own shim waits for it. */
+const DRAIN_MS = 10_000;
+/** How long a process that runc has just killed may take to be seen ending. */
+const REAP_MS = 5_000;
+const SIGKILL = 9;
+
+export class Container {
+  readonly config: ContainerConfig;
+  readonly init: TaskProcess;
+  readonly execs: Execs;
+  readonly #deps: ContainerDeps;
+  readonly #lock = new Mutex();
+  #pendingRestore: RestorePlan | undefined;
+  #release: () => Promise<void> = async () => {};
+  #mounted = false;
+
+  constructor(config: ContainerConfig, deps: ContainerDeps) {
+    this.config = config;
+    this.#deps = deps;
+    this.init = new TaskProcess(config.id, config.stdio);
+    this.execs = new Execs(config, this.init, deps);
+  }
+
+  get id(): string {
+    return this.config.id;
+  }
+
+  /** Its first process will come from a checkpoint, at Start. */
+  get restorePending(): boolean {
+    return this.#pendingRestore !== undefined;
+  }
+
+  process(execId: string): TaskProcess {
+    return execId === '' ? this.init : this.execs.get(execId);
+  }
+
+  /** Mounts the root file system and makes the container, or prepares for its restore. All or nothing. */
+  create(plan: StartPlan): Promise<void> {
+    return this.#lock.run(async () => {
+      if (plan.kind === 'restore') this.#release = () => plan.release();
+      try {
+        await this.#mount(plan.rootfs);
+        this.init.io = this.#openIo();
+        if (plan.kind === 'restore') this.#pendingRestore = plan;
+        else await this.#runcCreate(this.init.io);
+      } catch (error) {
+        await this.#abandon();
+        throw error;
+      }
+    });
+  }
+
+  start(): Promise<number> {
+    return this.#lock.run(() =>
+      this.init.gated(async () => {
+        if (this.init.state.kind !== 'created')
+          throw new ShimError(Code.failedPrecondition, `cannot start a ${this.init.state.kind} process`);
+        this.init.state = { kind: 'starting' };
+        try {
+          const plan = this.#pendingRestore;
+          this.#pendingRestore = undefined;
+          const restored = plan ? await this.#restore(plan) : false;
+          if (!restored) await this.config.runc.start(this.id);
+        } catch (error) {
+          if (this.init.state.kind === 'starting') this.init.state = { kind: 'created' };
+          throw error;
+        }
+        this.init.state = { kind: 'running' };
+        this.#deps.publish({ kind: 'start', containerId: this.id, pid: this.init.pid });
+        return this.init.pid;
+      }),
+    );
+  }
+
+  async kill(signal: number, all: boolean): Promise<void> {
+    const { init } = this;
+    // A process that runs is signalled at once; one that is being made only when it is known what became of it.
+    if (init.state.kind === 'running' || init.state.kind === 'paused') return this.#signal(signal, all);
+    await this.#lock.run(async () => {
+      if (init.state.kind === 'stopped' || init.state.kind === 'deleted')
+        throw new ShimError(Code.notFound, 'process already finished');
+      if (init.pid !== 0) return this.#signal(signal, all);
+      // Nothing runs yet that could get the signal: the restore will not take place.
+      this.#pendingRestore = undefined;
+      this.#initEnded({ status: 128 + signal, at: this.#deps.now() });
+    });
+  }
+
+  pause(): Promise<void> {
+    return this.#lock.run(async () => {
+      if (this.init.state.kind !== 'running')
+        throw new ShimError(Code.failedPrecondition, `cannot pause a ${this.init.state.kind} container`);
+      await this.config.runc.pause(this.id);
+      this.#transition('running', 'paused');
+      this.#deps.publish({ kind: 'paused', containerId: this.id });
+    });
+  }
+
+  resume(): Promise<void> {
+    return this.#lock.run(async () => {
+      if (this.init.state.kind !== 'paused')
+        throw new ShimError(Code.failedPrecondition, `cannot resume a ${this.init.state.kind} container`);
+      await this.config.runc.resume(this.id);
+      this.#transition('paused', 'running');
+      this.#deps.publish({ kind: 'resumed', containerId: this.id });
+    });
+  }
+
+  checkpoint(path: string, options: DumpOptions): Promise<void> {
+    return this.#lock.run(async () => {
+      const { state, pid } = this.init;
+      if (state.kind !== 'running' && state.kind !== 'paused')
+        throw new ShimError(Code.failedPrecondition, `cannot checkpoint a ${state.kind} container`);
+      await this.execs.quiet(() =>
+        dump({
+          ...this.config,
+          pid,
+          paused: state.kind === 'paused',
+          path,
+          options,
+          prepareDump: this.#deps.prepareDump,
+          log: this.#deps.log,
+        }),
+      );
+    });
+  }
+
+  /** Pids of everything in the container. */
+  async pids(): Promise<number[]> {
+    if (this.init.pid === 0)
+      throw new ShimError(Code.failedPrecondition, `container ${this.id} has no process yet`);
+    return this.config.runc.ps(this.id);
+  }
+
+  /** Removes the container from runc and from the file system. Throws while it runs. */
+  delete(): Promise<Exit> {
+    return this.#lock.run(async () => {
+      const { init } = this;
+      init.checkDeletable();
+      this.#pendingRestore = undefined;
+      if (init.state.kind === 'stopped') await init.io?.finish(DRAIN_MS);
+      await this.config.runc.delete(this.id, false);
+      // runc killed an init that was never started.
+      if (init.pid !== 0) await withLimit(init.exited, REAP_MS);
+      await this.#cleanUp();
+      const exit = init.state.kind === 'stopped' ? init.state.exit : { status: 0, at: 0n };
+      init.state = { kind: 'deleted' };
+      this.#deps.publish({
+        kind: 'delete',
+        containerId: this.id,
+        pid: init.pid,
+        status: exit.status,
+        exitedAt: exit.at,
+      });
+      return exit;
+    });
+  }
+
+  async #signal(signal: number, all: boolean): Promise<void> {
+    await this.config.runc.kill(this.id, signal, all);
+  }
+
+  /** Only if nothing else, an exit for example, came in between. */
+  #transition(from: 'running' | 'paused', to: 'running' | 'paused'): void {
+    if (this.init.state.kind === from) this.init.state = { kind: to };
+  }
+
+  #openIo(): ProcessIo {
+    const { options, stdio, id } = this.config;
+    const owner: StdioOwner = { uid: options.ioUid, gid: options.ioGid };
+    return new ProcessIo(stdio, owner, this.#deps.calls, (error) =>
+      this.#deps.log.warn({ container: id, reason: describeError(error).message }, 'stdio relay failed'),
+    );
+  }
+
+  async #mount(rootfs: readonly Mount[]): Promise<void> {
+    await mountRootfs(rootfs, bundlePaths(this.config.bundle).rootfs, this.#deps.calls);
+    this.#mounted = rootfs.length > 0;
+  }
+
+  async #unmount(): Promise<void> {
+    if (!this.#mounted) return;
+    await unmountRootfs(bundlePaths(this.config.bundle).rootfs, this.#deps.calls);
+    this.#mounted = false;
+  }
+
+  async #runcCreate(io: ProcessIo): Promise<void> {
+    const { id, bundle, options, runc } = this.config;
+    const pidFile = bundlePaths(bundle).initPid;
+    await this.#deps.watcher.holding(async () => {
+      await runc.create(
+        { id, bundle, pidFile, noPivot: options.noPivotRoot, noNewKeyring: options.noNewKeyring },
+        { stdio: io.childStdio, cwd: bundle },
+      );
+      this.#watchInit(await readPid(pidFile));
+    });
+    io.started();
+  }
+
+  /** False if the container was made for a cold start instead. */
+  async #restore(plan: RestorePlan): Promise<boolean> {
+    const { id, bundle, namespace, options, runc } = this.config;
+    const { log, watcher } = this.#deps;
+    const paths = bundlePaths(bundle);
+    const io = this.init.io ?? this.#openIo();
+    this.init.io = io;
+    const begun = performance.now();
+    const outcome = await watcher.holding(async () => {
+      const result = await plan.restore({
+        id,
+        bundle,
+        namespace,
+        runc,
+        log,
+        stdio: io.childStdio,
+        pidFile: paths.initPid,
+        workDir: paths.work,
+        noPivot: options.noPivotRoot,
+      });
+      if (result.kind === 'restored') this.#watchInit(result.pid);
+      return result;
+    });
+    const ms = Math.round(performance.now() - begun);
+    if (outcome.kind === 'restored') {
+      io.started();
+      log.info({ container: id, pid: outcome.pid, ms }, 'restored');
+      return true;
+    }
+    if (plan.required)
+      throw new ShimError(Code.failedPrecondition, `OCI runtime restore failed: ${outcome.reason}`);
+    log.warn({ container: id, ms, reason: outcome.reason }, 'restore failed, starting cold');
+    await this.#unmount();
+    await this.#mount(outcome.rootfs);
+    // The new ends are open before the old ones close: a client that reads a fifo never sees it without a writer.
+    const fresh = this.#openIo();
+    this.init.io = fresh;
+    await io.close();
+    try {
+      await this.#runcCreate(fresh);
+    } catch (error) {
+      await runc
+        .delete(id, true)
+        .catch((left: unknown) => this.#warn('cannot remove a failed container', left));
+      throw error;
+    }
+    return false;
+  }
+
+  #watchInit(pid: number): void {
+    this.init.pid = pid;
+    void this.#deps.watcher.watch(pid).then((exit) => this.#initExited(exit));
+  }
+
+  async #initExited(exit: Exit): Promise<void> {
+    const { init, config } = this;
+    await init.passGate();
+    // From here on no exec starts; those that run are reported before the init is.
+    const execsEnded = this.execs.end();
+    if (init.state.kind === 'paused') {
+      await config.runc.resume(this.id).catch((error: unknown) => this.#warn('cannot thaw', error));
+    }
+    if (sharesPidNamespace(config.spec)) {
+      await config.runc
+        .kill(this.id, SIGKILL, true)
+        .catch((error: unknown) => this.#warn('cannot kill what is left', error));
+    }
+    await execsEnded;
+    this.#initEnded(exit);
+  }
+
+  #initEnded(exit: Exit): void {
+    const { init } = this;
+    init.stopped(exit);
+    this.#deps.publish({
+      kind: 'exit',
+      containerId: this.id,
+      id: this.id,
+      pid: init.pid,
+      status: exit.status,
+      exitedAt: exit.at,
+    });
+  }
+
+  async #abandon(): Promise<void> {
+    if (!this.#pendingRestore && this.init.io)
+      await this.config.runc
+        .delete(this.id, true)
+        .catch((error: unknown) => this.#warn('cannot remove a failed container', error));
+    await this.#cleanUp().catch((error: unknown) => this.#warn('cannot clean up a failed container', error));
+  }
+
+  async #cleanUp(): Promise<void> {
+    try {
+      await this.init.io?.close();
+      await this.execs.close();
+      await this.#unmount();
+    } finally {
+      await this.#release();
+    }
+  }
+
+  #warn(what: string, error: unknown): void {
+    const { code, message } = describeError(error);
+    if (code === Code.notFound) return;
+    this.#deps.log.warn({ container: this.id, reason: message }, what);
+  }
+}
+
+/** Where the init's end does not end everything else in the container. */
+function sharesPidNamespace(spec: OciSpec): boolean {
+  const own = spec.linux?.namespaces?.find((namespace) => namespace.type === 'pid');
+  return own === undefined || Boolean(own.path);
+}
+
+async function withLimit(promise: Promise<unknown>, limitMs: number): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const expired = new Promise<void>((resolve) => {
+    timer = setTimeout(resolve, limitMs);
+  });
+  await Promise.race([promise, expired]);
+  clearTimeout(timer);
+}

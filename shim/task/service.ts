@@ -1,0 +1,247 @@
+/** The task service's methods, between protobuf messages and containers. */
+import type { Logger } from 'pino';
+import { containerd } from '../../proto/gen/shim.js';
+import { Code } from '../../proto/status.ts';
+import { method, type Services } from '../../proto/ttrpc/index.ts';
+import { ShimError } from '../error.ts';
+import type { Runc } from '../runc/runc.ts';
+import { addCriuConfig, readSpec, saveOptions } from './bundle.ts';
+import { Container, type ContainerDeps } from './container.ts';
+import type { OciSpec } from './oci-spec.ts';
+import { decodeDumpOptions, decodeRuncOptions, isSystemdCgroupPath, type RuncOptions } from './options.ts';
+import type { TaskProcess } from './process.ts';
+import type { Mount, StartPlanner } from './start-plan.ts';
+import { toTimestamp } from './timestamp.ts';
+
+const task = containerd.task.v2;
+const { Status } = containerd.v1.types;
+/** Both versions have the same methods and messages; containerd 2.x dials v3 first or v2, by how `start` answered. */
+const SERVICE_NAMES = ['containerd.task.v2.Task', 'containerd.task.v3.Task'];
+const Empty = { encode: (_: object) => ({ finish: () => new Uint8Array() }) };
+
+export interface TaskServiceDeps extends ContainerDeps {
+  namespace: string;
+  shimPid: number;
+  planner: StartPlanner;
+  makeRunc: (bundle: string, options: RuncOptions) => Runc;
+  readConfig: (path: string) => Promise<string>;
+  /** A container was made. */
+  onContainer: () => void;
+  /** Asked to end while no container is left. */
+  onShutdown: () => void;
+  log: Logger;
+}
+
+export class TaskService {
+  readonly #deps: TaskServiceDeps;
+  readonly #containers = new Map<string, Container>();
+  /** Ids whose Create is not answered yet. */
+  readonly #creating = new Set<string>();
+
+  constructor(deps: TaskServiceDeps) {
+    this.#deps = deps;
+  }
+
+  get empty(): boolean {
+    return this.#containers.size === 0 && this.#creating.size === 0;
+  }
+
+  services(): Services {
+    const methods = {
+      State: method(task.StateRequest, task.StateResponse, (r) => this.#state(r)),
+      Create: method(task.CreateTaskRequest, task.CreateTaskResponse, (r) => this.#create(r)),
+      Start: method(task.StartRequest, task.StartResponse, (r) => this.#start(r)),
+      Delete: method(task.DeleteRequest, task.DeleteResponse, (r) => this.#delete(r)),
+      Pids: method(task.PidsRequest, task.PidsResponse, (r) => this.#pids(r)),
+      Pause: method(task.PauseRequest, Empty, async (r) => {
+        await this.#container(r.id).pause();
+        return {};
+      }),
+      Resume: method(task.ResumeRequest, Empty, async (r) => {
+        await this.#container(r.id).resume();
+        return {};
+      }),
+      Checkpoint: method(task.CheckpointTaskRequest, Empty, async (r) => {
+        await this.#container(r.id).checkpoint(r.path, decodeDumpOptions(r.options));
+        return {};
+      }),
+      Kill: method(task.KillRequest, Empty, (r) => this.#kill(r)),
+      Exec: method(task.ExecProcessRequest, Empty, (r) => this.#exec(r)),
+      CloseIO: method(task.CloseIORequest, Empty, async (r) => {
+        if (r.stdin) this.#process(r).io?.closeStdin();
+        return {};
+      }),
+      Wait: method(task.WaitRequest, task.WaitResponse, async (r) => {
+        const exit = await this.#process(r).exited;
+        return { exitStatus: exit.status, exitedAt: toTimestamp(exit.at) };
+      }),
+      Connect: method(task.ConnectRequest, task.ConnectResponse, (r) => ({
+        shimPid: this.#deps.shimPid,
+        taskPid: this.#containers.get(r.id)?.init.pid ?? 0,
+      })),
+      Shutdown: method(task.ShutdownRequest, Empty, () => {
+        if (this.empty) this.#deps.onShutdown();
+        return {};
+      }),
+    };
+    return Object.fromEntries(SERVICE_NAMES.map((name) => [name, methods]));
+  }
+
+  #container(id: string): Container {
+    const container = this.#containers.get(id);
+    if (!container) throw new ShimError(Code.notFound, 'container not created');
+    return container;
+  }
+
+  #process(request: { id: string; execId: string }): TaskProcess {
+    return this.#container(request.id).process(request.execId);
+  }
+
+  async #create(r: containerd.task.v2.CreateTaskRequest) {
+    const { id, bundle, stdin, stdout, stderr } = r;
+    if (r.terminal)
+      throw new ShimError(Code.unimplemented, 'Cannot make a container with a terminal; run it without one');
+    if (r.checkpoint)
+      throw new ShimError(
+        Code.unimplemented,
+        'Cannot restore from a checkpoint given as an option; run a checkpoint image',
+      );
+    if (this.#containers.has(id) || this.#creating.has(id))
+      throw new ShimError(Code.alreadyExists, `container ${id} already exists`);
+    this.#creating.add(id);
+    try {
+      const rootfs = r.rootfs.map(toMount);
+      const spec = await readSpec(bundle);
+      const options = await this.#options(r.options, spec);
+      await Promise.all([saveOptions(bundle, options), addCriuConfig(bundle, spec)]);
+      const runc = this.#deps.makeRunc(bundle, options);
+      const { namespace, planner, log } = this.#deps;
+      const plan = await planner({ id, namespace, bundle, rootfs, spec, runc, log });
+      const container = new Container(
+        { id, namespace, bundle, spec, options, runc, stdio: { stdin, stdout, stderr } },
+        this.#deps,
+      );
+      await container.create(plan);
+      this.#containers.set(id, container);
+      this.#deps.onContainer();
+      const { pid } = container.init;
+      this.#deps.publish({
+        kind: 'create',
+        containerId: id,
+        bundle,
+        rootfs,
+        stdin,
+        stdout,
+        stderr,
+        checkpoint: '',
+        pid,
+      });
+      return { pid };
+    } finally {
+      this.#creating.delete(id);
+    }
+  }
+
+  async #options(any: containerd.task.v2.CreateTaskRequest['options'], spec: OciSpec): Promise<RuncOptions> {
+    const options = await decodeRuncOptions(any, {
+      readConfig: this.#deps.readConfig,
+      onUnknown: (type) => this.#deps.log.warn({ type }, 'unknown options ignored'),
+    });
+    const systemdCgroup = options.systemdCgroup || isSystemdCgroupPath(spec.linux?.cgroupsPath);
+    return { ...options, systemdCgroup };
+  }
+
+  async #start(r: containerd.task.v2.StartRequest) {
+    const container = this.#container(r.id);
+    return { pid: await (r.execId ? container.execs.start(r.execId) : container.start()) };
+  }
+
+  async #delete(r: containerd.task.v2.DeleteRequest) {
+    const container = this.#container(r.id);
+    if (r.execId) {
+      const { pid, exit } = await container.execs.delete(r.execId);
+      return { pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.at) };
+    }
+    const exit = await container.delete();
+    this.#containers.delete(r.id);
+    return { pid: container.init.pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.at) };
+  }
+
+  async #kill(r: containerd.task.v2.KillRequest) {
+    const container = this.#container(r.id);
+    if (r.execId) container.execs.kill(r.execId, r.signal);
+    else await container.kill(r.signal, r.all);
+    return {};
+  }
+
+  async #exec(r: containerd.task.v2.ExecProcessRequest) {
+    if (r.terminal)
+      throw new ShimError(Code.unimplemented, 'Cannot run a process with a terminal; run it without one');
+    const { stdin, stdout, stderr } = r;
+    this.#container(r.id).execs.add(r.execId, r.spec?.value ?? new Uint8Array(), { stdin, stdout, stderr });
+    return {};
+  }
+
+  async #pids(r: containerd.task.v2.PidsRequest) {
+    const container = this.#container(r.id);
+    const pids = await container.pids();
+    return {
+      processes: pids.map((pid) => {
+        const execId = container.execs.idOf(pid);
+        if (execId === undefined) return { pid };
+        const value = containerd.runc.v1.ProcessDetails.encode({ execId }).finish();
+        return { pid, info: { type_url: 'containerd.runc.v1.ProcessDetails', value } };
+      }),
+    };
+  }
+
+  #state(r: containerd.task.v2.StateRequest) {
+    const container = this.#container(r.id);
+    const process = container.process(r.execId);
+    const { state } = process;
+    return {
+      id: process.id,
+      bundle: container.config.bundle,
+      pid: process.pid,
+      status: statusOf(state.kind),
+      ...process.stdio,
+      terminal: false,
+      exitStatus: state.kind === 'stopped' ? state.exit.status : 0,
+      // Not exited: the zero time of Go, as containerd's own shim answers.
+      exitedAt: state.kind === 'stopped' ? toTimestamp(state.exit.at) : ZERO_TIME,
+      execId: r.execId,
+    };
+  }
+}
+
+/** 0001-01-01, Go's time.Time{}. */
+const ZERO_TIME = { seconds: -62135596800, nanos: 0 };
+
+function statusOf(kind: TaskProcess['state']['kind']) {
+  switch (kind) {
+    case 'created':
+    case 'starting':
+      return Status.CREATED;
+    case 'running':
+      return Status.RUNNING;
+    case 'paused':
+      return Status.PAUSED;
+    case 'stopped':
+    case 'deleted':
+      return Status.STOPPED;
+  }
+}
+
+function toMount(mount: {
+  type?: string | null;
+  source?: string | null;
+  target?: string | null;
+  options?: string[] | null;
+}): Mount {
+  return {
+    type: mount.type ?? '',
+    source: mount.source ?? '',
+    target: mount.target ?? '',
+    options: mount.options ?? [],
+  };
+}
