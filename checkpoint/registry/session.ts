@@ -1,0 +1,130 @@
+/** One registry as seen through authorization: what the parts of the client share. */
+import type { Dispatcher } from 'undici';
+import { Agent } from 'undici';
+import { Authorizer, type Scope } from './auth.ts';
+import { parseChallenges } from './challenge.ts';
+import type { Credentials } from './credentials.ts';
+import { abortFailure, type Subject, statusFailure } from './failure.ts';
+import { apiHost, isLoopback } from './reference.ts';
+import { defaultRetryPolicy, type RetryPolicy, withRetries } from './retry.ts';
+import {
+  defaultTimeouts,
+  discard,
+  type HttpRequest,
+  type HttpResponse,
+  type Timeouts,
+  Transport,
+} from './transport.ts';
+
+export interface RegistryOptions {
+  /** As in Reference.registry: "docker.io", "registry.example:5000". */
+  registry: string;
+  credentials?: Credentials | undefined;
+  /** Plain HTTP. Without it only hosts that are this machine are reached so. */
+  plainHttp?: boolean;
+  retry?: Partial<RetryPolicy>;
+  timeouts?: Partial<Timeouts>;
+  /** Owned by the caller if given (proxies, own certificates). */
+  dispatcher?: Dispatcher;
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const MAX_ERROR_BYTES = 8 * 1024;
+
+export class Session {
+  readonly registry: string;
+  readonly base: URL;
+  readonly transport: Transport;
+  readonly retry: RetryPolicy;
+  readonly #authorizer: Authorizer;
+  readonly #owned: Agent | undefined;
+
+  constructor(options: RegistryOptions) {
+    const host = apiHost(options.registry);
+    const plain = options.plainHttp ?? isLoopback(host);
+    this.registry = options.registry;
+    this.base = new URL(`${plain ? 'http' : 'https'}://${host}/v2/`);
+    // One stream a connection: over HTTP/2 all ranges would share one connection's window.
+    this.#owned = options.dispatcher
+      ? undefined
+      : new Agent({ allowH2: false, connect: { timeout: CONNECT_TIMEOUT_MS } });
+    this.transport = new Transport(options.dispatcher ?? (this.#owned as Agent), {
+      ...defaultTimeouts,
+      ...options.timeouts,
+    });
+    this.retry = { ...defaultRetryPolicy, ...options.retry };
+    this.#authorizer = new Authorizer(this.transport, options.credentials, plain);
+  }
+
+  /** Closes the connections that this session made; requests under way fail. */
+  async close(): Promise<void> {
+    await this.#owned?.destroy();
+  }
+
+  subject(repository: string, action: string): Subject {
+    return { registry: this.registry, repository, action };
+  }
+
+  url(repository: string, path: string): URL {
+    return new URL(`${repository}/${path}`, this.base);
+  }
+
+  isOwn(url: URL): boolean {
+    return url.origin === this.base.origin;
+  }
+
+  /** Sends with the best Authorization known; for a stream, which cannot be sent twice. */
+  sendOnce(subject: Subject, scope: Scope, wanted: HttpRequest): Promise<HttpResponse> {
+    return this.transport.send(subject, this.#authorized(wanted, this.#authorizer.current(scope)));
+  }
+
+  /** Sends, and once more with new authorization if the registry itself answers 401. */
+  async send(subject: Subject, scope: Scope, wanted: HttpRequest): Promise<HttpResponse> {
+    const header = this.#authorizer.current(scope);
+    const response = await this.transport.send(subject, this.#authorized(wanted, header));
+    if (response.status !== 401 || !this.isOwn(response.url)) return response;
+    const better = await this.renew(subject, scope, response, header);
+    if (better === undefined) throw statusFailure(subject, 401, response.headers, '');
+    return this.transport.send(subject, this.#authorized(wanted, better));
+  }
+
+  /** Answers the challenge of a 401, which it drops. Undefined if there is nothing better to offer. */
+  async renew(
+    subject: Subject,
+    scope: Scope,
+    response: HttpResponse,
+    rejected = this.#authorizer.current(scope),
+  ): Promise<string | undefined> {
+    await discard(response);
+    const challenges = parseChallenges(response.headers['www-authenticate']);
+    return this.#authorizer.answer(subject, challenges, scope, rejected);
+  }
+
+  /** The error for an answer that is not the one hoped for; reads the start of its body. */
+  async failure(subject: Subject, response: HttpResponse): Promise<Error> {
+    let text = '';
+    try {
+      const body = await this.transport.readSmall(
+        subject,
+        response,
+        MAX_ERROR_BYTES,
+        AbortSignal.timeout(5_000),
+      );
+      text = body.toString('utf8');
+    } catch {
+      // The status says enough.
+    }
+    return statusFailure(subject, response.status, response.headers, text);
+  }
+
+  /** withRetries under this session's policy. */
+  retrying<T>(subject: Subject, signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+    return withRetries(this.retry, signal, (s) => abortFailure(subject, s), work);
+  }
+
+  /** Only for the registry's own origin: an upload may be sent on to another. */
+  #authorized(wanted: HttpRequest, authorization: string | undefined): HttpRequest {
+    if (authorization === undefined || !this.isOwn(wanted.url)) return wanted;
+    return { ...wanted, headers: { ...wanted.headers, authorization } };
+  }
+}
