@@ -6,8 +6,8 @@
 export interface RuncGlobals {
   /** Directory of runc's state, one per containerd namespace. */
   root: string;
-  /** File that runc appends JSON log lines to. */
-  log: string;
+  /** File that runc appends JSON log lines to; without one it says nothing. */
+  log?: string | undefined;
   systemdCgroup: boolean;
   /** Debug lines in the log file. */
   debug?: boolean;
@@ -61,10 +61,7 @@ export function globalArgs(globals: RuncGlobals): string[] {
   return [
     '--root',
     globals.root,
-    '--log',
-    globals.log,
-    '--log-format',
-    'json',
+    ...(globals.log ? ['--log', globals.log, '--log-format', 'json'] : []),
     ...when(globals.debug, '--debug'),
     ...when(globals.systemdCgroup, '--systemd-cgroup'),
   ];

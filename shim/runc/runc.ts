@@ -25,8 +25,8 @@ export interface RuncConfig {
   systemdCgroup: boolean;
   /** What runc and thereby CRIU get as environment; PATH must lead to CRIU first. */
   env: Readonly<Record<string, string>>;
-  /** Where failed calls leave runc's log lines: `<bundle>/log.json`. */
-  logFile: string;
+  /** Where failed calls leave runc's log lines: `<bundle>/log.json`. Without it errors have no text of runc's. */
+  logFile?: string;
 }
 
 export interface CallOptions {
@@ -215,7 +215,7 @@ export class Runc {
     const deadlineMs = call.deadlineMs ?? task.deadlineMs;
     // A file for each call: a concurrent kill must not be blamed for what an exec logged.
     this.#calls += 1;
-    const callLog = `${logFile}.${this.#calls}`;
+    const callLog = logFile ? `${logFile}.${this.#calls}` : undefined;
     let result: ChildResult;
     try {
       result = await this.#spawner.run(
@@ -242,7 +242,7 @@ export class Runc {
       throw cause;
     }
     const failed = result.code !== 0;
-    const log = await takeLog(callLog, failed ? logFile : undefined);
+    const log = callLog ? await takeLog(callLog, failed ? logFile : undefined) : '';
     if (!failed) return result;
     if (result.timedOut)
       throw new ShimError(Code.deadlineExceeded, `${what}: runc did not end within ${deadlineMs} ms`);

@@ -1,0 +1,115 @@
+/** containerd-shim-thaw-v2: the only file here that reads arguments and environment. Loads what an action needs, no more. */
+import { writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseFlags, requireContainer, type ShimFlags } from './bootstrap/index.ts';
+
+const program = fileURLToPath(import.meta.url);
+const VERSION = process.env.THAW_VERSION ?? 'development';
+const DAEMON_SOCKET = '/run/thaw/thaw.sock';
+
+/** runc gets our environment, with our CRIU first in the PATH, and without what would make it talk to systemd. */
+function runcEnv(): Record<string, string> {
+  const criu = join(dirname(program), '../criu');
+  const env: Record<string, string> = {};
+  for (const [name, value] of Object.entries(process.env))
+    if (value !== undefined && name !== 'NOTIFY_SOCKET') env[name] = value;
+  return {
+    ...env,
+    PATH: `${criu}:${env['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'}`,
+  };
+}
+
+async function readInput(): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Uint8Array);
+  return Buffer.concat(chunks);
+}
+
+/** The whole answer, before the process ends. */
+function print(answer: string | Uint8Array): void {
+  const bytes = Buffer.from(answer as string);
+  for (let at = 0; at < bytes.length; ) at += writeSync(1, bytes, at);
+}
+
+async function run(flags: ShimFlags): Promise<void> {
+  switch (flags.action) {
+    case 'version':
+      print(`containerd-shim-thaw-v2:\n  Version:  ${VERSION}\n`);
+      return;
+    case 'start': {
+      requireContainer(flags);
+      const { start } = await import('./bootstrap/start.ts');
+      const { env, ppid } = process;
+      const self = [process.execPath, ...process.execArgv, program] as const;
+      print(await start(flags, { cwd: process.cwd(), self, env, parentPid: ppid, input: readInput }));
+      return;
+    }
+    case 'delete': {
+      requireContainer(flags);
+      const [{ remove }, { native }] = await Promise.all([
+        import('./bootstrap/remove.ts'),
+        import('../native/index.ts'),
+      ]);
+      // With pod grouping containerd may run this in another container's bundle.
+      const bundle = flags.bundle || join(dirname(process.cwd()), flags.id);
+      print(
+        await remove(flags, {
+          bundle,
+          env: runcEnv(),
+          calls: native,
+          now: () => native.realtime(),
+          warn: (line) => process.stderr.write(`${line}\n`),
+        }),
+      );
+      return;
+    }
+    case 'info': {
+      const [{ runtimeInfo }, { Runc }, { ChildSpawner }] = await Promise.all([
+        import('./bootstrap/info.ts'),
+        import('./runc/runc.ts'),
+        import('./process/spawn.ts'),
+      ]);
+      const runc = new Runc(
+        {
+          binary: 'runc',
+          root: '/run/containerd/runc',
+          systemdCgroup: false,
+          env: runcEnv(),
+        },
+        new ChildSpawner(),
+      );
+      print(await runtimeInfo(runc, VERSION));
+      return;
+    }
+    case 'serve': {
+      requireContainer(flags);
+      const [{ serve }, { native }, { createStartPlanner }, { prepareDump }] = await Promise.all([
+        import('./serve.ts'),
+        import('../native/index.ts'),
+        import('./restore/index.ts'),
+        import('./checkpoint/index.ts'),
+      ]);
+      await serve(flags, {
+        calls: native,
+        bundle: process.cwd(),
+        env: runcEnv(),
+        ttrpcAddress: process.env['TTRPC_ADDRESS'] ?? '',
+        planner: createStartPlanner({ daemonSocket: DAEMON_SOCKET }),
+        prepareDump,
+        exit: (status) => process.exit(status),
+      });
+      return;
+    }
+  }
+}
+
+try {
+  const flags = parseFlags(process.argv.slice(2));
+  await run(flags);
+  // What `start` leaves open (its copy of the listener) must not keep it alive.
+  if (flags.action !== 'serve') process.exit(0);
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+  process.exit(1);
+}
