@@ -222,6 +222,9 @@ def sweep(base):
     running = 0
     for entry in sorted(os.listdir(base)):
         if not entry.endswith(".lock"):
+            # The lock is made before the folder and removed after it: one without the other is a remnant.
+            if not os.path.exists(os.path.join(base, entry + ".lock")):
+                shutil.rmtree(os.path.join(base, entry), ignore_errors=True)
             continue
         run = Run(base, entry.removesuffix(".lock"))
         fd = run.lock(block=False)
