@@ -3,6 +3,8 @@
  * nothing of checkpoints but that a directory may stand for a layer of one. Called by the gRPC service, by remote/ and
  * by checkpoints/.
  */
+
+import { diskUsage } from '../disk-usage.ts';
 import { failedPrecondition, invalidArgument } from '../error.ts';
 import type {
   Kind,
@@ -15,7 +17,6 @@ import type {
   Usage,
 } from '../store/index.ts';
 import type { Directories } from './directories.ts';
-import { diskUsage } from './disk-usage.ts';
 import { type Mount, mountsOf } from './mounts.ts';
 
 export { Directories } from './directories.ts';
@@ -148,6 +149,11 @@ export class OverlaySnapshotter {
   /** Waits until everything removed so far is deleted. */
   async cleanup(): Promise<void> {
     this.#startSweep();
+    await this.#sweeping;
+  }
+
+  /** Waits for deletions under way; what is left then goes after the next start. */
+  async settle(): Promise<void> {
     await this.#sweeping;
   }
 

@@ -1,7 +1,7 @@
 /** Disk use of a directory tree. Source: containerd, continuity/fs, DiskUsage. */
 import { lstat, opendir } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Usage } from '../store/index.ts';
+import type { Usage } from './store/index.ts';
 
 /** Blocks of stat(2) are 512 bytes whatever the file system's block size is. */
 const BLOCK = 512n;

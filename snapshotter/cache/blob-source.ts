@@ -1,0 +1,20 @@
+/** Where stored bytes of a checkpoint come from. */
+
+export interface BlobSource {
+  /** `remote`: what is read counts as fetched. `local`: files that are on this node already. */
+  readonly kind: 'remote' | 'local';
+  /** For people: the image reference, or the directory. Never credentials. */
+  readonly description: string;
+  /**
+   * Bytes [offset, offset + length) of a blob, in order, in pieces of any size; not verified. Goes on by itself over
+   * broken, short and stalled transfers, so an error is final for this attempt.
+   */
+  read(blob: BlobName, offset: number, length: number, signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+export interface BlobName {
+  /** Digest of the layer's blob. */
+  digest: string;
+  /** Which of the index's data layers it is; undefined for the index layer. */
+  dataLayer: number | undefined;
+}

@@ -1,0 +1,71 @@
+/** The files of one cached checkpoint: made sparse at full size, opened while chunks are written to them. */
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { IndexFile } from '../../checkpoint/index-format.ts';
+
+interface OpenFile {
+  handle: Promise<FileHandle>;
+  users: number;
+}
+
+export class ImageFiles {
+  readonly directory: string;
+  readonly #open = new Map<string, OpenFile>();
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  /** Makes every file anew. Files of an earlier attempt are unlinked, not truncated: somebody may have them mapped. */
+  async create(files: readonly IndexFile[]): Promise<void> {
+    await rm(this.directory, { recursive: true, force: true });
+    await mkdir(this.directory, { mode: 0o700 });
+    for (const { name, size } of files) {
+      const handle = await open(join(this.directory, name), 'wx', 0o600);
+      try {
+        // The index bounds a file's size far below 2^53.
+        await handle.truncate(Number(size));
+      } finally {
+        await handle.close();
+      }
+    }
+  }
+
+  /** Runs `work` with the file's descriptor; it stays open while anybody uses it. */
+  async use<T>(name: string, work: (fd: number) => Promise<T>): Promise<T> {
+    let file = this.#open.get(name);
+    if (!file) {
+      file = {
+        handle: open(join(this.directory, name), constants.O_WRONLY | constants.O_NOFOLLOW),
+        users: 0,
+      };
+      this.#open.set(name, file);
+    }
+    file.users++;
+    try {
+      return await work((await file.handle).fd);
+    } finally {
+      if (--file.users === 0) {
+        this.#open.delete(name);
+        await file.handle.then((handle) => handle.close()).catch(() => {});
+      }
+    }
+  }
+
+  /** Waits until contents and names of all files are on disk. */
+  async sync(files: readonly IndexFile[]): Promise<void> {
+    for (const { name } of files) await syncPath(join(this.directory, name));
+    await syncPath(this.directory);
+  }
+}
+
+/** fsync(2) of a file or directory. */
+export async function syncPath(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

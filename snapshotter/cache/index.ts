@@ -1,0 +1,228 @@
+/**
+ * The node cache: decoded checkpoints below `cache/<hex of the index digest>/`, each brought here once and shared by
+ * all who restore it. Called by remote/ and checkpoints/; knows neither snapshots nor registries, only BlobSource.
+ */
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { digestOf } from '../../checkpoint/digest.ts';
+import { decodeIndex } from '../../checkpoint/index-format.ts';
+import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
+import { describeError } from '../../proto/status.ts';
+import { diskUsage } from '../disk-usage.ts';
+import { dataLoss, failedPrecondition, notFound } from '../error.ts';
+import type { BlobSource } from './blob-source.ts';
+import { CacheEntry, type EntryEvents, type EntryOptions, readEntryFiles } from './entry.ts';
+import { syncPath } from './image-files.ts';
+
+export { type OpenBeneath, readBeneath } from './beneath.ts';
+export type { BlobName, BlobSource } from './blob-source.ts';
+export type { WriteChunk } from './download.ts';
+export { CacheEntry, type EntryEvents, type EntryState, type Progress } from './entry.ts';
+export { Limiter } from './limiter.ts';
+export { LocalSource } from './local-source.ts';
+
+export interface NodeCacheOptions {
+  directory: string;
+  entry: Omit<EntryOptions, 'events'>;
+  events: EntryEvents & {
+    /** An entry of an earlier run was thrown away. */
+    onDiscarded(id: string, reason: string): void;
+  };
+  /** flock(2) on a descriptor, not waiting. */
+  tryLock: (fd: number, exclusive: boolean) => boolean;
+  /** A source for a checkpoint that this node knows, for another attempt; undefined if nothing names it any more. */
+  reopen: (id: string) => BlobSource | undefined;
+}
+
+const RETRY_FIRST_MS = 30_000;
+const RETRY_MAX_MS = 600_000;
+/** A caller that waits makes a failed entry try again, but not one that failed just now. */
+const RETRY_ON_DEMAND_MS = 10_000;
+const GONE = 'gone-';
+
+export class NodeCache {
+  readonly #options: NodeCacheOptions;
+  readonly #entries = new Map<string, CacheEntry>();
+  readonly #adding = new Map<string, Promise<CacheEntry>>();
+  readonly #retries = new Map<string, NodeJS.Timeout>();
+  readonly #entryOptions: EntryOptions;
+
+  constructor(options: NodeCacheOptions) {
+    this.#options = options;
+    const { events } = options;
+    this.#entryOptions = {
+      ...options.entry,
+      events: {
+        onStarted: (...args) => events.onStarted(...args),
+        onComplete: (...args) => events.onComplete(...args),
+        onSyncFailed: (...args) => events.onSyncFailed(...args),
+        onFailed: (entry, source, error) => {
+          events.onFailed(entry, source, error);
+          this.#scheduleRetry(entry);
+        },
+      },
+    };
+  }
+
+  find(id: string): CacheEntry | undefined {
+    return this.#entries.get(id);
+  }
+
+  entries(): CacheEntry[] {
+    return [...this.#entries.values()];
+  }
+
+  /**
+   * The entry of a checkpoint, made from its index and checkpoint.json if it is not here. DATA_LOSS or INVALID_ARGUMENT
+   * if they are not what `id` promises. Nothing is fetched before `start`.
+   */
+  async add(id: string, indexBytes: Uint8Array, checkpointJson: Uint8Array): Promise<CacheEntry> {
+    const known = this.#entries.get(id) ?? this.#adding.get(id);
+    if (known) return known;
+    const adding = this.#make(id, indexBytes, checkpointJson).finally(() => this.#adding.delete(id));
+    this.#adding.set(id, adding);
+    return adding;
+  }
+
+  /** As `entry.wait`; a failed entry tries once more if there is a source and the failure is not fresh. */
+  async wait(id: string, signal: AbortSignal): Promise<CacheEntry> {
+    const entry = this.#entries.get(id);
+    if (!entry) throw notFound(`Checkpoint ${id} is not on this node; locate it first`);
+    const { state } = entry;
+    if (
+      state.kind === 'idle' ||
+      (state.kind === 'failed' && this.#entryOptions.clock() - state.at >= RETRY_ON_DEMAND_MS)
+    )
+      this.#tryAgain(entry);
+    await entry.wait(signal);
+    return entry;
+  }
+
+  /** Takes over what earlier runs left: complete entries as they are, others are fetched anew or thrown away. */
+  async recover(): Promise<void> {
+    const { directory } = this.#options;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(directory)) {
+      const path = join(directory, name);
+      if (name.startsWith(GONE)) await rm(path, { recursive: true, force: true });
+      else if (/^[0-9a-f]{64}$/.test(name)) await this.#recoverEntry(`sha256:${name}`, path);
+    }
+  }
+
+  /**
+   * Frees a checkpoint's disk space and answers how much. NOT_FOUND if it is not here, FAILED_PRECONDITION while
+   * somebody holds its lock.
+   */
+  async evict(id: string): Promise<bigint> {
+    const entry = this.#entries.get(id);
+    if (!entry) throw notFound(`Checkpoint ${id} is not on this node`);
+    return this.#locked(entry.directory, async () => {
+      this.#entries.delete(id);
+      clearTimeout(this.#retries.get(id));
+      this.#retries.delete(id);
+      await entry.stop();
+      const { size } = await diskUsage(entry.directory);
+      await this.#empty(entry.directory);
+      return size;
+    });
+  }
+
+  async close(): Promise<void> {
+    for (const timer of this.#retries.values()) clearTimeout(timer);
+    this.#retries.clear();
+    await Promise.allSettled(this.entries().map((entry) => entry.stop()));
+  }
+
+  async #make(id: string, indexBytes: Uint8Array, checkpointJson: Uint8Array): Promise<CacheEntry> {
+    if (digestOf(indexBytes) !== id)
+      throw dataLoss(`Cannot trust the index of checkpoint ${id}: its digest differs`);
+    const index = decodeIndex(indexBytes);
+    readCheckpointFacts(checkpointJson, index.checkpointJson);
+    const directory = this.#directoryOf(id);
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await writeFile(join(directory, 'index'), indexBytes, { mode: 0o600, flush: true });
+    await writeFile(join(directory, 'checkpoint.json'), checkpointJson, { mode: 0o600, flush: true });
+    await writeFile(join(directory, 'lock'), '', { mode: 0o600, flag: 'a' });
+    await syncPath(directory);
+    const entry = new CacheEntry(id, directory, index, checkpointJson, this.#entryOptions);
+    this.#entries.set(id, entry);
+    return entry;
+  }
+
+  async #recoverEntry(id: string, directory: string): Promise<void> {
+    const { events, reopen } = this.#options;
+    let reason: string;
+    try {
+      const { indexBytes, index, checkpointJson } = await readEntryFiles(directory);
+      if (digestOf(indexBytes) !== id) throw dataLoss('its index is not the one it is named by');
+      readCheckpointFacts(checkpointJson, index.checkpointJson);
+      await writeFile(join(directory, 'lock'), '', { mode: 0o600, flag: 'a' });
+      const entry = new CacheEntry(id, directory, index, checkpointJson, this.#entryOptions);
+      const source = (await entry.adopt()) ? undefined : reopen(id);
+      if (entry.state.kind === 'complete' || source) {
+        this.#entries.set(id, entry);
+        if (source) entry.start(source);
+        return;
+      }
+      reason = 'it is not complete and no snapshot names its image';
+    } catch (error) {
+      reason = describeError(error).message;
+    }
+    try {
+      await this.#locked(directory, () => this.#empty(directory));
+      await rm(directory, { recursive: true, force: true });
+      events.onDiscarded(id, reason);
+    } catch (error) {
+      events.onDiscarded(id, `${reason}; left in place: ${describeError(error).message}`);
+    }
+  }
+
+  /** Runs `work` while nobody can take the entry's lock. The lock's file stays: somebody may be about to lock it. */
+  async #locked<T>(directory: string, work: () => Promise<T>): Promise<T> {
+    const handle = await open(join(directory, 'lock'), 'a', 0o600);
+    try {
+      if (!this.#options.tryLock(handle.fd, true))
+        throw failedPrecondition(
+          'Cannot evict the checkpoint: a container is being restored from it; try again when it runs',
+          { context: { directory } },
+        );
+      return await work();
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Removes everything but the lock. The marker goes first, so that no crash leaves it above missing files. */
+  async #empty(directory: string): Promise<void> {
+    await rm(join(directory, 'complete'), { force: true });
+    await syncPath(directory);
+    const gone = join(this.#options.directory, `${GONE}${randomUUID()}`);
+    await mkdir(gone, { mode: 0o700 });
+    for (const name of await readdir(directory))
+      if (name !== 'lock') await rename(join(directory, name), join(gone, name));
+    await rm(gone, { recursive: true, force: true });
+  }
+
+  #scheduleRetry(entry: CacheEntry): void {
+    const { state } = entry;
+    if (state.kind !== 'failed') return;
+    const delay = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(state.failures - 1, 10));
+    clearTimeout(this.#retries.get(entry.id));
+    this.#retries.set(
+      entry.id,
+      setTimeout(() => {
+        if (this.#entries.get(entry.id) === entry) this.#tryAgain(entry);
+      }, delay).unref(),
+    );
+  }
+
+  #tryAgain(entry: CacheEntry): void {
+    const source = this.#options.reopen(entry.id);
+    if (source) entry.start(source);
+  }
+
+  #directoryOf(id: string): string {
+    return join(this.#options.directory, id.slice('sha256:'.length));
+  }
+}

@@ -1,0 +1,33 @@
+/** Which chunks of a checkpoint are verified and written, in memory. */
+export class Presence {
+  readonly #bits: Uint8Array;
+  readonly #total: number;
+  #chunks = 0;
+  #bytes = 0n;
+
+  constructor(chunkCount: number) {
+    this.#total = chunkCount;
+    this.#bits = new Uint8Array(Math.ceil(chunkCount / 8));
+  }
+
+  has(ordinal: number): boolean {
+    return ((this.#bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0;
+  }
+
+  /** `storedBytes`: the chunk's stored length, for the sum. */
+  add(ordinal: number, storedBytes: number): void {
+    if (this.has(ordinal)) return;
+    this.#bits[ordinal >> 3] = (this.#bits[ordinal >> 3] ?? 0) | (1 << (ordinal & 7));
+    this.#chunks++;
+    this.#bytes += BigInt(storedBytes);
+  }
+
+  get complete(): boolean {
+    return this.#chunks === this.#total;
+  }
+
+  /** Sum of the stored lengths of what is present. */
+  get bytes(): bigint {
+    return this.#bytes;
+  }
+}

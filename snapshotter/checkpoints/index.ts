@@ -1,0 +1,101 @@
+/**
+ * The service thaw.v1.Checkpoints for shims and the CLI (proto/thaw/v1/checkpoints.proto), over ttrpc. Called by
+ * daemon.ts. `locate.ts` finds a checkpoint, `base-check.ts` compares its layers, `containerd.ts` asks containerd.
+ */
+import type { Logger } from 'pino';
+import { fromBigInt } from '../../checkpoint/int64.ts';
+import { thaw } from '../../proto/gen/thaw.js';
+import { describeError } from '../../proto/status.ts';
+import { type CallContext, type Handler, method, type Services } from '../../proto/ttrpc/index.ts';
+import type { CacheEntry } from '../cache/index.ts';
+import { IMAGE_REF_LABEL } from '../remote/index.ts';
+import { type LocateOptions, locate } from './locate.ts';
+
+export { containerdLayers } from './containerd.ts';
+
+const { v1 } = thaw;
+
+export function checkpointServices(options: LocateOptions & { log: Logger }): Services {
+  const { cache, snapshotter, log } = options;
+
+  const Locate = method(v1.LocateRequest, v1.LocateResponse, async (request) => {
+    const entry = await locate(options, request);
+    return {
+      id: entry.id,
+      checkpointJson: entry.checkpointJson,
+      imagesDir: entry.imagesDirectory,
+      lockFile: entry.lockFile,
+    };
+  });
+
+  const Await = method(v1.AwaitRequest, v1.AwaitResponse, async ({ id }, { signal }: CallContext) => {
+    const entry = await cache.wait(id, signal);
+    const { fetchedBytes, localBytes } = entry.progress;
+    return { fetchedBytes: wire(fetchedBytes), localBytes: wire(localBytes) };
+  });
+
+  const List = method(v1.ListRequest, v1.ListResponse, () => ({
+    checkpoints: cache.entries().map((entry) => {
+      const { storedBytes, presentBytes, fetchedBytes } = entry.progress;
+      const [layer] = snapshotter.store.withCheckpoint(entry.id);
+      return {
+        id: entry.id,
+        imageRef: layer?.labels[IMAGE_REF_LABEL] ?? '',
+        state: stateOf(entry),
+        storedBytes: wire(storedBytes),
+        presentBytes: wire(presentBytes),
+        fetchedBytes: wire(fetchedBytes),
+        error: entry.state.kind === 'failed' ? entry.state.error.message : '',
+      };
+    }),
+  }));
+
+  const Evict = method(v1.EvictRequest, v1.EvictResponse, async ({ id }) => {
+    const freedBytes = await cache.evict(id);
+    log.info({ id, freedBytes: Number(freedBytes) }, 'evicted');
+    return { freedBytes: wire(freedBytes) };
+  });
+
+  return {
+    'thaw.v1.Checkpoints': {
+      Locate: logged('Locate', log, Locate),
+      Await: logged('Await', log, Await),
+      List,
+      Evict: logged('Evict', log, Evict),
+    },
+  };
+}
+
+function stateOf({ state }: CacheEntry): thaw.v1.CheckpointStatus.State {
+  const { State } = v1.CheckpointStatus;
+  switch (state.kind) {
+    case 'idle':
+      return State.STATE_UNKNOWN;
+    case 'fetching':
+      return State.STATE_FETCHING;
+    case 'complete':
+      return State.STATE_COMPLETE;
+    case 'failed':
+      return State.STATE_FAILED;
+  }
+}
+
+function logged(name: string, log: Logger, handler: Handler): Handler {
+  return async (payload, call) => {
+    const started = performance.now();
+    try {
+      const answer = await handler(payload, call);
+      log.debug({ rpc: name, ms: Math.round(performance.now() - started) }, 'answered');
+      return answer;
+    } catch (error) {
+      const { code, message, context } = describeError(error);
+      log.info({ rpc: name, code, error: message, ...context }, 'refused');
+      throw error;
+    }
+  };
+}
+
+function wire(value: bigint): never {
+  // The generated types say "number | Long" with a type that only CommonJS code can name.
+  return fromBigInt(value) as never;
+}

@@ -1,0 +1,82 @@
+/** The daemon's configuration: one TOML file, every key optional. docs/operations.md describes the keys. */
+import { readFileSync } from 'node:fs';
+import { isAbsolute } from 'node:path';
+import { parse, TomlError } from 'smol-toml';
+import { z } from 'zod';
+import { invalidArgument } from './error.ts';
+
+const path = z.string().refine(isAbsolute, 'must be an absolute path');
+
+const schema = z.strictObject({
+  /** Snapshots, metadata and node cache. */
+  root: path.default('/var/lib/thaw'),
+  /** Directory of the sockets. */
+  state: path.default('/run/thaw'),
+  /** Socket of the Snapshots service; in `state` if not given. */
+  address: path.optional(),
+  containerd_address: path.default('/run/containerd/containerd.sock'),
+  log_level: z.enum(['trace', 'debug', 'info', 'warn', 'error']).default('info'),
+  fetch: z
+    .strictObject({
+      /** Transfers at a time, over all checkpoints. */
+      connections: z.number().int().min(1).max(64).default(8),
+      /** Longest wait for the index of a checkpoint; then containerd pulls the layer as any other. */
+      index_timeout_ms: z.number().int().min(100).max(600_000).default(30_000),
+    })
+    .prefault({}),
+  /** A docker config.json with credentials for registries. */
+  docker_config: path.optional(),
+  /** By host as in an image reference: "registry.example:5000". */
+  registries: z.record(z.string(), z.strictObject({ plain_http: z.boolean().optional() })).default({}),
+});
+
+export type Config = Omit<z.infer<typeof schema>, 'address'> & { address: string };
+/** What the command line says; it wins over the file. */
+export type ConfigFlags = Partial<Pick<Config, 'root' | 'state' | 'address'>>;
+
+/** Parses the file's text. INVALID_ARGUMENT names every key that is unknown or has a wrong value. */
+export function parseConfig(text: string, flags: ConfigFlags = {}): Config {
+  let document: object;
+  try {
+    document = parse(text);
+  } catch (cause) {
+    const where = cause instanceof TomlError ? ` in line ${cause.line}` : '';
+    throw invalidArgument(`Cannot read the configuration: it is no valid TOML${where}`, { cause });
+  }
+  const result = schema.safeParse({ ...document, ...definedOnly(flags) });
+  if (!result.success)
+    throw invalidArgument(`Cannot use the configuration: ${result.error.issues.map(explain).join('; ')}`);
+  const { address, ...config } = result.data;
+  return { ...config, address: address ?? `${config.state}/snapshotter.sock` };
+}
+
+/** A file that is not there is an empty one, unless it was asked for by name. */
+export function loadConfig(file: { path: string; required: boolean }, flags: ConfigFlags): Config {
+  let text = '';
+  try {
+    text = readFileSync(file.path, 'utf8');
+  } catch (cause) {
+    const missing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
+    if (!missing || file.required)
+      throw invalidArgument(
+        `Cannot read the configuration file "${file.path}"; check that it exists and can be read`,
+        {
+          cause,
+        },
+      );
+  }
+  return parseConfig(text, flags);
+}
+
+function explain(issue: z.core.$ZodIssue): string {
+  const at = issue.path.join('.');
+  if (issue.code === 'unrecognized_keys') {
+    const keys = issue.keys.map((key) => `"${at ? `${at}.` : ''}${key}"`).join(', ');
+    return `unknown ${issue.keys.length === 1 ? 'key' : 'keys'} ${keys}`;
+  }
+  return `"${at}": ${issue.message.toLowerCase()}`;
+}
+
+function definedOnly(flags: ConfigFlags): ConfigFlags {
+  return Object.fromEntries(Object.entries(flags).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,169 @@
+/** Puts the parts together: one daemon from start to end. */
+import { existsSync } from 'node:fs';
+import { chmod } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Logger } from 'pino';
+import type { Addon } from '../native/index.ts';
+import { Code, describeError } from '../proto/status.ts';
+import { TtrpcServer } from '../proto/ttrpc/index.ts';
+import { Limiter, NodeCache } from './cache/index.ts';
+import { checkpointServices, containerdLayers } from './checkpoints/index.ts';
+import type { Config } from './config.ts';
+import { alreadyExists } from './error.ts';
+import { SnapshotsServer } from './grpc/index.ts';
+import { Directories, OverlaySnapshotter } from './overlay/index.ts';
+import { RemoteLayers } from './remote/index.ts';
+import { Registries } from './remote/registries.ts';
+import { claimRoot, claimSocket, layoutOf } from './root-directory.ts';
+import { SnapshotStore } from './store/index.ts';
+
+export interface Daemon {
+  /** Stops accepting, lets calls in flight finish, ends fetches. What is incomplete is fetched anew at the next start. */
+  close(): Promise<void>;
+}
+
+/** Calls in flight get so long at the end. */
+const GRACE_MS = 5_000;
+
+type Closer = () => void | Promise<void>;
+
+/** Throws, with nothing left behind, if it cannot serve. */
+export async function startDaemon(config: Config, native: Addon, log: Logger): Promise<Daemon> {
+  const closers: Closer[] = [];
+  const close = async () => {
+    for (const closer of closers.splice(0).reverse()) await closer();
+  };
+  try {
+    await start(config, native, log, closers);
+    return { close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function start(config: Config, native: Addon, log: Logger, closers: Closer[]): Promise<void> {
+  closers.push(claimRoot(config.root, native.tryLock));
+  const layout = layoutOf(config.root);
+  const store = new SnapshotStore(layout.database);
+  closers.push(() => store.close());
+  const snapshotter = new OverlaySnapshotter({
+    store,
+    directories: new Directories(layout.snapshots),
+    indexOff: existsSync('/sys/module/overlay/parameters/index'),
+    now: native.realtime,
+    onSweepError: (error) => log.error({ error: describeError(error).message }, 'directory not deleted'),
+  });
+  snapshotter.recover();
+  closers.push(() => snapshotter.settle());
+
+  const registries = new Registries({
+    plainHttp: (host) => config.registries[host]?.plain_http,
+    dockerConfig: config.docker_config,
+  });
+  closers.push(() => registries.close());
+  const cache = makeCache(config, native, log, (id) => remote.sourceOf(id));
+  closers.push(() => cache.close());
+  const remote: RemoteLayers = new RemoteLayers({
+    snapshotter,
+    cache,
+    openSource: (imageRef) => registries.source(imageRef),
+    indexTimeoutMs: config.fetch.index_timeout_ms,
+    log,
+  });
+  await cache.recover();
+
+  const checkpoints = new TtrpcServer({
+    services: checkpointServices({
+      snapshotter,
+      remote,
+      cache,
+      openBeneath: native.openBeneath,
+      layersOfContainer: containerdLayers(config.containerd_address),
+      log,
+    }),
+    onError: (error) => log.debug({ error: describeError(error).message }, 'connection failed'),
+  });
+  const socket = join(config.state, 'thaw.sock');
+  claimSocket(config.state, socket);
+  await checkpoints.listen({ path: socket });
+  closers.push(() => checkpoints.close(GRACE_MS));
+  await chmod(socket, 0o600);
+
+  const snapshots = new SnapshotsServer({
+    snapshotter,
+    prepare: async (key, parent, labels, signal) => {
+      if (await remote.provide(parent, labels, signal))
+        throw alreadyExists(`Layer of snapshot "${key}" is here already`);
+      return snapshotter.create('active', key, parent, labels);
+    },
+    remove: (key) => {
+      const { checkpoint } = snapshotter.remove(key);
+      if (checkpoint !== undefined) void evictUnused(cache, checkpoint, log);
+    },
+    log,
+  });
+  claimSocket(dirname(config.address), config.address);
+  closers.push(() => snapshots.close(GRACE_MS));
+  await snapshots.listen(config.address);
+}
+
+function makeCache(
+  config: Config,
+  native: Addon,
+  log: Logger,
+  reopen: (id: string) => ReturnType<RemoteLayers['sourceOf']>,
+): NodeCache {
+  return new NodeCache({
+    directory: layoutOf(config.root).cache,
+    tryLock: native.tryLock,
+    reopen,
+    entry: {
+      writeChunk: native.writeChunk,
+      limiter: new Limiter(config.fetch.connections),
+      parallel: config.fetch.connections,
+      clock: () => performance.now(),
+    },
+    events: {
+      onStarted: ({ id }, { description }) => log.info({ id, from: description }, 'fetch started'),
+      onComplete: ({ id, progress }, { description }, ms) =>
+        log.info(
+          {
+            id,
+            from: description,
+            storedBytes: Number(progress.storedBytes),
+            fetchedBytes: Number(progress.fetchedBytes),
+            localBytes: Number(progress.localBytes),
+            ms,
+          },
+          'fetch complete',
+        ),
+      onFailed: ({ id, progress }, { description }, error) =>
+        log.error(
+          {
+            id,
+            from: description,
+            presentBytes: Number(progress.presentBytes),
+            code: error.code,
+            error: error.message,
+            ...error.context,
+          },
+          'fetch failed',
+        ),
+      onSyncFailed: ({ id }, error) =>
+        log.error({ id, error: describeError(error).message }, 'cache not synced'),
+      onDiscarded: (id, reason) => log.info({ id, reason }, 'cache entry discarded'),
+    },
+  });
+}
+
+/** No image needs the checkpoint any more; a container that is being restored from it may. */
+async function evictUnused(cache: NodeCache, id: string, log: Logger): Promise<void> {
+  try {
+    const freedBytes = await cache.evict(id);
+    log.info({ id, freedBytes: Number(freedBytes) }, 'evicted with its image');
+  } catch (error) {
+    const { code, message } = describeError(error);
+    if (code !== Code.notFound) log.warn({ id, error: message }, 'not evicted');
+  }
+}

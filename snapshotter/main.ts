@@ -1,0 +1,70 @@
+/** thaw-snapshotter: command line and signals, nothing else. */
+import { Command } from 'commander';
+import pino from 'pino';
+import { native } from '../native/index.ts';
+import { describeError } from '../proto/status.ts';
+import { type Config, loadConfig } from './config.ts';
+import { type Daemon, startDaemon } from './daemon.ts';
+import { notifyReady } from './notify.ts';
+
+const DEFAULT_CONFIG = '/etc/thaw/config.toml';
+
+interface Flags {
+  config?: string;
+  root?: string;
+  state?: string;
+  address?: string;
+}
+
+const program = new Command('thaw-snapshotter')
+  .description('Keeps container snapshots for containerd and fetches checkpoint images')
+  .version(process.env['THAW_VERSION'] ?? 'development', '-v, --version')
+  .option('--config <file>', `configuration file (default: ${DEFAULT_CONFIG} if it exists)`)
+  .option('--root <dir>', 'snapshots, metadata and node cache (default: /var/lib/thaw)')
+  .option('--state <dir>', 'directory of the sockets (default: /run/thaw)')
+  .option('--address <socket>', 'socket for containerd (default: snapshotter.sock in the state directory)')
+  .action(run);
+
+await program.parseAsync();
+
+async function run(flags: Flags): Promise<void> {
+  // Every mode below is explicit; this is for what libraries make: sockets and the database.
+  process.umask(0o077);
+  let log = pino({ name: 'thaw-snapshotter' });
+  let config: Config;
+  let daemon: Daemon;
+  try {
+    const { config: file, ...rest } = flags;
+    config = loadConfig({ path: file ?? DEFAULT_CONFIG, required: file !== undefined }, rest);
+    log = pino({ name: 'thaw-snapshotter', level: config.log_level });
+    daemon = await startDaemon(config, native, log);
+  } catch (error) {
+    const { message, context } = describeError(error);
+    log.fatal({ error: message, ...context }, 'cannot start');
+    process.exitCode = 1;
+    return;
+  }
+  log.info({ root: config.root, address: config.address, state: config.state }, 'ready');
+  notifyReady(process.env, process.pid, (error) =>
+    log.warn({ error: describeError(error).message }, 'systemd not notified'),
+  );
+  let closing = false;
+  const stop = (signal: NodeJS.Signals) => {
+    if (closing) return;
+    closing = true;
+    log.info({ signal }, 'stopping');
+    daemon.close().then(
+      () => {
+        log.info('stopped');
+        // Nothing should keep the process alive now; if something does, it shall not.
+        setTimeout(() => process.exit(), 1_000).unref();
+      },
+      (error: unknown) => {
+        log.error({ error: describeError(error).message }, 'not stopped cleanly');
+        process.exitCode = 1;
+      },
+    );
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+}
