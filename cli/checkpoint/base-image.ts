@@ -1,18 +1,21 @@
 import { INDEX_ANNOTATION } from '../../checkpoint/annotation.ts';
 import { chainId } from '../../checkpoint/chain-id.ts';
 import type { LayerFacts } from '../../checkpoint/facts.ts';
+import {
+  imageConfigSchema,
+  imageIndexSchema,
+  manifestSchema,
+  parseDocument,
+  selectPlatform,
+} from '../../checkpoint/registry/manifest.ts';
+import { isIndexType } from '../../checkpoint/registry/media-types.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { Container, Containerd } from '../containerd/index.ts';
 import { CliError } from '../error.ts';
-import {
-  chooseManifest,
-  goArchitecture,
-  isIndexType,
-  MAX_DOCUMENT_BYTES,
-  parseConfig,
-  parseIndex,
-  parseManifest,
-} from '../oci.ts';
+import { hostPlatform } from '../registry.ts';
+
+/** Larger documents are refused by registries. */
+const MAX_DOCUMENT_BYTES = 8 << 20;
 
 /** The image that a container runs from, as containerd's content store has it. */
 export interface RunImage {
@@ -66,12 +69,14 @@ function isTag(name: string): boolean {
 async function readImage(containerd: Containerd, name: string): Promise<RunImage> {
   const { target } = await containerd.images.get(name);
   const read = (digest: string) => containerd.content.readAll(digest, MAX_DOCUMENT_BYTES);
-  const manifestDigest = isIndexType(target.mediaType)
-    ? chooseManifest(parseIndex(await read(target.digest)), goArchitecture(process.arch)).digest
-    : target.digest;
-  const manifest = parseManifest(await read(manifestDigest));
+  let manifestDigest = target.digest;
+  if (isIndexType(target.mediaType)) {
+    const index = parseDocument(imageIndexSchema, await read(target.digest), 'the image index');
+    manifestDigest = selectPlatform(index, hostPlatform()).digest;
+  }
+  const manifest = parseDocument(manifestSchema, await read(manifestDigest), 'the manifest');
   const config = await read(manifest.config.digest);
-  const diffIds = parseConfig(config).rootfs.diff_ids;
+  const diffIds = parseDocument(imageConfigSchema, config, "the image's config").rootfs.diff_ids;
   if (diffIds.length !== manifest.layers.length)
     throw new CliError(
       Code.dataLoss,
@@ -83,7 +88,7 @@ async function readImage(containerd: Containerd, name: string): Promise<RunImage
     size,
     diffId: diffIds[at] ?? '',
   }));
-  const above = manifest.layers.findIndex(({ annotations }) => annotations[INDEX_ANNOTATION] === undefined);
+  const above = manifest.layers.findIndex(({ annotations }) => annotations?.[INDEX_ANNOTATION] === undefined);
   return {
     reference: name,
     configDigest: manifest.config.digest,

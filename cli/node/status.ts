@@ -7,7 +7,7 @@ import { type NodeCheckpoint, withDaemon } from './daemon.ts';
 /** `thaw status`. */
 export async function runStatus(options: DaemonOptions, context: Context): Promise<void> {
   const checkpoints = await withDaemon(options.socket, context.signal, (daemon) => daemon.list());
-  if (options.json) context.print(toJson(checkpoints));
+  if (options.json) context.print(toJson({ checkpoints }));
   else for (const line of statusLines(checkpoints)) context.print(line);
 }
 
