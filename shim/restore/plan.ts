@@ -127,22 +127,14 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
       const log = start.log.child({ container: start.id, checkpoint: located.id });
       try {
         await complete;
-        const fetched = performance.now();
+        log.info({ ms: Math.round(performance.now() - began) }, 'checkpoint is complete on this node');
         const pid = await attemptRestore(
           { ...start, spec: input.spec, imagesDir: located.imagesDir, deadlineMs: RESTORE_DEADLINE_MS },
           deps,
         );
-        log.info(
-          { pid, waitMs: Math.round(fetched - began), ms: Math.round(performance.now() - began) },
-          'restored',
-        );
         return { kind: 'restored', pid };
       } catch (cause) {
-        const { message, context } = describeError(cause);
-        log.warn(
-          { reason: message, ...context, ms: Math.round(performance.now() - began) },
-          'restore failed',
-        );
+        const { message } = describeError(cause);
         if (overlay.upperDir && upper) {
           await deps.unmountRootfs(start.bundle);
           await resetUpper(overlay.upperDir, upper);
