@@ -1,0 +1,55 @@
+/** What the demo prints. Pure but for Steps, which is told where to write and what time it is. */
+
+export class Steps {
+  readonly #write: (text: string) => void;
+  readonly #now: () => number;
+
+  constructor(write: (text: string) => void, now: () => number = () => performance.now()) {
+    this.#write = write;
+    this.#now = now;
+  }
+
+  /** One line a step: what is done, then how long it took. The result may add a remark. */
+  async step<T>(title: string, work: () => Promise<T>, remark?: (result: T) => string): Promise<T> {
+    this.#write(`${title.padEnd(62, ' ')} `);
+    const began = this.#now();
+    const seconds = () => `${((this.#now() - began) / 1000).toFixed(2).padStart(7)} s`;
+    try {
+      const result = await work();
+      this.#write(`${seconds()}${remark === undefined ? '' : `  ${remark(result)}`}\n`);
+      return result;
+    } catch (error) {
+      this.#write(`${seconds()}  failed\n`);
+      throw error;
+    }
+  }
+
+  line(text: string): void {
+    this.#write(`${text}\n`);
+  }
+}
+
+export function megabytes(bytes: number): string {
+  return `${(bytes / 1e6).toFixed(1)} MB`;
+}
+
+export function seconds(value: number): string {
+  return `${value.toFixed(2)} s`;
+}
+
+/** A table with its first column left, the others right. */
+export function table(rows: readonly (readonly string[])[]): string {
+  const widths = (rows[0] ?? []).map((_, column) =>
+    Math.max(...rows.map((row) => (row[column] ?? '').length)),
+  );
+  return rows
+    .map((row) =>
+      row
+        .map((cell, column) =>
+          column === 0 ? cell.padEnd(widths[column] ?? 0) : cell.padStart(widths[column] ?? 0),
+        )
+        .join('   ')
+        .trimEnd(),
+    )
+    .join('\n');
+}
