@@ -1,11 +1,10 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   assertNothingLeft,
   busybox,
   Containerd,
   image,
-  imageTar,
   type Leftovers,
   layer,
   pauseImage,
@@ -29,14 +28,8 @@ describe('the test node', () => {
     let containerd: Containerd;
     beforeAll(async () => {
       containerd = await Containerd.start({ env: { PATH: `/opt/thaw/current/criu:${process.env['PATH']}` } });
-      const name = 'test.local/busybox:1';
-      const tar = await imageTar(name, image([await layer(busybox())], { cmd: ['sh'] }));
-      writeFileSync(`${containerd.dir}/image.tar`, tar);
-      await containerd.ctr(
-        ['images', 'import', '--local', `${containerd.dir}/image.tar`].filter(
-          (a) => a !== '--local' || containerd.version === '2',
-        ),
-      );
+      const busyboxImage = image([await layer(busybox())], { cmd: ['sh'] });
+      await containerd.importImage('test.local/busybox:1', busyboxImage);
     });
     afterAll(async () => {
       await containerd.removeContainers();

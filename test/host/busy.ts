@@ -1,8 +1,7 @@
 // Runs inside a test node: makes it as busy as a test does (containerd, a container, a network namespace, a loop
 // mount, children that ignore signals), says so, and waits to be killed.
 import { spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
-import { busybox, Containerd, image, imageTar, layer, run, sleep } from '../lib/index.ts';
+import { busybox, Containerd, image, layer, run, sleep } from '../lib/index.ts';
 
 spawn('sh', ['-c', 'trap "" TERM INT HUP; setsid sleep 1000 & while :; do sleep 1000; done'], {
   detached: true,
@@ -16,8 +15,7 @@ await run('sh', [
 process.stdout.write('started\n');
 
 const containerd = await Containerd.start();
-writeFileSync('/state/image.tar', await imageTar('test.local/busy:1', image([await layer(busybox())])));
-await containerd.ctr(['images', 'import', '/state/image.tar']);
+await containerd.importImage('test.local/busy:1', image([await layer(busybox())]));
 await containerd.ctr(['run', '-d', '--null-io', 'test.local/busy:1', 'busy', 'sleep', '1000']);
 process.stdout.write('busy\n');
 await sleep(600_000);

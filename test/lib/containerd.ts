@@ -4,11 +4,14 @@ import { join } from 'node:path';
 import type { TomlTable } from 'smol-toml';
 import { bridgeNetwork, type ContainerdVersion, containerdConfig } from './containerd-config.ts';
 import { privateDir, runDir } from './dirs.ts';
+import { type Image, imageTar } from './image.ts';
 import { Daemon, type RunOptions, type RunResult, run } from './program.ts';
 
 export interface ContainerdOptions {
   /** Data folder; one of its own below /state if absent, removed by `stop`. */
   dir?: string;
+  /** Folder of its sockets and of running containers' state; one of its own if absent. Removed by `stop`. */
+  state?: string;
   /** Socket of the thaw snapshotter; nobody needs to listen there as long as it is not used. */
   snapshotterSocket?: string;
   snapshotterRoot?: string;
@@ -42,7 +45,8 @@ export class Containerd {
     this.version = version;
     this.#ownDir = options.dir === undefined;
     this.dir = options.dir ?? privateDir('containerd');
-    this.#state = runDir('containerd');
+    this.#state = options.state ?? runDir('containerd');
+    mkdirSync(this.#state, { recursive: true, mode: 0o711 });
     this.socket = `${this.#state}/containerd.sock`;
     this.log = `${this.dir}/containerd.log`;
     this.#configPath = `${this.dir}/config.toml`;
@@ -110,13 +114,27 @@ export class Containerd {
   /** Ends the daemon and removes its files. Containers must have been removed before. */
   async stop(): Promise<void> {
     await this.halt();
-    rmSync(this.#state, { recursive: true, force: true });
+    rmSync(this.#state, { recursive: true, force: true, maxRetries: 3 });
     if (this.#ownDir) rmSync(this.dir, { recursive: true, force: true });
   }
 
   /** `ctr`; options such as `-n k8s.io` come first in `args`. */
   ctr(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     return run('ctr', ['--address', this.socket, ...args], options);
+  }
+
+  /** Imports an image made here and unpacks it for a snapshotter. */
+  async importImage(
+    name: string,
+    image: Image,
+    { namespace = 'default', snapshotter = 'overlayfs' } = {},
+  ): Promise<void> {
+    const file = `${this.dir}/import.tar`;
+    writeFileSync(file, await imageTar(name, image));
+    // The transfer service of 2.x knows only the snapshotters that its own configuration lists.
+    const local = this.version === '2' ? ['--local'] : [];
+    await this.ctr(['-n', namespace, 'images', 'import', ...local, '--snapshotter', snapshotter, file]);
+    rmSync(file);
   }
 
   /** Kills and removes every task, container and lease of a namespace; snapshots and images stay. */

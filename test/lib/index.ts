@@ -21,4 +21,5 @@ export {
 export { assertNothingLeft, type Leftovers, takeStock } from './leftovers.ts';
 export { Daemon, type RunOptions, type RunResult, run } from './program.ts';
 export { freePort, Registry, type RegistryRequest } from './registry.ts';
+export { Snapshotter, type SnapshotterOptions } from './snapshotter.ts';
 export { sleep, until } from './wait.ts';
