@@ -30,7 +30,9 @@ check_needs() {
   say_need "Linux 5.15 or later" "$kernel"
   say_need "$need_disk GB of disk" "$disk GB free"
   say_need "$need_memory GB of memory" "$memory GB available"
-  printf 'It downloads about %d MB and takes about %d minutes on two cores.\n\n' "$download" "$minutes"
+  printf 'It downloads %s and takes about %s on two cores.\n\n' \
+    "$([ $download = 0 ] && echo nothing || echo "about $download MB")" \
+    "$([ $minutes = 1 ] && echo 'a minute' || echo "$minutes minutes")"
 
   [ "$(id -u)" = 0 ] || missing+=("root: run it with sudo")
   command -v apt-get >/dev/null 2>&1 || missing+=("Debian: there is no apt-get here")
