@@ -22,7 +22,9 @@ export interface Addon {
   pidfdSendSignal(pidfd: number, signal: number): void;
   /**
    * Waits for a child of this process (also an adopted one) and reaps it with waitid(P_PIDFD, WEXITED). The callback
-   * runs once. Takes ownership of the descriptor. An error of ECHILD means the process is no child of ours.
+   * runs once, never before this returns. Takes ownership of the descriptor, which is closed before the callback runs.
+   * An error of ECHILD means the process is no child of ours (or somebody else reaped it); that is reported at once,
+   * also while the process runs. Not for children of node:child_process, which reaps those itself.
    */
   pidfdWait(pidfd: number, done: (error: Error | null, status?: ExitStatus) => void): void;
   /** Reaps one zombie child by pid without waiting; undefined if it is not a zombie child. */
@@ -32,11 +34,20 @@ export interface Addon {
   /** Direct children of this process over all its threads, from /proc/self/task/<tid>/children. */
   children(): number[];
 
-  /** mount(2) with numeric MS_* flags; `data` may exceed a page only where the file system allows it. */
+  /**
+   * mount(2) with numeric MS_* flags; empty strings stand for none. `data` of a page or more is refused with E2BIG: the
+   * kernel would cut it silently.
+   */
   mount(source: string, target: string, fstype: string, flags: number, data: string): void;
   /** umount2(2) with numeric MNT_* / UMOUNT_* flags. */
   umount(target: string, flags: number): void;
-  /** Mounts an overlay whose option string may exceed one page, with fsopen/fsconfig (lowerdir+ per directory). */
+  /**
+   * Mounts an overlay of any number of layers, topmost first, with fsopen/fsconfig (lowerdir+ per directory), or with
+   * mount(2) where the kernel lacks it. Directory names may hold anything; one with ':', ',' or '\\', or of more than 255
+   * bytes, shows as /proc/self/fd/N in mountinfo. Without an upper directory (both empty) the overlay is read-only.
+   * `options` are those of the file system ("index=off") and ro, nosuid, nodev, noexec, noatime, nodiratime, relatime,
+   * strictatime. Errors carry the target as path and, in the message, what overlayfs itself said.
+   */
   mountOverlay(
     target: string,
     lowerDirs: string[],
@@ -51,11 +62,18 @@ export interface Addon {
   fchown(fd: number, uid: number, gid: number): void;
   /**
    * Moves bytes from one descriptor to another in the addon's own thread (splice, or read/write where splice cannot)
-   * until the source ends or the sink fails. Owns both descriptors and closes them. The callback gets the byte count.
-   * Returns an id for relayStop.
+   * until the source ends or the sink fails (EPIPE: it has no reader left). Owns both descriptors and closes them
+   * before the callback runs, which gets the byte count, also beside an error. Returns an id for relayStop.
+   *
+   * Where splice cannot be used, descriptors other than regular files become O_NONBLOCK; that belongs to the open file,
+   * so pass none that a container shares (the other end of a pipe is another open file). A fifo as source ends when its
+   * last writer goes: hold a writer of your own to outlive writers. A full sink stops its own relay only.
    */
   relayStart(from: number, to: number, done: (error: Error | null, bytes?: bigint) => void): number;
-  /** Ends a relay early: what can be read without waiting is still moved. Unknown ids are ignored. */
+  /**
+   * Ends a relay early: what can be moved without waiting is still moved, up to a pipe's capacity or 1 MiB; what a full
+   * sink does not take is lost. The callback of relayStart runs as usual. Unknown ids are ignored.
+   */
   relayStop(id: number): void;
 
   /**
@@ -75,7 +93,8 @@ export interface Addon {
   realtime(): bigint;
   /**
    * openat2(2) with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS: `path` is opened below `directory`
-   * without following any link.
+   * without following any link. `mode` counts only where the flags create. Pass O_NONBLOCK too where the name might be
+   * a fifo, which would block. Fails with EXDEV where the path leads out, with ELOOP where it meets a link.
    */
   openBeneath(directory: string, path: string, flags: number, mode: number): number;
   /** syncfs(2) on the file system that holds the descriptor. */
@@ -84,7 +103,8 @@ export interface Addon {
   /**
    * On a libuv worker: checks that `stored` has the SHA-256 `digest`, decodes it (one LZ4 block if `stored` is shorter
    * than `decodedLength`, else as is), checks the CRC-32 of the result, and writes it at `offset`. Rejects with code
-   * EBADMSG and a message naming which check failed; then nothing was written.
+   * EBADMSG and a message naming which check failed; then nothing was written. An error of pwrite may leave a part.
+   * `decodedLength` is 16 MiB at most. The descriptor is duplicated at once; `stored` must not change until it settles.
    */
   writeChunk(
     fd: number,

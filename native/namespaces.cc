@@ -2,11 +2,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "args.h"
@@ -30,16 +30,28 @@ Failure Join(const std::vector<std::string>& namespaces) {
   return {};
 }
 
-// Runs `work` in a thread of its own and waits: the namespaces go away with the thread.
+// Runs `work` in a thread of its own and waits: the namespaces go away with the thread. Not std::thread, which could
+// only end the process where no thread can be made.
 template <typename Work>
 Failure InThread(const std::vector<std::string>& namespaces, Work work) {
-  Failure failure;
-  std::thread thread([&] {
-    failure = Join(namespaces);
-    if (!failure) failure = work();
-  });
-  thread.join();
-  return failure;
+  struct Job {
+    const std::vector<std::string>& namespaces;
+    Work& work;
+    Failure failure;
+  } job{namespaces, work, {}};
+  pthread_t thread;
+  const int error = pthread_create(
+      &thread, nullptr,
+      [](void* data) -> void* {
+        Job& job = *static_cast<Job*>(data);
+        job.failure = Join(job.namespaces);
+        if (!job.failure) job.failure = job.work();
+        return nullptr;
+      },
+      &job);
+  if (error != 0) return {error, "pthread_create", {}, {}};
+  pthread_join(thread, nullptr);
+  return job.failure;
 }
 
 Failure ReadAll(const std::string& path, std::string* out) {
