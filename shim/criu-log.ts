@@ -4,6 +4,8 @@
 const NOISE = [
   /rlimit: Can't setup RLIMIT_NOFILE/,
   /cgroupd: recv req error/,
+  /Restoring FAILED/,
+  /Dumping FAILED/,
   /Can't get pidfd/,
   /binfmt_misc/,
   /Unable to get \$HOME directory/,

@@ -69,7 +69,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     return restored;
   } catch (cause) {
     if (restored !== undefined) await killTree(restored, procTree);
-    const reason = await explain(cause, join(work, 'restore.log'));
+    const reason = await explain(cause, join(work, 'restore.log'), join(bundle, 'criu-restore.log'));
     await undo(input, deps, images);
     throw reason;
   } finally {
@@ -111,11 +111,15 @@ async function withDeadline(start: (onSpawn: (pid: number) => void) => Promise<v
   }
 }
 
-async function explain(cause: unknown, restoreLog: string): Promise<RestoreError> {
-  const said = criuErrors(await readFile(restoreLog, 'utf8').catch(() => ''));
+/** Quotes what CRIU says, and keeps its whole log where it outlives the attempt. */
+async function explain(cause: unknown, restoreLog: string, kept: string): Promise<RestoreError> {
   const { code, message, context } = describeError(cause);
+  const text = await readFile(restoreLog, 'utf8').catch(() => '');
+  if (!text) return new RestoreError(code, message, { cause, context });
+  await writeFile(kept, text, { mode: 0o600 });
+  const said = criuErrors(text);
   const quoted = said.length > 0 ? `${message} (CRIU: ${said.join('; ')})` : message;
-  return new RestoreError(code, quoted, { cause, context });
+  return new RestoreError(code, quoted, { cause, context: { ...context, log: kept } });
 }
 
 async function undo(input: AttemptInput, deps: AttemptDeps, images: string): Promise<void> {

@@ -2,8 +2,8 @@
  * The private images directory of one restore: links into the node cache, but for the images that must say something
  * else here.
  */
-import { mkdir, readdir, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, readdir, readFile, realpath, rm, stat, symlink, writeFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { readUtsns, writeUtsns } from '../../checkpoint/criu/utsns.ts';
 import { DUMP_FACTS_FILE } from '../../checkpoint/facts.ts';
 import { Code } from '../../proto/status.ts';
@@ -21,6 +21,9 @@ const MAX_UTSNS_BYTES = 4096;
 export async function makeImagesDir(source: string, target: string, names: PodNames): Promise<void> {
   await rm(target, { recursive: true, force: true });
   await mkdir(target, { mode: 0o700 });
+  // CRIU opens images below its directory's descriptor after it has entered the container's root: an absolute link
+  // would lead into the container, a relative one stays in the tree of the descriptor.
+  const away = relative(await realpath(target), await realpath(source));
   const files = (await readdir(source)).filter((name) => name !== DUMP_FACTS_FILE);
   for (const name of files) {
     const from = join(source, name);
@@ -28,7 +31,7 @@ export async function makeImagesDir(source: string, target: string, names: PodNa
     if (/^utsns-\d+\.img$/.test(name) && names.hostname !== undefined) {
       await writeFile(to, await withPodNames(from, names), { mode: 0o600 });
     } else {
-      await symlink(from, to);
+      await symlink(join(away, name), to);
     }
   }
 }
