@@ -1,0 +1,483 @@
+/**
+ * What containerd demands of a snapshotter: the 21 cases of its own SnapshotterSuite, in our words.
+ * Source: containerd, core/snapshots/testsuite (2.x), snapshots/testsuite (1.6).
+ */
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { native } from '../../native/index.ts';
+import { Code } from '../../proto/status.ts';
+import { mountAll, unmount, withMounts } from './mount.ts';
+import type { Info, SnapshotsClient } from './snapshots-client.ts';
+import {
+  apply,
+  baseTree,
+  type Change,
+  chown,
+  createDir,
+  createFile,
+  link,
+  readTree,
+  removeAll,
+  rename,
+} from './tree.ts';
+
+export interface Subject {
+  client: SnapshotsClient;
+  /** A folder of the test's own on a real disk. */
+  work: string;
+  close: () => Promise<void>;
+}
+
+/** Without this label containerd's garbage collector may take a snapshot between two calls. */
+const labels = { 'containerd.io/gc.root': new Date().toISOString() };
+const failsWith = (code: Code) => expect.objectContaining({ code });
+
+/** `start` gives a snapshotter without snapshots for each test. */
+export function snapshotterSuite(start: () => Promise<Subject>): void {
+  let subject: Subject;
+  let client: SnapshotsClient;
+  let work: string;
+  let mounted: string[];
+
+  beforeEach(async () => {
+    mounted = [];
+    subject = await start();
+    client = subject.client;
+    work = mkdtempSync(join(subject.work, 'suite-'));
+  });
+  afterEach(async () => {
+    for (const target of mounted.reverse()) unmount(target);
+    await subject.close();
+    rmSync(work, { recursive: true, force: true });
+  });
+
+  const path = (name: string) => join(work, name);
+  const mount = (mounts: Parameters<typeof mountAll>[0], target: string) => {
+    mountAll(mounts, target);
+    mounted.push(target);
+  };
+  const prepareMounted = async (name: string, parent: string) => {
+    const key = path(name);
+    mount(await client.prepare(key, parent, labels), key);
+    return key;
+  };
+
+  /** Applies each change to a layer of its own; after each, the layer shows what a plain directory would. */
+  const checkLayers = async (...changes: Change[]) => {
+    const plain = mkdtempSync(path('plain-'));
+    let parent = '';
+    for (const [i, change] of changes.entries()) {
+      const id = `${plain.slice(-6)}-${i}`;
+      const key = path(`active-${id}`);
+      const name = path(`layer-${id}`);
+      await withMounts(await client.prepare(key, parent, labels), path(`mnt-${id}`), (root) => {
+        expect(withoutRoot(readTree(root)), `layer ${i} before its change`).toEqual(
+          withoutRoot(readTree(plain)),
+        );
+        change(root);
+        change(plain);
+        expect(withoutRoot(readTree(root)), `layer ${i} after its change`).toEqual(
+          withoutRoot(readTree(plain)),
+        );
+      });
+      await client.commit(name, key, labels);
+      await withMounts(await client.view(`${key}-view`, name, labels), path(`view-${id}`), (root) =>
+        expect(withoutRoot(readTree(root)), `layer ${i} in a view`).toEqual(withoutRoot(readTree(plain))),
+      );
+      await client.remove(`${key}-view`);
+      parent = name;
+    }
+  };
+
+  it('Basic', async () => {
+    const first = apply(
+      createFile('/foo', 'foo\n', 0o777),
+      createDir('/a', 0o755),
+      createDir('/a/b', 0o755),
+      createDir('/a/b/c', 0o755),
+    );
+    const second = apply(
+      createFile('/bar', 'bar\n', 0o777),
+      createFile('/foo', 'bar\n', 0o777),
+      removeAll('/a/b'),
+    );
+    const expected = (...changes: Change[]) => {
+      const plain = mkdtempSync(path('plain-'));
+      for (const change of changes) change(plain);
+      return withoutRoot(readTree(plain));
+    };
+    const preparing = await prepareMounted('preparing', '');
+    first(preparing);
+    const committed = path('committed');
+    await client.commit(committed, preparing, labels);
+    const si = await client.stat(committed);
+    expect(si).toMatchObject({ parent: '', kind: 'committed' });
+    await expect(client.stat(preparing)).rejects.toEqual(failsWith(Code.notFound));
+
+    const next = await prepareMounted('nextlayer', committed);
+    expect(withoutRoot(readTree(next))).toEqual(expected(first));
+    second(next);
+    expect(await client.stat(next)).toMatchObject({ parent: committed, kind: 'active' });
+    const nextCommitted = path('committed-next');
+    await client.commit(nextCommitted, next, labels);
+    const si2 = await client.stat(nextCommitted);
+    expect(si2).toMatchObject({ parent: committed, kind: 'committed' });
+    await expect(client.stat(next)).rejects.toEqual(failsWith(Code.notFound));
+
+    const walked = new Map((await client.list()).map((info) => [info.name, info]));
+    expect(walked.get(committed)).toEqual(si);
+    expect(walked.get(nextCommitted)).toEqual(si2);
+
+    const view = path('nextnextlayer');
+    await withMounts(await client.view(view, nextCommitted, labels), path('view'), (root) =>
+      expect(withoutRoot(readTree(root))).toEqual(expected(first, second)),
+    );
+    await client.remove(view);
+    await expect(client.remove(committed)).rejects.toThrow(/remove/);
+    await client.remove(nextCommitted);
+    await client.remove(committed);
+  });
+
+  it('StatActive', async () => {
+    const preparing = await prepareMounted('preparing', '');
+    writeFileSync(join(preparing, 'foo'), 'foo\n');
+    expect(await client.stat(preparing)).toMatchObject({ name: preparing, kind: 'active', parent: '' });
+  });
+
+  it('StatComitted', async () => {
+    const preparing = await prepareMounted('preparing', '');
+    writeFileSync(join(preparing, 'foo'), 'foo\n');
+    await client.commit(path('committed'), preparing, labels);
+    expect(await client.stat(path('committed'))).toMatchObject({
+      name: path('committed'),
+      kind: 'committed',
+      parent: '',
+    });
+  });
+
+  it('TransitivityTest', async () => {
+    const preparing = await prepareMounted('preparing', '');
+    writeFileSync(join(preparing, 'foo'), 'foo\n');
+    await client.commit(path('snapA'), preparing, labels);
+    const next = await prepareMounted('next', path('snapA'));
+    writeFileSync(join(next, 'foo'), 'foo bar\n');
+    await client.commit(path('snapB'), next, labels);
+    const b = await client.stat(path('snapB'));
+    expect((await client.stat(path('snapA'))).parent).toBe('');
+    expect(b.parent).toBe(path('snapA'));
+    expect((await client.stat(b.parent)).parent).toBe('');
+  });
+
+  it('PreareViewFailingtest', async () => {
+    const preparing = await prepareMounted('preparing', '');
+    const a = path('snapA');
+    // Its mount is still there.
+    await client.commit(a, preparing, labels);
+    await client.prepare(path('newlayer'), a, labels);
+    await expect(client.view(path('newlayer'), a, labels)).rejects.toEqual(failsWith(Code.alreadyExists));
+    await client.prepare(path('prepLayer'), a, labels);
+    await expect(client.prepare(path('prepLayer'), a, labels)).rejects.toEqual(failsWith(Code.alreadyExists));
+    await client.view(path('viewLayer'), a, labels);
+    await expect(client.view(path('viewLayer'), a, labels)).rejects.toEqual(failsWith(Code.alreadyExists));
+  });
+
+  /** c1 ← c2 ← a1 and v1; a2 and v2 without a parent. */
+  const baseSnapshots = async () => {
+    await client.prepare('c1-a', '', labels);
+    await client.commit('c1', 'c1-a', labels);
+    await client.prepare('c2-a', 'c1', labels);
+    await client.commit('c2', 'c2-a', labels);
+    await client.prepare('a1', 'c2', labels);
+    await client.prepare('a2', '', labels);
+    await client.view('v1', 'c2', labels);
+    await client.view('v2', '', labels);
+  };
+
+  it('Update', async () => {
+    const t1 = native.realtime();
+    await baseSnapshots();
+    const t2 = native.realtime();
+    const cases: [string, Info['kind'], string][] = [
+      ['c1', 'committed', ''],
+      ['c2', 'committed', 'c1'],
+      ['a1', 'active', 'c2'],
+      ['a2', 'active', ''],
+      ['v1', 'view', 'c2'],
+      ['v2', 'view', ''],
+    ];
+    for (const [name, kind, parent] of cases) {
+      const before = await client.stat(name);
+      expect(before).toMatchObject({ name, kind, parent });
+      expect(before.created >= t1 && before.created <= t2, `created of ${name}`).toBe(true);
+      expect(before.updated).toBe(before.created);
+
+      const all = { l1: 'v1', l2: 'v2', l3: 'v3', ...labels };
+      const u1 = native.realtime();
+      const full = await client.update({ ...before, parent: 'doesnotexist', labels: all });
+      const u2 = native.realtime();
+      expect(full).toMatchObject({ name, kind, parent, created: before.created, labels: all });
+      expect(full.updated >= u1 && full.updated <= u2, `updated of ${name}`).toBe(true);
+
+      const masked = await client.update(
+        { ...full, labels: { l1: 'updated', l4: 'v4' } },
+        'labels.l1',
+        'labels.l2',
+      );
+      expect(masked.labels).toEqual({ l1: 'updated', l3: 'v3', ...labels });
+      const replaced = await client.update({ ...masked, labels: { l4: 'v4', ...labels } }, 'labels');
+      expect(replaced.labels).toEqual({ l4: 'v4', ...labels });
+      expect(replaced.created).toBe(before.created);
+      await expect(client.update({ ...replaced, parent: 'doesnotexist' }, 'parent')).rejects.toEqual(
+        failsWith(Code.invalidArgument),
+      );
+    }
+  });
+
+  it('Remove', async () => {
+    await client.prepare('committed-a', '', labels);
+    await client.commit('committed-1', 'committed-a', labels);
+    await client.prepare('reuse-1', 'committed-1', labels);
+    await client.remove('reuse-1');
+    await client.view('reuse-1', 'committed-1', labels);
+    await client.remove('reuse-1');
+    await client.prepare('reuse-1', '', labels);
+    await client.remove('committed-1');
+    await client.commit('committed-1', 'reuse-1', labels);
+  });
+
+  it('Walk', async () => {
+    const add = { 'containerd.io/snapshot.type': 'x' };
+    await baseSnapshots();
+    await client.prepare('q1-a', 'c2', { ...labels, l: 'one', ...add });
+    await client.commit('q1', 'q1-a', { ...labels, l: 'one', ...add });
+    await client.prepare('q2', 'q1', { ...labels, l: 'one' });
+    await client.view('q3', 'q1', { ...labels, l: '2' });
+    const names = async (...filters: string[]) => (await client.list(...filters)).map((i) => i.name).sort();
+    expect(await names('labels.l==one')).toEqual(['q1', 'q2']);
+    expect(await names('kind==active,labels.l==one')).toEqual(['q2']);
+    expect(await names('kind==view,labels.l')).toEqual(['q3']);
+    expect(await names('kind==committed,labels.l==one')).toEqual(['q1']);
+    expect(await names('name==q1', 'name==q2')).toEqual(['q1', 'q2']);
+    expect(await names('name==q1,labels.l')).toEqual(['q1']);
+    expect(await names('parent==q1')).toEqual(['q2', 'q3']);
+    expect(await names('parent!="",labels.l')).toEqual(['q1', 'q2', 'q3']);
+    expect(await names('labels.l')).toEqual(['q1', 'q2', 'q3']);
+    expect(await names('labels.l==2')).toEqual(['q3']);
+    expect(await names('labels."containerd.io/snapshot.type"==x,parent=="c2"')).toEqual(['q1']);
+  });
+
+  it('LayerFileupdate', async () => {
+    const first = apply(
+      baseTree,
+      createDir('/etc', 0o700),
+      createFile('/etc/hosts', 'mydomain 10.0.0.1', 0o644),
+      createFile('/etc/profile', 'PATH=/usr/bin', 0o644),
+    );
+    const second = apply(
+      createFile('/etc/hosts', 'mydomain 10.0.0.2', 0o644),
+      createFile('/etc/profile', 'PATH=/usr/bin', 0o666),
+      createDir('/root', 0o700),
+      createFile('/root/.bashrc', 'PATH=/usr/sbin:/usr/bin', 0o644),
+    );
+    for (let i = 0; i < 5; i++) await checkLayers(first, second);
+  });
+
+  it('RemoveDirectoryInLowerLayer', async () => {
+    await checkLayers(
+      apply(createDir('/lib', 0o700), createFile('/lib/hidden', '', 0o644), baseTree),
+      apply(removeAll('/lib'), createDir('/lib', 0o700), createFile('/lib/not-hidden', '', 0o644)),
+      createFile('/lib/newfile', '', 0o644),
+    );
+  });
+
+  it('Chown', async () => {
+    await checkLayers(
+      apply(createDir('/opt/a/b', 0o700), createFile('/opt/a/b/file.txt', 'hello', 0o644)),
+      apply(
+        chown('/opt', 1, 1),
+        chown('/opt/a', 1, 1),
+        chown('/opt/a/b', 1, 1),
+        chown('/opt/a/b/file.txt', 1, 1),
+      ),
+    );
+  });
+
+  it('DirectoryPermissionOnCommit', async () => {
+    await checkLayers(
+      apply(
+        ...['/dir1', '/dir2', '/dir3', '/dir4', '/dir5'].map((dir) => createDir(dir, 0o700)),
+        createFile('/dir4/f1', '...', 0o644),
+        createFile('/dir5/f1', '...', 0o644),
+        ...['/dir1', '/dir2', '/dir3', '/dir5', '/dir5/f1'].map((name) => chown(name, 1, 1)),
+      ),
+      apply(chown('/dir2', 0, 0), removeAll('/dir3'), chown('/dir4', 1, 1), chown('/dir4/f1', 1, 1)),
+      apply(
+        createDir('/dir3', 0o700),
+        chown('/dir3', 1, 1),
+        removeAll('/dir5'),
+        createDir('/dir5', 0o700),
+        chown('/dir5', 1, 1),
+      ),
+    );
+  });
+
+  it('RemoveIntermediateSnapshot', async () => {
+    const base = await prepareMounted('base', '');
+    await client.commit(path('committed-base'), base, labels);
+    await client.prepare(path('intermediate'), path('committed-base'), labels);
+    await client.commit(path('committed-inter'), path('intermediate'), labels);
+    await client.prepare(path('toplayer'), path('committed-inter'), labels);
+    await expect(client.remove(path('committed-inter'))).rejects.toEqual(failsWith(Code.failedPrecondition));
+    await expect(client.remove(path('committed-base'))).rejects.toEqual(failsWith(Code.failedPrecondition));
+    await client.remove(path('toplayer'));
+    await client.remove(path('committed-inter'));
+    await client.remove(path('committed-base'));
+  });
+
+  it('DeletedFilesInChildSnapshot', async () => {
+    await checkLayers(
+      apply(createFile('/foo', 'foo\n', 0o777), createFile('/foobar', 'foobar\n', 0o777)),
+      removeAll('/foobar'),
+      () => {},
+    );
+  });
+
+  it('MoveFileFromLowerLayer', async () => {
+    await checkLayers(
+      apply(
+        createDir('/dir1', 0o700),
+        createFile('/dir1/f1', 'Hello', 0o644),
+        createDir('/dir2', 0o700),
+        createFile('/dir2/f2', '...', 0o644),
+      ),
+      apply(
+        createDir('/dir3', 0o700),
+        createFile('/dir3/f1', 'Hello', 0o644),
+        removeAll('/dir1'),
+        link('/dir2/f2', '/dir3/f2'),
+        removeAll('/dir2/f2'),
+      ),
+    );
+  });
+
+  // containerd's own case also renames a directory of a lower layer; overlay answers EXDEV to that, as documented.
+  it('Rename', async () => {
+    await checkLayers(
+      apply(
+        createDir('/somefiles', 0o700),
+        createFile('/somefiles/f1', 'was here first!', 0o644),
+        createFile('/somefiles/f2', 'nothing interesting', 0o644),
+        baseTree,
+      ),
+      apply(
+        createFile('/somefiles/f1-overwrite', 'new content 1', 0o644),
+        rename('/somefiles/f1-overwrite', '/somefiles/f1'),
+        rename('/somefiles/f2', '/somefiles/f3'),
+      ),
+    );
+  });
+
+  it('ViewReadonly', async () => {
+    await client.prepare(path('preparing'), '', labels);
+    await client.commit(path('committed'), path('preparing'), labels);
+    const mounts = await client.view(path('view'), path('committed'), labels);
+    await withMounts(mounts, path('view-mount'), (root) =>
+      expect(() => writeFileSync(join(root, 'testfile'), 'testcontent')).toThrow(/EROFS/),
+    );
+    await client.remove(path('view'));
+    await client.remove(path('committed'));
+  });
+
+  it('StatInWalk', async () => {
+    await baseSnapshots();
+    let visited = 0;
+    await client.walk(async (info) => {
+      expect(await client.stat(info.name)).toEqual(info);
+      visited++;
+    });
+    expect(visited).toBeGreaterThanOrEqual(6);
+  });
+
+  it('CloseTwice', async () => {
+    await client.prepare('once-prepare', '', labels);
+    await client.commit('once', 'once-prepare', labels);
+    await client.remove('once');
+    client.close();
+    client.close();
+  });
+
+  it('RootPermission', async () => {
+    const mask = process.umask(0);
+    try {
+      const preparing = await prepareMounted('preparing', '');
+      expect(statSync(preparing).mode & 0o777).toBe(0o755);
+    } finally {
+      process.umask(mask);
+    }
+  });
+
+  it('128LayersMount', async () => {
+    const plain = path('plain');
+    mkdirSync(plain);
+    let parent = '';
+    for (let i = 0; i < 128; i++) {
+      const key = path(`prepare-${i}`);
+      const change = createFile(`/layer-${i}`, `${i}`, 0o777);
+      await withMounts(await client.prepare(key, parent, labels), path('layer'), (root) => change(root));
+      change(plain);
+      await client.commit(path(`${i}`), key, labels);
+      parent = path(`${i}`);
+    }
+    const mounts = await client.view(path('view'), parent, labels);
+    // containerd shortens long options by changing to the directory that all of them share.
+    const lower = mounts[0]?.options.find((option) => option.startsWith('lowerdir='))?.slice(9) ?? '';
+    const parents = new Set(lower.split(':').map((dir) => dir.replace(/\/\d+\/fs$/, '')));
+    expect(parents.size).toBe(1);
+    await withMounts(mounts, path('view-mount'), (root) =>
+      expect(withoutRoot(readTree(root))).toEqual(withoutRoot(readTree(plain))),
+    );
+  });
+}
+
+/** The codes of containerd's own metadata store (snapshots/storage/bolt.go), beyond what the suite asks for. */
+export function snapshotterErrorTable(start: () => Promise<Subject>): void {
+  describe('error codes', () => {
+    let subject: Subject;
+    let client: SnapshotsClient;
+    beforeEach(async () => {
+      subject = await start();
+      client = subject.client;
+      await client.prepare('active', '', labels);
+      await client.prepare('base-key', '', labels);
+      await client.commit('base', 'base-key', labels);
+      await client.view('view', 'base', labels);
+    });
+    afterEach(() => subject.close());
+
+    const cases: [string, () => Promise<unknown>, Code][] = [
+      ['Stat of an unknown key', () => client.stat('x'), Code.notFound],
+      ['Remove of an unknown key', () => client.remove('x'), Code.notFound],
+      ['Commit of an unknown key', () => client.commit('n', 'x'), Code.notFound],
+      ['Usage of an unknown key', () => client.usage('x'), Code.notFound],
+      ['Mounts of an unknown key', () => client.mounts('x'), Code.notFound],
+      ['Update of an unknown key', () => client.update({ name: 'x', parent: '', labels }), Code.notFound],
+      ['Mounts of a committed snapshot', () => client.mounts('base'), Code.failedPrecondition],
+      ['Prepare on a missing parent', () => client.prepare('n', 'x'), Code.notFound],
+      ['View of a missing parent', () => client.view('n', 'x'), Code.notFound],
+      ['Prepare on an active parent', () => client.prepare('n', 'active'), Code.invalidArgument],
+      ['Commit to a name that is taken', () => client.commit('base', 'active'), Code.alreadyExists],
+      ['Commit of a view', () => client.commit('n', 'view'), Code.failedPrecondition],
+      ['Commit of a committed snapshot', () => client.commit('n', 'base'), Code.failedPrecondition],
+      ['Remove with a child', () => client.remove('base'), Code.failedPrecondition],
+    ];
+    it.each(cases)('%s', async (_, call, code) => {
+      await expect(call()).rejects.toEqual(failsWith(code));
+    });
+  });
+}
+
+/** The root directory's own mode is the snapshotter's (RootPermission looks at it); a plain folder has another. */
+function withoutRoot({ '/': _, ...rest }: Record<string, string>): Record<string, string> {
+  return rest;
+}

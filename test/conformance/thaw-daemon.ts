@@ -1,0 +1,128 @@
+/** A thaw-snapshotter of a test's own. */
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { stringify, type TomlTable } from 'smol-toml';
+import { thaw } from '../../proto/gen/thaw.js';
+import { TtrpcClient } from '../../proto/ttrpc/index.ts';
+import { Daemon, privateDir, runDir } from '../lib/index.ts';
+
+const { v1 } = thaw;
+const SERVICE = 'thaw.v1.Checkpoints';
+
+export class ThawDaemon {
+  readonly root: string;
+  readonly state: string;
+  readonly socket: string;
+  readonly thawSocket: string;
+  readonly log: string;
+  readonly #dir: string;
+  #daemon: Daemon | undefined;
+
+  private constructor() {
+    this.#dir = privateDir('thaw');
+    this.root = join(this.#dir, 'root');
+    this.state = runDir('thaw');
+    this.socket = join(this.state, 'snapshotter.sock');
+    this.thawSocket = join(this.state, 'thaw.sock');
+    this.log = join(this.#dir, 'log');
+    mkdirSync(this.root);
+  }
+
+  static async start(config: TomlTable = {}): Promise<ThawDaemon> {
+    const thaw = new ThawDaemon();
+    writeFileSync(
+      join(thaw.#dir, 'config.toml'),
+      stringify({ root: thaw.root, state: thaw.state, log_level: 'debug', ...config }),
+    );
+    await thaw.restart();
+    return thaw;
+  }
+
+  get pid(): number {
+    return this.#daemon?.pid ?? -1;
+  }
+
+  get arguments(): string[] {
+    return ['--config', join(this.#dir, 'config.toml')];
+  }
+
+  async restart(): Promise<void> {
+    await this.halt();
+    const before = this.#readyLines();
+    this.#daemon = await Daemon.start('thaw-snapshotter', this.arguments, {
+      log: this.log,
+      ready: () => this.#readyLines() > before,
+    });
+  }
+
+  /** SIGTERM. */
+  async halt(): Promise<void> {
+    await this.#daemon?.stop();
+    this.#daemon = undefined;
+  }
+
+  /** kill -9. */
+  async kill(): Promise<void> {
+    await this.#daemon?.kill();
+    this.#daemon = undefined;
+  }
+
+  async stop(): Promise<void> {
+    await this.halt();
+    rmSync(this.#dir, { recursive: true, force: true });
+    rmSync(this.state, { recursive: true, force: true });
+  }
+
+  /** Parsed log lines. */
+  events(): Record<string, unknown>[] {
+    return readFileSync(this.log, 'utf8')
+      .split('\n')
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+  }
+
+  locate(request: { namespace: string; containerId: string; lowerDirs: string[] }) {
+    return this.#call('Locate', v1.LocateRequest, v1.LocateResponse, request);
+  }
+  async awaitCheckpoint(id: string, timeoutMs = 30_000) {
+    const { fetchedBytes, localBytes } = await this.#call(
+      'Await',
+      v1.AwaitRequest,
+      v1.AwaitResponse,
+      { id },
+      timeoutMs,
+    );
+    return { fetchedBytes: Number(fetchedBytes), localBytes: Number(localBytes) };
+  }
+  async checkpoints() {
+    const { checkpoints } = await this.#call('List', v1.ListRequest, v1.ListResponse, {});
+    return checkpoints;
+  }
+  async evict(id: string): Promise<number> {
+    const { freedBytes } = await this.#call('Evict', v1.EvictRequest, v1.EvictResponse, { id });
+    return Number(freedBytes);
+  }
+
+  async #call<Request, Response>(
+    method: string,
+    request: { encode(message: Request): { finish(): Uint8Array } },
+    response: { decode(bytes: Uint8Array): Response },
+    message: Request,
+    timeoutMs = 10_000,
+  ): Promise<Response> {
+    const client = await TtrpcClient.connect(this.thawSocket, 5_000);
+    try {
+      return await client.unary(SERVICE, method, { request, response }, message, { timeoutMs });
+    } finally {
+      client.close();
+    }
+  }
+
+  #readyLines(): number {
+    try {
+      return readFileSync(this.log, 'utf8').split('"msg":"ready"').length - 1;
+    } catch {
+      return 0;
+    }
+  }
+}
