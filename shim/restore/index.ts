@@ -5,8 +5,8 @@
  */
 import { describeError } from '../../proto/status.ts';
 import type { StartPlanner } from '../task/start-plan.ts';
-import { overlayOf } from './layers.ts';
-import { findMarker } from './marker.ts';
+import { overlayOf, withLowerDirs } from './layers.ts';
+import { findMarker, withoutCheckpointLayers } from './marker.ts';
 
 export interface RestoreConfig {
   /** Socket of the snapshotter daemon's thaw.v1 service. */
@@ -28,7 +28,8 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
       const { message } = describeError(cause);
       if (input.spec.annotations?.['thaw.dev/restore'] === 'require') throw cause;
       input.log.warn({ container: input.id, reason: message }, 'starting cold');
-      return { ...cold, reason: message };
+      const lowerDirs = await withoutCheckpointLayers(overlay.lowerDirs);
+      return { kind: 'cold', rootfs: withLowerDirs(input.rootfs, lowerDirs), reason: message };
     }
   };
 }

@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, rm, symlink, truncate, writeFile } from 'node:fs/promis
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { findMarker } from './marker.ts';
+import { findMarker, withoutCheckpointLayers } from './marker.ts';
 
 let snapshot: string;
 let fs: string;
@@ -37,4 +37,20 @@ it('refuses a marker of absurd size', async () => {
   await writeFile(join(fs, '.thaw/checkpoint.json'), '');
   await truncate(join(fs, '.thaw/checkpoint.json'), 5 << 20);
   await expect(findMarker(fs)).rejects.toThrow(/5242880 bytes/);
+});
+
+it('leaves out checkpoint layers, remote or unpacked, from the bottom up', async () => {
+  const dirs = await Promise.all(
+    ['4', '3', '2', '1'].map(async (id) => {
+      const dir = join(snapshot, id, 'fs');
+      await mkdir(dir, { recursive: true });
+      return dir;
+    }),
+  );
+  await writeFile(join(snapshot, '1/checkpoint.json'), '');
+  await mkdir(join(snapshot, '2/fs/.thaw'));
+  // Above an ordinary layer it is somebody's own file.
+  await mkdir(join(snapshot, '4/fs/.thaw'));
+  expect(await withoutCheckpointLayers(dirs)).toEqual(dirs.slice(0, 2));
+  expect(await withoutCheckpointLayers(dirs.slice(2))).toHaveLength(1);
 });

@@ -3,7 +3,7 @@
  * checkpoint layers are the lowest of their image.
  */
 import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { lstat, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Code } from '../../proto/status.ts';
 import { RestoreError } from './error.ts';
@@ -23,6 +23,29 @@ export async function findMarker(bottomDir: string): Promise<Uint8Array | undefi
     if (bytes) return bytes;
   }
   return undefined;
+}
+
+/**
+ * The lower directories without the checkpoint layers at the bottom, told by what lies in or beside them: for a start
+ * where checkpoint.json cannot be believed. A checkpoint is never visible inside a container.
+ */
+export async function withoutCheckpointLayers(lowerDirs: readonly string[]): Promise<string[]> {
+  let end = lowerDirs.length;
+  for (const dir of lowerDirs.toReversed()) {
+    const places = [join(dir, '../checkpoint.json'), join(dir, '.thaw')];
+    const found = await Promise.all(
+      places.map((place) =>
+        lstat(place).then(
+          () => true,
+          () => false,
+        ),
+      ),
+    );
+    if (!found.includes(true)) break;
+    end -= 1;
+  }
+  // An image of nothing but checkpoint layers: an overlay needs one lower directory.
+  return lowerDirs.slice(0, Math.max(end, 1));
 }
 
 async function readSmall(file: string): Promise<Uint8Array | undefined> {

@@ -13,7 +13,7 @@ import type { Daemon, Located } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
 import { preflight } from './preflight.ts';
-import { listUpper, resetUpper } from './upper-dir.ts';
+import { listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
 
 /** The kubelet gives StartContainer two minutes; fetch, restore and the cold start after it must fit. */
 const FETCH_DEADLINE_MS = 60_000;
@@ -89,7 +89,9 @@ export async function planRestore(
     mounts: mountFacts(input.spec),
   });
   if (mismatches.length > 0) return cold(mismatches.join('; '));
-  return restorePlan({ input, overlay, split, located, required: policy === 'require' }, deps);
+  const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
+  if (!upper) return cold("the container's upper directory is not a fresh one");
+  return restorePlan({ input, overlay, split, located, upper, required: policy === 'require' }, deps);
 }
 
 function countsOf(facts: CheckpointFacts) {
@@ -106,13 +108,13 @@ interface Chosen {
   overlay: Overlay;
   split: SplitLayers;
   located: Located;
+  upper: UpperListing;
   required: boolean;
 }
 
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
-  const { input, overlay, split, located, required } = chosen;
+  const { input, overlay, split, located, upper, required } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
-  const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : undefined;
   // Streaming goes on from here in the daemon; Start waits for what is left.
   const complete = deps.daemon.awaitComplete(located.id, FETCH_DEADLINE_MS);
   complete.catch(() => {});
@@ -135,7 +137,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
         return { kind: 'restored', pid };
       } catch (cause) {
         const { message } = describeError(cause);
-        if (overlay.upperDir && upper) {
+        if (overlay.upperDir) {
           await deps.unmountRootfs(start.bundle);
           await resetUpper(overlay.upperDir, upper);
         }

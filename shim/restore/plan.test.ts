@@ -1,0 +1,165 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { CheckpointFacts } from '../../checkpoint/facts.ts';
+import { Code } from '../../proto/status.ts';
+import { hostFacts } from '../host-facts.ts';
+import type { Runc } from '../runc/runc.ts';
+import type { PlanInput, StartPlan } from '../task/start-plan.ts';
+import { RestoreError } from './error.ts';
+import { overlayOf } from './layers.ts';
+import { type PlanDeps, planRestore, policyOf } from './plan.ts';
+
+const digest = `sha256:${'a'.repeat(64)}`;
+const layer = { digest, diffId: digest, mediaType: 'application/vnd.oci.image.layer.v1.tar', size: 1 };
+const spec = { process: { args: ['/server'], env: ['A=1'] }, mounts: [] };
+let upper: string;
+let facts: CheckpointFacts;
+
+beforeEach(async () => {
+  upper = await mkdtemp(join(tmpdir(), 'plan-'));
+  facts = {
+    formatVersion: 1,
+    created: '2026-01-01T00:00:00Z',
+    image: { reference: 'r', configDigest: digest },
+    layers: { checkpoint: 2, base: [layer], diff: layer },
+    launch: { args: ['/server'], cwd: '/', uid: 0, gid: 0, additionalGids: [], env: ['A=1'] },
+    host: await hostFacts({ criu: '4.2', runc: '1.3' }),
+    mounts: [],
+    processes: [],
+    memoryBytes: 0,
+    annotations: {},
+  };
+});
+afterEach(() => rm(upper, { recursive: true }));
+
+function rootfs() {
+  const options = ['index=off', `upperdir=${upper}`, 'workdir=/w', 'lowerdir=/diff:/base:/data:/index'];
+  return [{ type: 'overlay', source: 'overlay', target: '', options }];
+}
+
+const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
+  daemon: {
+    locate: async () => ({
+      id: digest,
+      checkpointJson: Buffer.from(JSON.stringify(facts)),
+      imagesDir: '/images',
+      lockFile: '/lock',
+    }),
+    awaitComplete: async () => {},
+  },
+  versions: async () => ({ criu: '4.2', runc: '1.3' }),
+  lockShared: async () => async () => {},
+  unmountRootfs: async () => {},
+  namespaceFiles: { read: () => undefined, write: () => {} },
+  imageRights: async () => [],
+  removeTraces: async () => {},
+  ...change,
+});
+
+function plan(deps = fakeDeps(), change: Partial<PlanInput['spec']> = {}): Promise<StartPlan> {
+  const mounts = rootfs();
+  const overlay = overlayOf(mounts);
+  if (!overlay) throw new Error('no overlay');
+  const input: PlanInput = {
+    namespace: 'n',
+    id: 'c',
+    bundle: '/b',
+    rootfs: mounts,
+    spec: { ...spec, ...change },
+    runc: {} as Runc,
+    log: pino({ level: 'silent' }),
+  };
+  return planRestore(input, overlay, Buffer.from(JSON.stringify(facts)), deps);
+}
+
+const lowerDirs = ({ rootfs: mounts }: StartPlan) => overlayOf(mounts)?.lowerDirs;
+
+describe('planRestore', () => {
+  it('restores what matches, over diff and base', async () => {
+    const made = await plan();
+    expect(made.kind).toBe('restore');
+    expect(lowerDirs(made)).toEqual(['/diff', '/base']);
+  });
+
+  it.each([
+    [
+      'another argument',
+      () => plan(fakeDeps(), { process: { args: ['/other'], env: ['A=1'] } }),
+      /command line/,
+    ],
+    ['the annotation off', () => plan(fakeDeps(), { annotations: { 'thaw.dev/restore': 'off' } }), /"off"/],
+    [
+      'an older CRIU',
+      () => plan(fakeDeps({ versions: async () => ({ criu: '4.1', runc: '1.3' }) })),
+      /older 4.1/,
+    ],
+  ])('starts cold on the base alone with %s', async (_, make, reason) => {
+    const made = await make();
+    expect(made).toMatchObject({ kind: 'cold', reason: expect.stringMatching(reason) });
+    expect(lowerDirs(made)).toEqual(['/base']);
+  });
+
+  it('keeps every layer but the checkpoint where the layers are those of another image', async () => {
+    const daemon = {
+      ...fakeDeps().daemon,
+      locate: async () => {
+        throw new RestoreError(Code.failedPrecondition, 'the base image differs');
+      },
+    };
+    const made = await plan(fakeDeps({ daemon }));
+    expect(made).toMatchObject({ kind: 'cold', reason: 'the base image differs' });
+    expect(lowerDirs(made)).toEqual(['/diff', '/base']);
+  });
+
+  it('starts cold on the base alone where the daemon does not answer', async () => {
+    const daemon = {
+      ...fakeDeps().daemon,
+      locate: async () => {
+        throw new RestoreError(Code.unavailable, 'Cannot connect');
+      },
+    };
+    expect(lowerDirs(await plan(fakeDeps({ daemon })))).toEqual(['/base']);
+  });
+
+  it('is an error under "require", and names the reason', async () => {
+    const annotations = { 'thaw.dev/restore': 'require' };
+    await expect(plan(fakeDeps(), { annotations, process: { args: ['/other'] } })).rejects.toThrow(
+      /"require": .*command line/,
+    );
+  });
+
+  it('turns a checkpoint that did not arrive into a cold start, and gives its lock back once', async () => {
+    const unlock = vi.fn(async () => {});
+    const daemon = {
+      ...fakeDeps().daemon,
+      awaitComplete: async () => {
+        throw new RestoreError(Code.unavailable, 'registry is gone');
+      },
+    };
+    const made = await plan(fakeDeps({ daemon, lockShared: async () => unlock }));
+    if (made.kind !== 'restore') throw new Error('not a restore');
+    const outcome = await made.restore({
+      namespace: 'n',
+      id: 'c',
+      bundle: '/b',
+      stdio: ['ignore', 'ignore', 'ignore'],
+      pidFile: '/p',
+      workDir: '/w',
+      runc: {} as Runc,
+      log: pino({ level: 'silent' }),
+      noPivot: false,
+    });
+    expect(outcome).toMatchObject({ kind: 'failed', reason: 'registry is gone' });
+    await made.release();
+    expect(unlock).toHaveBeenCalledOnce();
+  });
+});
+
+it('policyOf refuses a word it does not know', () => {
+  expect(policyOf(undefined)).toBe('auto');
+  expect(policyOf({ 'thaw.dev/restore': 'require' })).toBe('require');
+  expect(() => policyOf({ 'thaw.dev/restore': 'always' })).toThrow(/auto, require or off/);
+});
