@@ -39,3 +39,12 @@ export class Cleanup {
 export function checkInterrupted(signal: AbortSignal): void {
   if (signal.aborted) throw new CliError(Code.canceled, 'Interrupted');
 }
+
+/** For undoing what may never have been made: a call that failed can have worked or not. */
+export async function ignoreMissing(removal: Promise<unknown>): Promise<void> {
+  try {
+    await removal;
+  } catch (error) {
+    if (describeError(error).code !== Code.notFound) throw error;
+  }
+}

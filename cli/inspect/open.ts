@@ -1,24 +1,20 @@
 import { constants } from 'node:fs';
-import { type FileHandle, open, stat } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { INDEX_ANNOTATION, type IndexLocation, parseIndexAnnotation } from '../../checkpoint/annotation.ts';
 import { digestOf } from '../../checkpoint/digest.ts';
 import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import { type CheckpointIndex, decodeIndex, openIndex } from '../../checkpoint/index-format.ts';
-import {
-  CHECKPOINT_JSON_NAME,
-  DATA_START,
-  dataFileName,
-  INDEX_NAME,
-  THAW_DIRECTORY,
-} from '../../checkpoint/layer-layout.ts';
+import { CHECKPOINT_JSON_NAME, INDEX_NAME, THAW_DIRECTORY } from '../../checkpoint/layer-layout.ts';
 import { limits } from '../../checkpoint/limits.ts';
+import { type LayerSource, openUnpackedLayers } from '../../checkpoint/pack/index.ts';
 import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
 import type { Manifest, RegistryClient } from '../../checkpoint/registry/index.ts';
 import { parseReference } from '../../checkpoint/registry/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { CliError } from '../error.ts';
 import { hostPlatform } from '../registry.ts';
+import { registryLayers } from './registry-layers.ts';
 
 export type LayerKind = 'index' | 'data' | 'base' | 'diff' | 'above';
 
@@ -38,8 +34,8 @@ export interface OpenCheckpoint {
   facts: CheckpointFacts;
   /** Undefined for an unpacked one. */
   image: { digest: string; layers: ImageLayer[] } | undefined;
-  /** The bytes of one data layer from DATA_START on, at least to the end of its last chunk; unverified. */
-  readDataLayer(ordinal: number, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** Where its chunks lie, for who checks them. */
+  openLayers(signal: AbortSignal): Promise<LayerSource>;
 }
 
 export async function openFromRegistry(
@@ -67,11 +63,7 @@ export async function openFromRegistry(
     indexBytes: location.length,
     facts,
     image: { digest: descriptor.digest, layers: layersOf(manifest, index, facts) },
-    async *readDataLayer(ordinal, stop) {
-      const layer = layerAt(index, ordinal);
-      const length = Number(layer.size) - DATA_START;
-      yield* client.readRange(repository, layer.digest, DATA_START, length, { signal: stop });
-    },
+    openLayers: async (stop) => registryLayers(client, repository, index.dataLayers, stop),
   };
 }
 
@@ -108,14 +100,9 @@ function kindOf(at: number, checkpoint: number, base: number, hasDiff: boolean):
   return hasDiff && at === checkpoint + base ? 'diff' : 'above';
 }
 
-/** A directory with `.thaw/` in it, or that directory itself. Whatever is in it is untrusted. */
+/** A directory with `.thaw/` in it. Whatever is in it is untrusted. */
 export async function openFromDirectory(directory: string): Promise<OpenCheckpoint> {
-  const inner = join(directory, THAW_DIRECTORY);
-  const nested = await stat(inner).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
-  const root = nested ? inner : directory;
+  const root = join(directory, THAW_DIRECTORY);
   const indexBytes = await readSmallFile(join(root, INDEX_NAME), limits.indexBytes);
   const index = decodeIndex(indexBytes);
   const json = await readSmallFile(join(root, CHECKPOINT_JSON_NAME), limits.checkpointJsonBytes);
@@ -126,11 +113,7 @@ export async function openFromDirectory(directory: string): Promise<OpenCheckpoi
     indexBytes: indexBytes.length,
     facts: readCheckpointFacts(json, index.checkpointJson),
     image: undefined,
-    async *readDataLayer(ordinal, signal) {
-      const file = await openRegular(join(root, dataFileName(ordinal)));
-      // The stream closes the file, also when its reader stops early.
-      yield* file.createReadStream({ highWaterMark: 1 << 20, signal });
-    },
+    openLayers: () => openUnpackedLayers(index.dataLayers.map(() => directory)),
   };
 }
 
@@ -159,12 +142,6 @@ async function openRegular(path: string): Promise<FileHandle> {
   if ((await file.stat()).isFile()) return file;
   await file.close();
   throw broken(`${path} is not a regular file`);
-}
-
-function layerAt(index: CheckpointIndex, ordinal: number) {
-  const layer = index.dataLayers[ordinal];
-  if (layer === undefined) throw broken(`there is no data layer ${ordinal}`);
-  return layer;
 }
 
 function broken(why: string): CliError {

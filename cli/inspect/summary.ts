@@ -143,6 +143,7 @@ function layerLines({ image, facts }: OpenCheckpoint): string[] {
 /** Children below their parents; what names a parent that is not there is a root. */
 export function processTree(processes: CheckpointFacts['processes']): string[] {
   const ids = new Set(processes.map(({ pid }) => pid));
+  const children = Map.groupBy(processes, ({ ppid }) => ppid);
   const seen = new Set<number>();
   const lines: string[] = [];
   // A stack instead of recursion, and each pid once: the facts are untrusted and may be a loop or very deep.
@@ -154,8 +155,8 @@ export function processTree(processes: CheckpointFacts['processes']): string[] {
       seen.add(process.pid);
       const threads = process.threads === 1 ? '1 thread' : `${process.threads} threads`;
       lines.push(`${'  '.repeat(Math.min(depth, 20))}${process.pid} ${printable(process.comm)} (${threads})`);
-      const children = processes.filter(({ ppid, pid }) => ppid === process.pid && pid !== process.pid);
-      for (const child of children.toReversed()) stack.push({ process: child, depth: depth + 1 });
+      const below = children.get(process.pid) ?? [];
+      for (const child of below.toReversed()) stack.push({ process: child, depth: depth + 1 });
     }
   };
   visit(processes.filter(({ ppid, pid }) => !ids.has(ppid) || ppid === pid));

@@ -1,0 +1,128 @@
+import { readFile } from 'node:fs/promises';
+import { chainIds } from '../../checkpoint/chain-id.ts';
+import { packDataLayers } from '../../checkpoint/pack/index.ts';
+import { parseReference } from '../../checkpoint/registry/index.ts';
+import { type Cleanup, checkInterrupted, ignoreMissing } from '../cleanup.ts';
+import type { CheckpointOptions } from '../commands/handlers.ts';
+import { createContainerd } from '../containerd/index.ts';
+import type { Context } from '../context.ts';
+import { usageError } from '../error.ts';
+import type { Registries } from '../registry.ts';
+import { formatBytes, formatRatio } from '../ui/format.ts';
+import { runImageOf } from './base-image.ts';
+import { pushBaseLayers } from './base-layers.ts';
+import { findRunning } from './find.ts';
+import { dumpFrozen, killFrozen } from './freeze.ts';
+import { splitLayers } from './layers.ts';
+import { mountsToCompare } from './mounts.ts';
+import { publish } from './publish.ts';
+import type { Saved } from './report.ts';
+import { lowerCountOf } from './rootfs.ts';
+import { checkSpace, makeScratch } from './scratch.ts';
+
+/** Longer than any checkpoint takes; what a killed command leaves is collected after it. */
+const LEASE_MS = 24 * 3_600_000;
+const KILL_MS = 60_000;
+
+/** The whole of `thaw checkpoint`; docs/cli.md says in which order and why. */
+export async function saveContainer(
+  options: CheckpointOptions,
+  context: Context,
+  cleanup: Cleanup,
+  registries: Registries,
+): Promise<Saved> {
+  const { progress, signal } = context;
+  const target = parseReference(options.image);
+  if (target.digest !== undefined || target.tag === undefined)
+    throw usageError(`Cannot push to ${options.image}: name a tag, as the digest is not known before`);
+
+  const finding = progress.step('Looking at the container');
+  const containerd = await createContainerd(options);
+  cleanup.add('close the connection to containerd', async () => containerd.close());
+  const reading = containerd.within({ signal });
+  const { container, pid, paused } = await findRunning(reading, options.container);
+  const { id } = container;
+  const lease = await reading.leases.create({ lifetimeMs: LEASE_MS, name: 'thaw-checkpoint' });
+  cleanup.add(`delete the lease ${lease.id}`, () => ignoreMissing(containerd.leases.remove(lease.id)));
+  const store = containerd.within({ lease: lease.id, signal });
+  const snapshots = store.snapshots(container.snapshotter);
+  const image = await runImageOf(store, container, (await snapshots.stat(container.snapshotKey)).parent);
+  const split = await splitLayers(image, await snapshots.mounts(container.snapshotKey), async () =>
+    lowerCountOf(await readFile(`/proc/${pid}/mountinfo`, 'utf8')),
+  );
+  const scratch = await makeScratch(options.workDir, cleanup);
+  await checkSpace(options.workDir, await store.tasks.pids(id));
+  finding.finish(`${id.slice(0, 13)} from ${image.reference}`);
+
+  // First, as it needs nothing of the container: a registry that refuses costs it no pause.
+  const client = await registries.client(target.registry);
+  const pushingBase = progress.step('Pushing the base layers');
+  const pushedBase = await pushBaseLayers({
+    store,
+    registries,
+    target,
+    client,
+    image,
+    layers: split.base,
+    step: pushingBase,
+    signal,
+  });
+  pushingBase.finish(pushedBase === 0 ? 'the registry has them' : formatBytes(pushedBase));
+
+  checkInterrupted(signal);
+  const frozenAt = performance.now();
+  const chain = chainIds(image.layers.map(({ diffId }) => diffId));
+  const { diff, resume } = await dumpFrozen({
+    containerd: store,
+    undo: containerd,
+    cleanup,
+    progress,
+    id,
+    wasPaused: paused,
+    imagePath: scratch.images,
+    workPath: scratch.work,
+    mounts: () => mountsToCompare({ store, undo: containerd, cleanup, container, chain, split }),
+  });
+  if (!options.stop) await resume();
+  const pausedMs = performance.now() - frozenAt;
+
+  const packing = progress.step('Packing');
+  const packed = await packDataLayers({
+    imagesDir: scratch.images,
+    scratchDir: scratch.layers,
+    signal,
+    onProgress: ({ done, total }) => packing.update(done, total),
+  });
+  packing.finish(
+    `${formatBytes(packed.fileBytes)} to ${formatBytes(packed.storedBytes)} (${formatRatio(packed.fileBytes, packed.storedBytes)})`,
+  );
+  const published = await publish({
+    store,
+    client,
+    target,
+    container,
+    image,
+    split,
+    scratch,
+    packed,
+    diff,
+    progress,
+    signal,
+  });
+  if (options.stop) await killFrozen(containerd, id, KILL_MS);
+  return {
+    reference: options.image,
+    digest: published.digest,
+    container: id,
+    stopped: options.stop,
+    checkpointLayers: packed.layers.length + 1,
+    fileBytes: packed.fileBytes,
+    decodedBytes: packed.decodedBytes,
+    storedBytes: packed.storedBytes,
+    diffBytes: diff === null ? undefined : Number(diff.descriptor.size),
+    pushedBytes: pushedBase + published.pushedBytes,
+    imageBytes: published.imageBytes,
+    pausedMs: options.stop || paused ? undefined : pausedMs,
+    steps: progress.times,
+  };
+}
