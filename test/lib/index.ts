@@ -8,6 +8,7 @@ export { privateDir, runDir } from './dirs.ts';
 export { TestError } from './error.ts';
 export {
   type Blob,
+  blob,
   busybox,
   type Entry,
   type Image,
