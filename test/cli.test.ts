@@ -59,7 +59,8 @@ beforeEach(() => {
 });
 afterEach(async () => {
   await containerd.removeContainers();
-  await assertNothingLeft(before);
+  // umount(8) keeps a folder of its own.
+  await assertNothingLeft(before, 5000, [/^files: \/run\/mount$/]);
 });
 
 function thaw(...args: string[]): Promise<RunResult> {
@@ -319,8 +320,7 @@ describe('a warm container', () => {
     await start('warm');
     const reference = `${registry.host}/team/warm:1`;
     const done = await thaw('checkpoint', 'war', '--image', reference, '--json');
-    expect(done.stderr).toContain('Dumping the processes');
-    expect(done.code).toBe(0);
+    expect(done).toMatchObject({ code: 0, stderr: expect.stringContaining('Dumping the processes') });
     const saved = JSON.parse(done.stdout) as Saved;
     expect(saved.image).toBe(reference);
     await expectUntouched('warm');
