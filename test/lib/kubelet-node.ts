@@ -1,0 +1,184 @@
+/** Everything of a thaw node in one place: registry, thaw-snapshotter, containerd, a kubelet's CRI calls, the CLI. */
+import { randomUUID } from 'node:crypto';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { Containerd } from './containerd.ts';
+import { type ContainerOptions, CriClient, containerConfig, podCgroup, podConfig } from './cri/index.ts';
+import { privateDir } from './dirs.ts';
+import { busybox, type Entry, image, imageTar, layer, pauseImage, push } from './image.ts';
+import { Daemon, type RunResult, run } from './program.ts';
+import { Registry } from './registry.ts';
+import { until } from './wait.ts';
+
+const HANDLER = 'thaw';
+const STATE = '/run/thaw';
+
+export interface Pod {
+  podId: string;
+  containerId: string;
+  name: string;
+  uid: string;
+  logFile: string;
+}
+
+export interface PodRequest extends Partial<ContainerOptions> {
+  image: string;
+  annotations?: Record<string, string>;
+}
+
+export class KubeletNode {
+  readonly registry: Registry;
+  readonly containerd: Containerd;
+  readonly cri: CriClient;
+  readonly root: string;
+  #snapshotter: Daemon | undefined;
+  readonly #config: string;
+  #pods = 0;
+
+  private constructor(registry: Registry, containerd: Containerd, root: string, config: string) {
+    this.registry = registry;
+    this.containerd = containerd;
+    this.root = root;
+    this.#config = config;
+    this.cri = new CriClient(containerd.socket);
+  }
+
+  static async start(): Promise<KubeletNode> {
+    const root = privateDir('thaw');
+    const registry = await Registry.start();
+    const containerd = await Containerd.start({
+      snapshotterRoot: root,
+      snapshotterSocket: `${STATE}/snapshotter.sock`,
+    });
+    const config = `${root}.toml`;
+    writeFileSync(config, `root = "${root}"\ncontainerd_address = "${containerd.socket}"\n`);
+    const node = new KubeletNode(registry, containerd, root, config);
+    await node.startSnapshotter();
+    const tar = `${containerd.dir}/pause.tar`;
+    writeFileSync(tar, await imageTar('test.local/pause:1', await pauseImage()));
+    const local = containerd.version === '2' ? ['--local'] : [];
+    await containerd.ctr(['-n', 'k8s.io', 'images', 'import', ...local, tar]);
+    return node;
+  }
+
+  async startSnapshotter(): Promise<void> {
+    this.#snapshotter = await Daemon.start('thaw-snapshotter', ['--config', this.#config], {
+      log: `${this.root}.log`,
+      ready: () => existsSync(`${STATE}/snapshotter.sock`) && existsSync(`${STATE}/thaw.sock`),
+    });
+  }
+
+  async stopSnapshotter(): Promise<void> {
+    await this.#snapshotter?.stop();
+    this.#snapshotter = undefined;
+  }
+
+  async killSnapshotter(): Promise<void> {
+    await this.#snapshotter?.kill();
+    this.#snapshotter = undefined;
+  }
+
+  /** Removes every pod and image, then stops all. */
+  async stop(): Promise<void> {
+    if (!this.#snapshotter) await this.startSnapshotter();
+    for (const pod of await this.cri.listPodSandboxes()) {
+      await this.cri.stopPodSandbox(pod.id);
+      await this.cri.removePodSandbox(pod.id);
+    }
+    this.cri.close();
+    await this.containerd.removeContainers('k8s.io');
+    await this.containerd.stop();
+    await this.stopSnapshotter();
+    await this.registry.stop();
+    for (const path of [this.root, this.#config, `${this.root}.log`])
+      rmSync(path, { recursive: true, force: true });
+    rmSync(STATE, { recursive: true, force: true });
+  }
+
+  /** Pushes an image of a busybox root and these further entries. */
+  async pushImage(repository: string, entries: readonly Entry[], cmd: string[]): Promise<string> {
+    return push(
+      this.registry.host,
+      repository,
+      'cold',
+      image([await layer(busybox()), await layer(entries)], { cmd }),
+    );
+  }
+
+  /** A pod of one container, started; the image is pulled first, as a kubelet does. */
+  async runPod(request: PodRequest): Promise<Pod> {
+    const pod = await this.createPod(request);
+    await this.cri.startContainer(pod.containerId);
+    return pod;
+  }
+
+  async createPod({ image: reference, annotations, ...container }: PodRequest): Promise<Pod> {
+    this.#pods += 1;
+    const name = `pod-${this.#pods}`;
+    const uid = randomUUID();
+    const config = podConfig({
+      name,
+      uid,
+      runtimeHandler: HANDLER,
+      ...(annotations ? { annotations } : {}),
+    });
+    mkdirSync(`${config.logDirectory}/main`, { recursive: true });
+    const podId = await this.cri.runPodSandbox(config, HANDLER);
+    const imageRef = await this.cri.pullImage(reference, config, HANDLER);
+    const options = containerConfig(config, { name: 'main', image: reference, imageRef, ...container });
+    options.annotations = { ...options.annotations, ...annotations };
+    const containerId = await this.cri.createContainer(podId, options, config);
+    return { podId, containerId, name, uid, logFile: `${config.logDirectory}/main/0.log` };
+  }
+
+  /** With the pod's cgroup, which a kubelet makes and removes. */
+  async removePod({ podId, uid }: Pod): Promise<void> {
+    await this.cri.stopPodSandbox(podId);
+    await this.cri.removePodSandbox(podId);
+    for (const controller of readdirSync('/sys/fs/cgroup')) {
+      const dir = `/sys/fs/cgroup/${controller}${podCgroup(uid)}`;
+      if (existsSync(dir)) rmdirSync(dir);
+    }
+  }
+
+  /** stdout of a command in the container. */
+  async exec({ containerId }: Pod, ...command: string[]): Promise<string> {
+    const result = await this.cri.execSync(containerId, command);
+    if (result.exitCode !== 0)
+      throw new Error(`${command.join(' ')} ended with ${result.exitCode}: ${result.stderr}`);
+    return result.stdout;
+  }
+
+  thaw(args: readonly string[], options: { allowFailure?: boolean } = {}): Promise<RunResult> {
+    return run('thaw', ['--address', this.containerd.socket, ...args], { ...options, timeoutMs: 120_000 });
+  }
+
+  /** Checkpoints a pod's container to `<repository>:<tag>` of the registry. */
+  async checkpoint(pod: Pod, repository: string, tag = 'warm'): Promise<string> {
+    const reference = `${this.registry.host}/${repository}:${tag}`;
+    await this.thaw(['checkpoint', pod.containerId, '--image', reference, '--json']);
+    return reference;
+  }
+
+  /** Removes an image, and every checkpoint from the node's cache: the node is as if it had never seen it. */
+  async forget(reference: string): Promise<void> {
+    await this.cri.removeImage(reference);
+    const { checkpoints } = JSON.parse((await this.thaw(['status', '--json'])).stdout) as {
+      checkpoints: { id: string }[];
+    };
+    for (const { id } of checkpoints) {
+      await until('the cache entry to be free', async () => {
+        const done = await this.thaw(['evict', id], { allowFailure: true });
+        return done.code === 0;
+      });
+    }
+  }
+
+  /** What shims wrote; containerd copies it into its own log. */
+  shimLog(): string {
+    return readFileSync(this.containerd.log, 'utf8');
+  }
+
+  snapshotterLog(): string {
+    return readFileSync(`${this.root}.log`, 'utf8');
+  }
+}

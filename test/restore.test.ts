@@ -1,0 +1,140 @@
+/** The main job: a container saved with `thaw checkpoint` starts again from the registry, in another pod, warm or cold. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { assertNothingLeft, type Leftovers, takeStock, until } from './lib/index.ts';
+import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
+
+/**
+ * Counts, and keeps a token that it was given once in a shell variable alone: a process that started anew could know
+ * neither. /ready is part of the rootfs diff and must not be seen after a cold start.
+ */
+const server = `
+token=none; n=0
+echo started
+while :; do
+  if [ -f /tmp/token ]; then token=$(cat /tmp/token); rm /tmp/token; echo ready > /ready; fi
+  n=$((n+1)); echo "$token $n $$" > /tmp/state.new; mv /tmp/state.new /tmp/state
+  sleep 0.1
+done`;
+const command = ['/bin/sh', '/server.sh'];
+
+let node: KubeletNode;
+let stock: Leftovers;
+const pods: Pod[] = [];
+
+interface State {
+  token: string;
+  count: number;
+  pid: number;
+}
+
+async function stateOf(pod: Pod): Promise<State> {
+  const text = await until('the server to write its state', () =>
+    node.exec(pod, 'cat', '/tmp/state').catch(() => ''),
+  );
+  const [token = '', count, pid] = text.trim().split(' ');
+  return { token, count: Number(count), pid: Number(pid) };
+}
+
+async function run(image: string, request: Partial<Parameters<KubeletNode['runPod']>[0]> = {}): Promise<Pod> {
+  const pod = await node.runPod({ image, command, ...request });
+  pods.push(pod);
+  return pod;
+}
+
+async function withToken(pod: Pod, token: string): Promise<State> {
+  await node.exec(pod, 'sh', '-c', `echo ${token} > /tmp/token`);
+  return until('the token to be taken', async () => {
+    const state = await stateOf(pod);
+    return state.token === token && state;
+  });
+}
+
+async function removePods(): Promise<void> {
+  for (const pod of pods.splice(0)) await node.removePod(pod);
+}
+
+beforeAll(async () => {
+  node = await KubeletNode.start();
+});
+afterAll(() => node.stop());
+beforeEach(() => {
+  stock = takeStock();
+});
+afterEach(async () => {
+  await removePods();
+  await assertNothingLeft(stock);
+});
+
+describe('a checkpoint in a registry', () => {
+  let cold: string;
+  let warm: string;
+  let saved: State;
+
+  beforeAll(async () => {
+    cold = await node.pushImage('test/server', [{ path: 'server.sh', content: server }], command);
+    const pod = await run(cold);
+    saved = await withToken(pod, 'secret');
+    warm = await node.checkpoint(pod, 'test/server');
+    // The container went on.
+    expect((await stateOf(pod)).count).toBeGreaterThanOrEqual(saved.count);
+    await removePods();
+    await node.forget(warm);
+    await node.forget(cold);
+  });
+
+  it('is restored in another pod, as PID 1, with its memory and its files, from ranges of the registry', async () => {
+    const before = node.registry.requests().length;
+    const pod = await run(warm);
+    const state = await stateOf(pod);
+    expect(state.token).toBe('secret');
+    expect(state.count).toBeGreaterThanOrEqual(saved.count);
+    expect(state.pid).toBe(1);
+    expect(await node.exec(pod, 'cat', '/ready')).toBe('ready\n');
+    expect(node.shimLog()).toMatch(/"restored"/);
+    const ranges = (await node.registry.settled()).slice(before).filter(({ status }) => status === 206);
+    expect(ranges.length).toBeGreaterThan(0);
+  });
+
+  it('goes on in the new pod: name, logs, exec, exit code', async () => {
+    const pod = await run(warm);
+    await stateOf(pod);
+    expect(await node.exec(pod, 'hostname')).toBe(`${pod.name}\n`);
+    expect(await node.exec(pod, 'ls', '/.thaw').catch((error: Error) => error.message)).toMatch(
+      /No such file/,
+    );
+    const { state } = await node.cri.containerStatus(pod.containerId);
+    expect(state).toBe('CONTAINER_RUNNING');
+    await node.exec(pod, 'sh', '-c', 'kill -9 -1; true').catch(() => {});
+    await node.cri.stopContainer(pod.containerId, 0);
+    expect((await node.cri.containerStatus(pod.containerId)).exitCode).toBe(137);
+  });
+
+  it('is restored in two pods at once, from one download', async () => {
+    const both = await Promise.all([run(warm), run(warm)]);
+    for (const pod of both) expect((await stateOf(pod)).token).toBe('secret');
+    expect(await node.exec(both[0] as Pod, 'hostname')).not.toBe(await node.exec(both[1] as Pod, 'hostname'));
+  });
+
+  it.each([
+    ['another argument', { command: [...command, 'extra'] }, /command line was/],
+    ['another variable', { env: { MODE: 'x' } }, /environment variable MODE is new/],
+    ['the annotation off', { annotations: { 'thaw.dev/restore': 'off' } }, /thaw.dev\/restore is .*off/],
+  ])('starts cold on the base image with %s, and the log says why', async (_, request, reason) => {
+    const before = node.shimLog().length;
+    const pod = await run(warm, request);
+    const state = await stateOf(pod);
+    expect(state.token).toBe('none');
+    expect(await node.exec(pod, 'ls', '/').then((text) => text.split('\n'))).not.toContain('ready');
+    expect(node.shimLog().slice(before)).toMatch(reason);
+  });
+
+  it('is an error instead of a cold start where the pod requires a restore', async () => {
+    const pod = await node.createPod({
+      image: warm,
+      command: [...command, 'extra'],
+      annotations: { 'thaw.dev/restore': 'require' },
+    });
+    pods.push(pod);
+    await expect(node.cri.startContainer(pod.containerId)).rejects.toThrow(/require.*command line was/);
+  });
+});
