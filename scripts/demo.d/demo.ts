@@ -127,8 +127,21 @@ class Demo {
     const asked = await cold.pod.server.ask(question);
     this.#expect(asked.text === cold.answer.text, 'The same server answered one question in two ways');
 
-    await steps.step('Checkpoint it while it serves, push', () =>
-      checkpoint(this.#services.containerd, cold.pod.containerId, this.#warm),
+    const load = await steps.step(
+      'Checkpoint it while it serves, push',
+      () =>
+        cold.pod.server.serveWhile(question, () =>
+          checkpoint(this.#services.containerd, cold.pod.containerId, this.#warm),
+        ),
+      ({ answers, longestMs }) => `${answers} answers meanwhile, the slowest in ${seconds(longestMs / 1000)}`,
+    );
+    this.#expect(
+      load.failures.length === 0,
+      `While it was saved, the source did not answer: ${load.failures[0]}`,
+    );
+    this.#expect(
+      [...load.texts].every((text) => text === cold.answer.text),
+      'While it was saved, the source answered differently',
     );
     const after = await cold.pod.server.ask(question);
     this.#expect(after.text === cold.answer.text, 'The source answered differently after the checkpoint');
@@ -146,7 +159,9 @@ class Demo {
     this.#expect(answersEqual, `The answers differ: ${cold.answer.text} and ${restored.answer.text}`);
     this.#expect(tokenKept, 'The token is gone');
     await steps.step('Check exec, logs, PID 1, kill and exit code', async () => {
-      this.#complaints.push(...(await checkRestored(restored.pod, restored.answer, after)));
+      this.#complaints.push(
+        ...(await checkRestored(restored.pod, restored.answer, { before: asked, after })),
+      );
     });
     await restored.pod.remove();
     const fetched = await sentSince(this.#services.registry, warmPull.mark);

@@ -12,6 +12,16 @@ export interface Answer {
   answered: number;
 }
 
+/** Questions asked during some work. */
+export interface Load {
+  /** Distinct answers: one, if all is well. */
+  texts: Set<string>;
+  answers: number;
+  /** The longest time to an answer. */
+  longestMs: number;
+  failures: string[];
+}
+
 /** The HTTP face of server.py and small-server.py. */
 export class ModelServer {
   readonly #base: string;
@@ -48,6 +58,32 @@ export class ModelServer {
       }
       await sleep(5);
     }
+  }
+
+  /** Asks one question after the other until `work` is done, and says how that went. */
+  async serveWhile(question: string, work: () => Promise<void>): Promise<Load> {
+    const load: Load = { texts: new Set(), answers: 0, longestMs: 0, failures: [] };
+    let done = false;
+    const asking = (async () => {
+      while (!done) {
+        const began = performance.now();
+        try {
+          load.texts.add((await this.ask(question)).text);
+          load.answers += 1;
+        } catch (error) {
+          load.failures.push(describeError(error).message);
+        }
+        load.longestMs = Math.max(load.longestMs, performance.now() - began);
+        await sleep(50);
+      }
+    })();
+    try {
+      await work();
+    } finally {
+      done = true;
+      await asking;
+    }
+    return load;
   }
 
   async setToken(token: string): Promise<void> {
