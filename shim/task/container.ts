@@ -165,8 +165,9 @@ export class Container {
 
   /** Pids of everything in the container. */
   async pids(): Promise<number[]> {
-    if (this.init.pid === 0)
-      throw new ShimError(Code.failedPrecondition, `container ${this.id} has no process yet`);
+    // An empty answer would make a restarted containerd take this for a shim that leaked, and remove the container.
+    if (this.init.pid === 0 || this.init.state.kind === 'stopped')
+      throw new ShimError(Code.failedPrecondition, `container ${this.id} has no process`);
     return this.config.runc.ps(this.id);
   }
 
