@@ -268,7 +268,7 @@ describe('checkpoint', () => {
 
   it('names the resource that cannot be dumped, and the workload goes on', async () => {
     const dir = privateDir('dump');
-    const hold = 'busybox flock /tmp/lock sleep 1000';
+    const hold = 'busybox flock /bin/busybox sleep 1000';
     await ctrRun(['-d', '--null-io'], 'locked', 'sh', '-c', hold);
     await until('the lock', async () => (await ctr('task', 'ps', 'locked')).stdout.split('\n').length > 3);
     const refused = await ctr('task', 'checkpoint', '--image-path', `${dir}/a`, 'locked');
