@@ -15,6 +15,10 @@ export const Magic = {
   mm: 0x57492820,
   pagemap: 0x56084025,
   inventory: 0x58313116,
+  mountpoints: 0x55563928,
+  ipcnsVars: 0x53115007,
+  files: 0x56303138,
+  fdinfo: 0x56213732,
 } as const;
 export type Magic = (typeof Magic)[keyof typeof Magic];
 

@@ -1,8 +1,8 @@
 /** What rights the tasks of a checkpoint would get from CRIU, out of the core images (one per thread). */
-import { readdir, readFile, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { criu } from '../../proto/gen/criu-restore.js';
+import { optional } from './decode.ts';
 import { broken, Magic, readMessages } from './framing.ts';
+import { ImageDir } from './image-dir.ts';
 
 export interface TaskRights {
   pid: number;
@@ -26,13 +26,11 @@ const MAX_CORE_BYTES = 1 << 20;
 
 export async function readTaskRights(imagesDir: string): Promise<TaskRights[]> {
   const rights: TaskRights[] = [];
-  for (const name of await readdir(imagesDir)) {
+  await using images = await ImageDir.open(imagesDir);
+  for (const name of await images.names()) {
     const pid = /^core-(\d+)\.img$/.exec(name)?.[1];
     if (pid === undefined) continue;
-    const file = join(imagesDir, name);
-    if ((await stat(file)).size > MAX_CORE_BYTES)
-      throw broken(name, `it is larger than ${MAX_CORE_BYTES} bytes`);
-    rights.push(rightsOfCore(Number(pid), await readFile(file), name));
+    rights.push(rightsOfCore(Number(pid), await images.read(name, MAX_CORE_BYTES), name));
   }
   if (rights.length === 0) throw broken('core', 'there is no image of any task');
   return rights;
@@ -61,8 +59,14 @@ export function rightsOfCore(pid: number, bytes: Uint8Array, name: string): Task
     capBounding: mask(creds.capBnd),
     capAmbient: mask(creds.capAmb),
     noNewPrivileges: (creds.noNewPrivs ?? 0) !== 0,
-    seccompMode: core.threadCore?.seccompMode ?? core.tc?.oldSeccompMode ?? 0,
+    seccompMode: seccompModeOf(core),
   };
+}
+
+/** Older CRIU noted it for the process; the threads of newer dumps have their own. */
+function seccompModeOf({ threadCore, tc }: criu.Core): number {
+  const own = threadCore ? optional(threadCore, 'seccompMode') : undefined;
+  return own ?? tc?.oldSeccompMode ?? 0;
 }
 
 function mask(words: readonly number[] | null | undefined): bigint {

@@ -1,0 +1,54 @@
+/** Reads a directory of CRIU images that may come from anywhere: bounded, and without following any link. */
+import { constants } from 'node:fs';
+import { type FileHandle, open, readdir } from 'node:fs/promises';
+import { broken, type Magic, readMessages } from './framing.ts';
+
+/** Large enough for the page map of hundreds of GB, small enough to be read at once. */
+export const MAX_IMAGE_BYTES = 128 * 1024 * 1024;
+
+export class ImageDir {
+  readonly #directory: FileHandle;
+
+  private constructor(directory: FileHandle) {
+    this.#directory = directory;
+  }
+
+  /** Opens the directory itself; the path to it is the caller's and trusted. */
+  static async open(path: string): Promise<ImageDir> {
+    return new ImageDir(await open(path, constants.O_RDONLY | constants.O_DIRECTORY));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#directory.close();
+  }
+
+  names(): Promise<string[]> {
+    return readdir(this.#path);
+  }
+
+  /** The bytes of a regular file. Throws dataLoss if it is something else or larger than `maxBytes`. */
+  async read(name: string, maxBytes = MAX_IMAGE_BYTES): Promise<Buffer> {
+    if (name.includes('/') || name === '.' || name === '..') throw broken(name, 'it is no file name');
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+    const file = await open(`${this.#path}/${name}`, flags).catch((cause: NodeJS.ErrnoException) => {
+      throw broken(name, cause.code === 'ENOENT' ? 'it is missing' : 'it is no regular file', cause);
+    });
+    try {
+      const stat = await file.stat();
+      if (!stat.isFile()) throw broken(name, 'it is no regular file');
+      if (stat.size > maxBytes) throw broken(name, `it has more than ${maxBytes} bytes`);
+      return await file.readFile();
+    } finally {
+      await file.close();
+    }
+  }
+
+  async messages(name: string, magic: Magic, maxBytes = MAX_IMAGE_BYTES): Promise<Uint8Array[]> {
+    return readMessages(await this.read(name, maxBytes), magic, name);
+  }
+
+  /** Through the descriptor, so that nobody can put another directory in its place meanwhile. */
+  get #path(): string {
+    return `/proc/self/fd/${this.#directory.fd}`;
+  }
+}
