@@ -11,7 +11,8 @@ import { CliError } from '../error.ts';
 import { containerdError } from './errors.ts';
 import { service } from './protos.ts';
 
-export const DEFAULT_DEADLINE_MS = 10_000;
+/** containerd syncs its database to disk in most calls; a busy disk makes that seconds. */
+export const DEFAULT_DEADLINE_MS = 30_000;
 /** containerd's own limit for a message, in both directions. */
 const MAX_MESSAGE_BYTES = 16 << 20;
 
