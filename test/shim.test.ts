@@ -268,12 +268,16 @@ describe('checkpoint', () => {
 
   it('names the resource that cannot be dumped, and the workload goes on', async () => {
     const dir = privateDir('dump');
-    const hold = 'busybox flock /bin/busybox sleep 1000';
-    await ctrRun(['-d', '--null-io'], 'locked', 'sh', '-c', hold);
-    await until('the lock', async () => (await ctr('task', 'ps', 'locked')).stdout.split('\n').length > 3);
-    const refused = await ctr('task', 'checkpoint', '--image-path', `${dir}/a`, 'locked');
-    expect(refused.stderr).toMatch(/OCI runtime checkpoint failed: .*file locks.*criu-dump\.log/);
-    await until('the workload to go on', async () => (await status('locked')) === 'RUNNING');
+    // CRIU cannot dump a PID namespace inside the container's.
+    const nested = ['busybox', 'unshare', '-p', '-f', 'sleep', '1000'];
+    await ctrRun(['-d', '--null-io', '--cap-add', 'CAP_SYS_ADMIN'], 'nested', ...nested);
+    await until(
+      'the namespace',
+      async () => (await ctr('task', 'ps', 'nested')).stdout.split('\n').length > 3,
+    );
+    const refused = await ctr('task', 'checkpoint', '--image-path', `${dir}/a`, 'nested');
+    expect(refused.stderr).toMatch(/OCI runtime checkpoint failed: .*PID namespace.*criu-dump\.log/i);
+    await until('the workload to go on', async () => (await status('nested')) === 'RUNNING');
   });
 });
 
