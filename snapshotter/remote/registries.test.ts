@@ -1,0 +1,101 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Code } from '../../proto/status.ts';
+import { fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
+import { fetchIndex } from './index-fetch.ts';
+import { Registries } from './registries.ts';
+
+const checkpoint = fakeCheckpoint([[{ name: 'a', size: 3, chunks: [{ at: 0, bytes: Buffer.from('abc') }] }]]);
+
+let dir: string;
+let server: Server;
+let host: string;
+/** What the registry answers instead of the blob. */
+let status: number;
+let seen: { range: string | undefined; authorization: string | undefined }[];
+let registries: Registries;
+
+beforeEach(async () => {
+  dir = mkdtempSync(join(tmpdir(), 'thaw-registries-'));
+  mkdirSync(join(dir, 'docker'));
+  status = 206;
+  seen = [];
+  server = createServer((request, response) => {
+    const { range, authorization } = request.headers;
+    seen.push({ range, authorization });
+    const letIn = status === 401 && authorization !== undefined;
+    if (status !== 206 && !letIn)
+      return response
+        .writeHead(status, status === 401 ? { 'www-authenticate': 'Basic realm="r"' } : {})
+        .end();
+    const blob = checkpoint.blobs.get(request.url?.split('/').at(-1) ?? '') ?? Buffer.alloc(0);
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(range ?? '') ?? [];
+    response.writeHead(206, { 'content-range': `bytes ${from}-${to}/${blob.length}` });
+    return response.end(blob.subarray(Number(from), Number(to) + 1));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
+  registries = new Registries({ plainHttp: () => undefined, dockerConfig: undefined });
+});
+afterEach(async () => {
+  await registries.close();
+  server.closeAllConnections();
+  await new Promise((resolve) => server.close(resolve));
+  rmSync(dir, { recursive: true });
+});
+
+const fetchFrom = (source = registries.source(`${host}/team/app:1`), ms = 10_000) =>
+  fetchIndex(source, checkpoint.location, AbortSignal.timeout(ms));
+
+test('the index and checkpoint.json come with one range request', async () => {
+  const { indexBytes, checkpointJson } = await fetchFrom();
+  expect(Buffer.from(indexBytes).equals(checkpoint.indexBytes)).toBe(true);
+  expect(Buffer.from(checkpointJson).equals(checkpoint.checkpointJson)).toBe(true);
+  const { offset, length } = checkpoint.location;
+  expect(seen.map(({ range }) => range)).toEqual([`bytes=0-${offset + length - 1}`]);
+});
+
+test.each([
+  [404, Code.notFound, 10_000],
+  [401, Code.unauthenticated, 10_000],
+  [403, Code.permissionDenied, 10_000],
+  // Worth another try, for as long as there is time.
+  [500, Code.deadlineExceeded, 600],
+])('a registry that answers %i is an error that says so', async (answer, code, ms) => {
+  status = answer;
+  await expect(fetchFrom(registries.source(`${host}/team/app:1`), ms)).rejects.toMatchObject({ code });
+});
+
+test('a registry that is not there is an error in time', async () => {
+  const gone = await new Promise<string>((resolve) => {
+    const probe = createServer().listen(0, '127.0.0.1', () => {
+      const { port } = probe.address() as AddressInfo;
+      probe.close(() => resolve(`127.0.0.1:${port}`));
+    });
+  });
+  await expect(fetchFrom(registries.source(`${gone}/team/app:1`), 600)).rejects.toMatchObject({
+    code: Code.deadlineExceeded,
+  });
+});
+
+test('credentials come from the docker configuration, for their host alone', async () => {
+  const dockerConfig = join(dir, 'config.json');
+  const auth = Buffer.from('user:secret').toString('base64');
+  writeFileSync(dockerConfig, JSON.stringify({ auths: { [host]: { auth }, 'other.example': { auth } } }));
+  const withCredentials = new Registries({ plainHttp: () => undefined, dockerConfig });
+  try {
+    status = 401;
+    await fetchFrom(withCredentials.source(`${host}/team/app:1`));
+    expect(seen.at(-1)?.authorization).toBe(`Basic ${auth}`);
+  } finally {
+    await withCredentials.close();
+  }
+});
+
+test('something that is no image reference is refused', () => {
+  expect(() => registries.source('//x')).toThrow(expect.objectContaining({ code: Code.invalidArgument }));
+});
