@@ -1,6 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createContainerd } from '../cli/containerd/index.ts';
 import { containerd as api } from '../proto/gen/shim.js';
 import {
   assertNothingLeft,
@@ -254,16 +255,39 @@ describe('recovery', () => {
 });
 
 describe('checkpoint', () => {
-  it('dumps a container that goes on, and one that ends with it', async () => {
+  it('dumps a container that runs, is paused, or ends with the dump', async () => {
     const dir = privateDir('dump');
-    await ctrRun(['-d', '--null-io'], 'model', 'sh', '-c', 'while :; do sleep 0.1; done');
-    const dumped = await ctr('task', 'checkpoint', '--image-path', `${dir}/a`, 'model');
-    expect(dumped.stderr).toBe('');
-    expect(readdirSync(`${dir}/a`)).toEqual(expect.arrayContaining(['inventory.img', 'thaw-dump.json']));
-    await until('the workload to go on', async () => (await status('model')) === 'RUNNING');
-    await ctr('task', 'checkpoint', '--exit', '--image-path', `${dir}/b`, 'model');
-    expect(readdirSync(`${dir}/b`)).toContain('inventory.img');
-    await until('the workload to end', async () => (await status('model')) === 'STOPPED');
+    const client = await createContainerd({ address: containerd.socket, namespace: 'default' });
+    const dump = (imagePath: string, exit: boolean) =>
+      client.tasks.checkpoint('model', {
+        exit,
+        imagePath,
+        workPath: '',
+        openTcp: false,
+        externalUnixSockets: false,
+        fileLocks: false,
+      });
+    try {
+      await ctrRun(['-d', '--null-io'], 'model', 'sh', '-c', 'while :; do echo x >>/ticks; sleep 0.1; done');
+      await dump(`${dir}/running`, false);
+      expect(await status('model')).toBe('RUNNING');
+      await client.tasks.pause('model');
+      await dump(`${dir}/paused`, false);
+      expect(await status('model')).toBe('PAUSED');
+      await client.tasks.resume('model');
+      const ticks = async () =>
+        (await ctr('task', 'exec', '--exec-id', 'ticks', 'model', 'cat', '/ticks')).stdout.length;
+      const seen = await ticks();
+      await until('the workload to go on', async () => (await ticks()) > seen);
+      await dump(`${dir}/ended`, true);
+      await until('the workload to end', async () => (await status('model')) === 'STOPPED');
+    } finally {
+      client.close();
+    }
+    for (const name of ['running', 'paused', 'ended'])
+      expect(readdirSync(`${dir}/${name}`)).toEqual(
+        expect.arrayContaining(['inventory.img', 'thaw-dump.json']),
+      );
   });
 
   it('names the resource that cannot be dumped, and the workload goes on', async () => {
