@@ -1,0 +1,211 @@
+/**
+ * What cannot be restored starts cold, on the base image alone, says why, and leaves nothing behind; what cannot be
+ * saved goes on running.
+ */
+import { readdirSync, readFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { factsLayer, forge } from './lib/forge.ts';
+import { assertNothingLeft, busybox, type Leftovers, layer, takeStock, until } from './lib/index.ts';
+import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
+
+/** Keeps a file of the rootfs diff open, so that a restore without it must fail. */
+const server = `
+mkdir -p /data; echo kept > /data/file; exec 7< /data/file
+if [ -e /run/server.pid ]; then echo "already running"; exit 3; fi
+echo $$ > /run/server.pid
+n=0
+while :; do n=$((n+1)); echo "$1 $n" > /tmp/state.new; mv /tmp/state.new /tmp/state; sleep 0.1; done`;
+const command = ['/bin/sh', '/server.sh', 'v1'];
+const repository = 'test/faults';
+
+let node: KubeletNode;
+let stock: Leftovers;
+let cold: string;
+const pods: Pod[] = [];
+
+async function run(image: string, request: Partial<Parameters<KubeletNode['runPod']>[0]> = {}): Promise<Pod> {
+  const pod = await node.runPod({ image, command, ...request });
+  pods.push(pod);
+  return pod;
+}
+
+async function countOf(pod: Pod): Promise<number> {
+  const text = await until('the server to count', () => node.exec(pod, 'cat', '/tmp/state').catch(() => ''));
+  return Number(text.trim().split(' ')[1]);
+}
+
+/** The log of all shims, from here on. */
+function fromHere(): () => string {
+  const start = node.shimLog().length;
+  return () => node.shimLog().slice(start);
+}
+
+async function expectCold(image: string, reason: RegExp): Promise<Pod> {
+  const log = fromHere();
+  const pod = await run(image);
+  expect(await countOf(pod)).toBeLessThan(50);
+  expect(log()).toMatch(reason);
+  expect(await node.exec(pod, 'ls', '-a', '/')).not.toMatch(/\.thaw/);
+  return pod;
+}
+
+/** Where docker-registry keeps a blob. */
+function blobFile(digest: string): string {
+  const hex = digest.slice('sha256:'.length);
+  return join(node.registry.dir, 'data/docker/registry/v2/blobs/sha256', hex.slice(0, 2), hex, 'data');
+}
+
+beforeAll(async () => {
+  node = await KubeletNode.start();
+  cold = await node.pushImage(repository, [{ path: 'server.sh', content: server }], command);
+  const pod = await run(cold);
+  await until('the server to have counted far', async () => (await countOf(pod)) > 60);
+  await node.checkpoint(pod, repository);
+  await removePods();
+});
+afterAll(() => node.stop());
+beforeEach(() => {
+  stock = takeStock();
+});
+afterEach(async () => {
+  await removePods();
+  await assertNothingLeft(stock);
+});
+
+async function removePods(): Promise<void> {
+  for (const pod of pods.splice(0)) await node.removePod(pod);
+}
+
+describe('a checkpoint that cannot be restored', () => {
+  it('control: unchanged, it is restored', async () => {
+    const image = await forge(node.registry.host, repository, ['warm', 'same'], () => {});
+    const log = fromHere();
+    expect(await countOf(await run(image))).toBeGreaterThan(50);
+    expect(log()).toMatch(/"restored"/);
+  });
+
+  it('starts cold where CRIU fails, as if no restore had been tried', async () => {
+    const image = await forge(node.registry.host, repository, ['warm', 'no-diff'], async (parts) => {
+      const empty = await layer([{ path: 'nothing', content: '' }]);
+      parts.diff = { layer: empty, diffId: empty.digest };
+      parts.facts.layers.diff = factsLayer(empty);
+    });
+    const failed = await expectCold(image, /restore failed, starting cold/);
+    // Its pid file is in the upper directory of the attempt or in the diff, and seen from neither.
+    const plain = await run(image, { annotations: { 'thaw.dev/restore': 'off' } });
+    await countOf(plain);
+    const looks = [
+      ['cat', '/proc/1/cmdline'],
+      ['ls', '-a', '/', '/etc', '/run', '/data', '/dev'],
+      [
+        'sh',
+        '-c',
+        "sed 's/[0-9]*:[0-9]*//; s/^[0-9]* [0-9]* //' /proc/self/mountinfo | cut -d' ' -f3,4,5 | sort",
+      ],
+      ['sh', '-c', 'cat /proc/sys/kernel/sem /proc/sys/kernel/shmmax /proc/sys/kernel/msgmni'],
+      ['sh', '-c', 'ls -l /proc/1/fd | sed "s/.*-> //; s/\\[.*//" | sort'],
+      ['cat', '/proc/net/dev', '/proc/net/unix'],
+    ];
+    for (const look of looks) {
+      const text = async (pod: Pod) =>
+        (await node.exec(pod, ...look)).replaceAll(/[0-9a-f]{32,}|pod-?[0-9a-f-]+|\s+\d+(?=\s)/g, '#');
+      expect(await text(failed)).toBe(await text(plain));
+    }
+    expect(await node.exec(failed, 'hostname')).toBe(`${failed.name}\n`);
+  });
+
+  it('runs the image as it is, without its checkpoint, on another base than the checkpoint’s', async () => {
+    const image = await forge(node.registry.host, repository, ['warm', 'other-base'], async (parts) => {
+      const other = await layer([...busybox(), { path: 'other', content: 'x' }]);
+      parts.base[0] = other;
+      parts.baseDiffIds[0] = other.digest;
+    });
+    const log = fromHere();
+    // Which layer is the diff cannot be told here, so its files are seen: the server's pid file too.
+    const pod = await run(image, { command: ['/bin/sh', '-c', 'rm -f /run/server.pid; sh /server.sh v1'] });
+    expect(await countOf(pod)).toBeLessThan(50);
+    expect(log()).toMatch(/the base image differs from the checkpoint's .* in layer 1 of 2/);
+    expect(await node.exec(pod, 'ls', '-a', '/')).not.toMatch(/\.thaw/);
+  });
+
+  it('starts cold with an unknown format version', async () => {
+    const image = await forge(node.registry.host, repository, ['warm', 'future'], (parts) => {
+      parts.facts.formatVersion = 99;
+    });
+    // Which layer is the diff is not known here: the server's old pid file is seen.
+    const log = fromHere();
+    const pod = await run(image, { command: ['/bin/sh', '-c', 'rm -f /run/server.pid; sh /server.sh v1'] });
+    expect(await countOf(pod)).toBeLessThan(50);
+    expect(log()).toMatch(/format version is 99/);
+    expect(await node.exec(pod, 'ls', '-a', '/')).not.toMatch(/\.thaw/);
+  });
+
+  it('starts cold when a chunk is corrupt in the registry, and never serves it', async () => {
+    let data = '';
+    const image = await forge(node.registry.host, repository, ['warm', 'corrupt'], (parts) => {
+      data = parts.data[0]?.digest ?? '';
+      // Another index layer, so that nothing of it is in the cache.
+      Object.assign(parts.facts, { annotations: { 'org.criu.checkpoint.engine.name': 'corrupt' } });
+    });
+    const file = blobFile(data);
+    const good = readFileSync(file);
+    try {
+      const bad = Buffer.from(good);
+      const middle = Math.floor(bad.length / 2);
+      bad[middle] = (bad[middle] ?? 0) ^ 0xff;
+      writeFileSync(file, bad);
+      await expectCold(image, /SHA-256|digest|corrupt/i);
+    } finally {
+      writeFileSync(file, good);
+    }
+  });
+
+  it('starts cold when the data layer is cut off in the registry', async () => {
+    let data = '';
+    const image = await forge(node.registry.host, repository, ['warm', 'short'], (parts) => {
+      data = parts.data[0]?.digest ?? '';
+      Object.assign(parts.facts, { annotations: { 'org.criu.checkpoint.engine.name': 'short' } });
+    });
+    const file = blobFile(data);
+    const good = readFileSync(file);
+    try {
+      truncateSync(file, 2048);
+      await expectCold(image, /starting cold/);
+    } finally {
+      writeFileSync(file, good);
+    }
+  });
+
+  it('starts cold when the daemon does not answer the shim', async () => {
+    const socket = '/run/thaw/thaw.sock';
+    renameSync(socket, `${socket}.away`);
+    try {
+      await expectCold(`${node.registry.host}/${repository}:warm`, /starting cold/);
+    } finally {
+      renameSync(`${socket}.away`, socket);
+    }
+  });
+});
+
+it('a container that CRIU cannot dump goes on, and the error names the resource', async () => {
+  const pod = await run(cold, {
+    command: [
+      '/bin/sh',
+      '-c',
+      'busybox fallocate -l 1200M /big && exec 8< /big && rm /big && set -- v1 && . /server.sh',
+    ],
+  });
+  await countOf(pod);
+  const reference = `${node.registry.host}/${repository}:never`;
+  const result = await node.thaw(['checkpoint', pod.containerId, '--image', reference], {
+    allowFailure: true,
+  });
+  expect(result.code).toBe(1);
+  expect(result.stderr).toMatch(/big/);
+  const before = await countOf(pod);
+  await until('the server to go on', async () => (await countOf(pod)) > before);
+  expect(readdirSync('/var/lib/thaw/work')).toEqual([]);
+  const tags = await fetch(`http://${node.registry.host}/v2/${repository}/manifests/never`);
+  expect(tags.status).toBe(404);
+});
