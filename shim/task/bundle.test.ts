@@ -1,0 +1,82 @@
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Code } from '../../proto/status.ts';
+import {
+  addCriuConfig,
+  bundlePaths,
+  loadOptions,
+  readPid,
+  readSpec,
+  runcRoot,
+  saveOptions,
+  withAnnotation,
+} from './bundle.ts';
+import { defaultRuncOptions } from './options.ts';
+
+let bundle: string;
+beforeEach(async () => {
+  bundle = await mkdtemp(join(tmpdir(), 'bundle-'));
+});
+afterEach(() => rm(bundle, { recursive: true }));
+
+describe('withAnnotation', () => {
+  it('keeps numbers that a double cannot hold', () => {
+    const json =
+      '{"process":{"rlimits":[{"hard":18446744073709551615,"soft":1024}]},"annotations":{"a":"b"}}';
+    expect(withAnnotation(json, 'c', 'd')).toBe(
+      '{"process":{"rlimits":[{"hard":18446744073709551615,"soft":1024}]},"annotations":{"a":"b","c":"d"}}',
+    );
+    expect(withAnnotation('{"annotations":null}', 'c', 'd')).toBe('{"annotations":{"c":"d"}}');
+  });
+});
+
+describe('addCriuConfig', () => {
+  it('gives a container a configuration file of its own', async () => {
+    await writeFile(join(bundle, 'config.json'), '{"ociVersion":"1.2.0"}');
+    const spec = await readSpec(bundle);
+    await addCriuConfig(bundle, spec);
+    const { criuConf } = bundlePaths(bundle);
+    expect((await readSpec(bundle)).annotations).toEqual({ 'org.criu.config': criuConf });
+    expect(spec.annotations).toEqual({ 'org.criu.config': criuConf });
+    expect(await readFile(criuConf, 'utf8')).toBe('');
+    expect((await stat(criuConf)).mode & 0o777).toBe(0o600);
+  });
+
+  it('leaves the pod’s own choice', async () => {
+    const json = '{"annotations":{"org.criu.config":"/etc/criu.conf"}}';
+    await writeFile(join(bundle, 'config.json'), json);
+    await addCriuConfig(bundle, await readSpec(bundle));
+    expect(await readFile(join(bundle, 'config.json'), 'utf8')).toBe(json);
+  });
+});
+
+describe('options of a bundle', () => {
+  it('come back as they were saved', async () => {
+    const options = { ...defaultRuncOptions, binaryName: 'crun', root: '/r', systemdCgroup: true };
+    await saveOptions(bundle, options);
+    expect(await loadOptions(bundle)).toEqual({ binaryName: 'crun', root: '/r', systemdCgroup: true });
+    expect(await readFile(join(bundle, 'runtime'), 'utf8')).toBe('crun');
+  });
+
+  it('are the defaults where nothing was saved, or half', async () => {
+    const none = { binaryName: '', root: '', systemdCgroup: false };
+    expect(await loadOptions(bundle)).toEqual(none);
+    await writeFile(join(bundle, 'options.json'), '{"root":"/r');
+    expect(await loadOptions(bundle)).toEqual(none);
+  });
+});
+
+describe('other files', () => {
+  it('of runc lie apart for each namespace', () => {
+    expect(runcRoot({ root: '' }, 'k8s.io')).toBe('/run/containerd/runc/k8s.io');
+    expect(runcRoot({ root: '/r' }, 'k8s.io')).toBe('/r/k8s.io');
+  });
+
+  it('that are missing or no pid are errors', async () => {
+    await expect(readSpec(bundle)).rejects.toMatchObject({ code: Code.invalidArgument });
+    await writeFile(join(bundle, 'pid'), 'x');
+    await expect(readPid(join(bundle, 'pid'))).rejects.toMatchObject({ code: Code.internal });
+  });
+});
