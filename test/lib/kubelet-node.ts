@@ -104,7 +104,7 @@ export class KubeletNode {
     );
   }
 
-  /** A pod of one container, started; the image is pulled first, as a kubelet does. */
+  /** A pod of one container, started; an image that is not there is pulled first, as a kubelet does. */
   async runPod(request: PodRequest): Promise<Pod> {
     const pod = await this.createPod(request);
     await this.cri.startContainer(pod.containerId);
@@ -123,7 +123,9 @@ export class KubeletNode {
     });
     mkdirSync(`${config.logDirectory}/main`, { recursive: true });
     const podId = await this.cri.runPodSandbox(config, HANDLER);
-    const imageRef = await this.cri.pullImage(reference, config, HANDLER);
+    // imagePullPolicy: IfNotPresent
+    const present = await this.cri.imageStatus(reference);
+    const imageRef = present?.id ?? (await this.cri.pullImage(reference, config, HANDLER));
     const options = containerConfig(config, { name: 'main', image: reference, imageRef, ...container });
     options.annotations = { ...options.annotations, ...annotations };
     const containerId = await this.cri.createContainer(podId, options, config);
