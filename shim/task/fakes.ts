@@ -1,0 +1,128 @@
+/** Stand-ins for the kernel, runc and containerd's bus, for unit tests of the task service. */
+import { appendFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import type { TaskEvent } from '../events/index.ts';
+import type { MountCalls } from '../mounts/index.ts';
+import type { Exit } from '../process/exits.ts';
+import type { ChildOptions, ChildResult, Spawner } from '../process/spawn.ts';
+import type { StdioCalls } from '../stdio/index.ts';
+
+/** Runc as a program: makes processes out of numbers, and fails where told to. */
+export class FakeRunc implements Spawner {
+  readonly calls: string[] = [];
+  readonly stdio: ChildOptions['stdio'][] = [];
+  nextPid = 100;
+  /** Error message of the next call of a command, once. */
+  readonly failures = new Map<string, string>();
+  /** Runs before a command answers. */
+  readonly hooks = new Map<string, () => void | Promise<void>>();
+
+  async run(_file: string, args: readonly string[], options: ChildOptions): Promise<ChildResult> {
+    const at = args.indexOf('--log-format') + 2;
+    const command = args[at] ?? '';
+    const id = args.at(command === 'kill' ? -2 : -1) ?? '';
+    this.calls.push(
+      command === 'kill' || command === 'delete' ? args.slice(at).join(' ') : `${command} ${id}`,
+    );
+    this.stdio.push(options.stdio);
+    await this.hooks.get(command)?.();
+    const ok = { code: 0, signal: undefined, timedOut: false, stdout: '' };
+    const failure = this.failures.get(command);
+    if (failure !== undefined) {
+      this.failures.delete(command);
+      appendFileSync(
+        args[args.indexOf('--log') + 1] ?? '',
+        `{"level":"error","msg":${JSON.stringify(failure)}}\n`,
+      );
+      return { ...ok, code: 1 };
+    }
+    const pidFile = args.indexOf('--pid-file');
+    if (pidFile >= 0) writeFileSync(args[pidFile + 1] ?? '', String(this.nextPid++));
+    if (command === 'ps') return { ...ok, stdout: JSON.stringify([this.nextPid - 1]) };
+    return ok;
+  }
+}
+
+/** The kernel's side of processes: they end when the test says so. */
+export class FakeProcesses {
+  readonly #waits = new Map<number, (exit: Exit) => void>();
+
+  watch = (pid: number): Promise<Exit> =>
+    new Promise((resolve) => {
+      this.#waits.set(pid, resolve);
+    });
+  holding = <Result>(work: () => Promise<Result>): Promise<Result> => work();
+
+  get watched(): number[] {
+    return [...this.#waits.keys()];
+  }
+
+  end(pid: number, status: number, at = 1_000n): void {
+    const wait = this.#waits.get(pid);
+    if (!wait) throw new Error(`Nobody waits for ${pid}`);
+    this.#waits.delete(pid);
+    wait({ status, at });
+  }
+}
+
+/** Mounts and descriptors as counters; nothing may be left of either. */
+export class FakeKernel implements MountCalls, StdioCalls {
+  readonly mounted: { target: string; source: string }[] = [];
+  readonly relays = new Map<number, (error: Error | null) => void>();
+  #nextRelay = 1;
+  mountFailure: string | undefined;
+  readonly pipes: [number, number][] = [];
+  readonly #makePipe: () => [number, number];
+
+  constructor(makePipe: () => [number, number]) {
+    this.#makePipe = makePipe;
+  }
+
+  mount(source: string, target: string): void {
+    if (this.mountFailure) throw Object.assign(new Error(this.mountFailure), { code: this.mountFailure });
+    this.mounted.push({ source, target });
+  }
+  mountOverlay(target: string): void {
+    this.mounted.push({ source: 'overlay', target });
+  }
+  umount(target: string): void {
+    const at = this.mounted.findLastIndex((mount) => mount.target === target);
+    if (at < 0) throw Object.assign(new Error('not mounted'), { code: 'EINVAL' });
+    this.mounted.splice(at, 1);
+  }
+  pipe(): [number, number] {
+    const pipe = this.#makePipe();
+    this.pipes.push(pipe);
+    return pipe;
+  }
+  fchown(): void {}
+  relayStart(_from: number, _to: number, done: (error: Error | null) => void): number {
+    this.relays.set(this.#nextRelay, done);
+    return this.#nextRelay++;
+  }
+  relayStop(id: number): void {
+    const done = this.relays.get(id);
+    this.relays.delete(id);
+    done?.(null);
+  }
+}
+
+export class FakeBus {
+  readonly events: TaskEvent[] = [];
+  publish = (event: TaskEvent): void => {
+    this.events.push(event);
+  };
+  /** In short: "exit e 137". */
+  get said(): string[] {
+    return this.events.map((event) =>
+      event.kind === 'exit' ? `exit ${event.id} ${event.status}` : event.kind,
+    );
+  }
+}
+
+export const silent = pino({ enabled: false });
+
+export function writeBundle(directory: string, spec: object): void {
+  writeFileSync(join(directory, 'config.json'), JSON.stringify(spec));
+}

@@ -1,0 +1,119 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { containerd } from '../../proto/gen/shim.js';
+import { Code } from '../../proto/status.ts';
+import { Runc } from '../runc/runc.ts';
+import { FakeBus, FakeKernel, FakeProcesses, FakeRunc, silent, writeBundle } from './fakes.ts';
+import { TaskService } from './service.ts';
+import { alwaysCold, plainDump } from './start-plan.ts';
+
+const task = containerd.task.v2;
+let bundle: string;
+let processes: FakeProcesses;
+let bus: FakeBus;
+let service: TaskService;
+let shutdowns: number;
+
+beforeEach(async () => {
+  bundle = await mkdtemp(join(tmpdir(), 'service-'));
+  writeBundle(bundle, { linux: { namespaces: [{ type: 'pid' }] } });
+  const program = new FakeRunc();
+  processes = new FakeProcesses();
+  bus = new FakeBus();
+  shutdowns = 0;
+  service = new TaskService({
+    namespace: 'default',
+    shimPid: 42,
+    calls: new FakeKernel(() => {
+      throw new Error('No pipes without stdio');
+    }),
+    watcher: processes,
+    publish: bus.publish,
+    planner: alwaysCold,
+    prepareDump: plainDump,
+    now: () => 5n,
+    log: silent,
+    makeRunc: (_, options) =>
+      new Runc(
+        {
+          binary: options.binaryName || 'runc',
+          root: '/r',
+          systemdCgroup: false,
+          env: {},
+          logFile: join(bundle, 'log'),
+        },
+        program,
+      ),
+    readConfig: async () => '',
+    onContainer: () => {},
+    onShutdown: () => {
+      shutdowns += 1;
+    },
+  });
+});
+afterEach(() => rm(bundle, { recursive: true }));
+
+function call(name: string, payload: Uint8Array, version = 'v2'): Promise<Uint8Array> {
+  const handler = service.services()[`containerd.task.${version}.Task`]?.[name];
+  if (!handler) throw new Error(`no method ${name}`);
+  const signal = new AbortController().signal;
+  return handler(payload, { service: '', method: name, metadata: {}, signal });
+}
+const create = (extra: object = {}) =>
+  call('Create', task.CreateTaskRequest.encode({ id: 'c', bundle, ...extra }).finish());
+const state = async () =>
+  task.StateResponse.decode(await call('State', task.StateRequest.encode({ id: 'c' }).finish()));
+
+describe('TaskService', () => {
+  it('has every method in both versions, and none of those to come', () => {
+    const services = service.services();
+    expect(Object.keys(services)).toEqual(['containerd.task.v2.Task', 'containerd.task.v3.Task']);
+    const methods = Object.keys(services['containerd.task.v3.Task'] ?? {});
+    expect(methods).toEqual(expect.arrayContaining(['Create', 'Start', 'Wait', 'Connect', 'CloseIO']));
+    expect(methods).not.toEqual(expect.arrayContaining(['Stats']));
+  });
+
+  it('answers for a container it does not have as containerd’s own shim does', async () => {
+    const request = task.StateRequest.encode({ id: 'c' }).finish();
+    for (const name of ['State', 'Start', 'Kill', 'Delete', 'Wait', 'Pids', 'Pause', 'Resume'])
+      await expect(call(name, request)).rejects.toMatchObject({
+        code: Code.notFound,
+        message: 'container not created',
+      });
+    const { shimPid, taskPid } = task.ConnectResponse.decode(await call('Connect', request));
+    expect([shimPid, taskPid]).toEqual([42, 0]);
+  });
+
+  it('leads a container through its life', async () => {
+    expect(task.CreateTaskResponse.decode(await create()).pid).toBe(100);
+    expect(bus.events[0]).toMatchObject({ kind: 'create', containerId: 'c', bundle, pid: 100 });
+    expect(await state()).toMatchObject({ id: 'c', bundle, pid: 100, status: 1, exitStatus: 0 });
+    expect(String((await state()).exitedAt?.seconds)).toBe('-62135596800');
+    await expect(create()).rejects.toMatchObject({ code: Code.alreadyExists });
+    await call('Shutdown', new Uint8Array());
+    expect(shutdowns).toBe(0);
+
+    await call('Start', task.StartRequest.encode({ id: 'c' }).finish());
+    expect((await state()).status).toBe(2);
+    const waiting = call('Wait', task.WaitRequest.encode({ id: 'c' }).finish(), 'v3');
+    processes.end(100, 9, 3_000_000_004n);
+    const exit = task.WaitResponse.decode(await waiting);
+    expect([exit.exitStatus, String(exit.exitedAt?.seconds), exit.exitedAt?.nanos]).toEqual([9, '3', 4]);
+    expect(await state()).toMatchObject({ status: 3, exitStatus: 9 });
+
+    await call('Delete', task.DeleteRequest.encode({ id: 'c' }).finish());
+    await expect(state()).rejects.toMatchObject({ code: Code.notFound });
+    await call('Shutdown', new Uint8Array());
+    expect(shutdowns).toBe(1);
+  });
+
+  it('refuses in words what it cannot do yet, and forgets the container', async () => {
+    await expect(create({ terminal: true })).rejects.toMatchObject({ code: Code.unimplemented });
+    await expect(create({ checkpoint: '/x' })).rejects.toMatchObject({ code: Code.unimplemented });
+    await expect(create({ bundle: '/nonexistent' })).rejects.toMatchObject({ code: Code.invalidArgument });
+    expect(service.empty).toBe(true);
+    await create();
+  });
+});
