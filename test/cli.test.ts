@@ -23,6 +23,7 @@ import {
   takeStock,
   until,
 } from './lib/index.ts';
+import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
 
 const RUNTIME = 'io.containerd.runc.thaw.v2';
 const WORK = '/var/lib/thaw/work';
@@ -394,6 +395,99 @@ describe('thaw fetch', () => {
     expect(done.code).toBe(1);
     expect(done.stderr).toContain('answered 404 for team/none');
     await expectClean();
+  });
+});
+
+describe('on a node with thaw-snapshotter', () => {
+  /** Makes /gen1 only when it is not told otherwise, and counts in memory. */
+  const server =
+    '[ -n "$1" ] || echo one > /gen1; n=0; while :; do n=$((n+1)); echo $n > /state; sleep 0.05; done';
+  const command = ['/bin/sh', '/server.sh'];
+  let node: KubeletNode;
+  let first: string;
+  const pods: Pod[] = [];
+  const images: string[] = [];
+
+  beforeAll(async () => {
+    node = await KubeletNode.start();
+    const cold = await node.pushImage('test/server', [{ path: 'server.sh', content: server }], command);
+    const pod = await node.runPod({ image: cold, command });
+    await until('the server to count', async () => (await state(pod)) > 20);
+    first = await node.checkpoint(pod, 'test/server', 'first');
+    await node.removePod(pod);
+    await node.forget(cold);
+  });
+  afterAll(() => node.stop());
+  afterEach(async () => {
+    for (const pod of pods.splice(0)) await node.removePod(pod);
+    for (const image of images.splice(0)) await node.forget(image);
+  });
+
+  async function runPod(request: Parameters<KubeletNode['runPod']>[0]): Promise<Pod> {
+    images.push(request.image);
+    const pod = await node.runPod({ command, ...request });
+    pods.push(pod);
+    return pod;
+  }
+  const state = async (pod: Pod) => Number(await node.exec(pod, 'cat', '/state').catch(() => '0'));
+  const files = async (pod: Pod) => (await node.exec(pod, 'ls', '/')).split('\n');
+  const kindsOf = async (reference: string) => {
+    const { layers } = JSON.parse((await node.thaw(['inspect', reference, '--json'])).stdout);
+    return layers.map(({ kind }: { kind: string }) => kind);
+  };
+
+  it('a restored container is saved again without the layers of its first checkpoint', async () => {
+    const pod = await runPod({ image: first });
+    expect(await state(pod)).toBeGreaterThan(20);
+    await node.exec(pod, 'sh', '-c', 'rm /gen1; echo two > /gen2');
+    const second = await node.checkpoint(pod, 'test/server', 'second');
+    expect(await kindsOf(second)).toEqual(['index', 'data', 'base', 'base', 'diff']);
+    const again = await runPod({ image: second });
+    expect(await state(again)).toBeGreaterThan(20);
+    expect(await files(again)).toContain('gen2');
+    expect(await files(again)).not.toContain('gen1');
+  });
+
+  it('a container that started cold is saved without the diff that it never saw', async () => {
+    const other = [...command, 'other'];
+    const pod = await runPod({ image: first, command: other });
+    await until('the server to count', async () => (await state(pod)) > 2);
+    expect(await files(pod)).not.toContain('gen1');
+    const second = await node.checkpoint(pod, 'test/server', 'cold');
+    expect(await kindsOf(second)).toEqual(['index', 'data', 'base', 'base', 'diff']);
+    const again = await runPod({ image: second, command: other });
+    expect(await state(again)).toBeGreaterThan(2);
+    expect(await files(again)).not.toContain('gen1');
+  });
+
+  it('a lazily pulled image is listed, completed, exported and evicted', async () => {
+    const pod = await runPod({ image: first });
+    await state(pod);
+    const { checkpoints } = JSON.parse((await node.thaw(['status', '--json'])).stdout);
+    expect(checkpoints).toHaveLength(1);
+    expect(checkpoints[0]).toMatchObject({ image: first, state: 'complete' });
+    expect(checkpoints[0].presentBytes).toBe(checkpoints[0].storedBytes);
+    expect((await node.thaw(['status'])).stdout).toContain('100 %');
+
+    const out = '/tmp/export.tar';
+    const exportImage = () =>
+      node.containerd.ctr(['-n', 'k8s.io', 'images', 'export', out, first], { allowFailure: true });
+    expect((await exportImage()).code).not.toBe(0);
+    const fetched = JSON.parse((await node.thaw(['fetch', first, '--json'])).stdout);
+    expect(fetched.image).toBe(first);
+    expect(fetched.fetchedBytes).toBeGreaterThan(0);
+    expect((await exportImage()).code).toBe(0);
+    rmSync(out);
+    expect(JSON.parse((await node.thaw(['fetch', first, '--json'])).stdout).fetchedBytes).toBe(0);
+
+    await node.removePod(pods.pop() as Pod);
+    const evict = () => node.thaw(['evict', checkpoints[0].id.slice(0, 20)], { allowFailure: true });
+    const done = await until('the last container to be gone', async () => {
+      const tried = await evict();
+      return tried.code === 0 && tried;
+    });
+    expect(done.stdout).toMatch(/^Evicted sha256:[0-9a-f]{12}….*free again$/m);
+    expect((await evict()).stderr).toContain('Cannot find a checkpoint');
   });
 });
 

@@ -56,8 +56,8 @@ export async function dumpFrozen(options: FreezeOptions): Promise<Frozen> {
   try {
     await containerd.tasks.checkpoint(id, {
       exit: false,
-      // A server's open connections would otherwise make the dump fail; a restore closes them.
-      openTcp: true,
+      // The shim has CRIU close connections instead: they belong to the old pod's address.
+      openTcp: false,
       externalUnixSockets: true,
       fileLocks: true,
       imagePath: options.imagePath,

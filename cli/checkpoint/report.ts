@@ -1,4 +1,4 @@
-import { formatBytes, formatMs, formatPairs, formatRatio, formatTable, shortDigest } from '../ui/format.ts';
+import { formatBytes, formatMs, formatPairs, formatRatio, formatTable } from '../ui/format.ts';
 import type { StepTime } from '../ui/progress.ts';
 
 /** What a finished `thaw checkpoint` has to say. */
@@ -54,7 +54,7 @@ export function savedLines(saved: Saved): string[] {
     '',
     ...steps,
     '',
-    `Start it with the image ${saved.reference} or ${shortDigest(saved.digest)} and runtimeClassName: thaw`,
+    `Start it with the image ${saved.reference} and runtimeClassName: thaw`,
   ];
 }
 

@@ -70,13 +70,9 @@ function daemonOf(client: TtrpcClient, signal: AbortSignal): Daemon {
       const answer = await client
         .unary(SERVICE, 'Evict', codecs, { id }, { timeoutMs: EVICT_MS, signal })
         .catch((error: unknown) => {
-          throw describeError(error).code === Code.failedPrecondition
-            ? new CliError(
-                Code.failedPrecondition,
-                `Cannot evict ${id} while a container needs it: delete the container first`,
-                { cause: error },
-              )
-            : failed(`evict ${id}`, error);
+          const { code, message } = describeError(error);
+          // In use: the daemon says by whom and what to do.
+          throw code === Code.failedPrecondition ? new CliError(code, message) : failed(`evict ${id}`, error);
         });
       return toBigInt(answer.freedBytes);
     },
