@@ -84,11 +84,10 @@ async function run(flags: ShimFlags): Promise<void> {
     }
     case 'serve': {
       requireContainer(flags);
-      const [{ serve }, { native }, { createStartPlanner }, { prepareDump }] = await Promise.all([
+      const [{ serve }, { native }, { createStartPlanner }] = await Promise.all([
         import('./serve.ts'),
         import('../native/index.ts'),
         import('./restore/index.ts'),
-        import('./checkpoint/index.ts'),
       ]);
       await serve(flags, {
         calls: native,
@@ -96,7 +95,8 @@ async function run(flags: ShimFlags): Promise<void> {
         env: runcEnv(),
         ttrpcAddress: process.env['TTRPC_ADDRESS'] ?? '',
         planner: createStartPlanner({ daemonSocket: DAEMON_SOCKET }),
-        prepareDump,
+        // Most shims never dump: what a dump needs (zod among it) stays out of their memory.
+        prepareDump: async (input) => (await import('./checkpoint/index.ts')).prepareDump(input),
         exit: (status) => process.exit(status),
       });
       return;

@@ -55,6 +55,10 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
   const watcher = new ExitWatcher({ calls, ownedElsewhere: (pid) => spawner.owns(pid), onError });
   process.on('SIGCHLD', () => watcher.childEnded());
   for (const signal of ['SIGPIPE', 'SIGHUP'] as const) process.on(signal, () => {});
+  // By default Node opens a debugger port on this signal; containerd's own shim says what it is doing.
+  process.on('SIGUSR1', () =>
+    log.info({ ...process.memoryUsage(), resources: process.getActiveResourcesInfo() }, 'state asked for'),
+  );
   // An administrator's or the machine's end. Containers go on; containerd finds that their shim is gone.
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => void end(signal, true));
 

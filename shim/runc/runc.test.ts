@@ -89,6 +89,16 @@ describe('Runc', () => {
     });
   });
 
+  it('says what to do when runc is not there', async () => {
+    program.run = async () => {
+      throw Object.assign(new Error('spawn runc ENOENT'), { code: 'ENOENT' });
+    };
+    await expect(runc.create({ id: 'c', bundle: '/b', pidFile: '/p' })).rejects.toMatchObject({
+      code: Code.failedPrecondition,
+      message: 'Cannot find "runc"; install runc or set BinaryName',
+    });
+  });
+
   it('reads pids, also of an empty cgroup, and refuses other output', async () => {
     program.result = { stdout: '[1,22]' };
     expect(await runc.ps('c')).toEqual([1, 22]);
