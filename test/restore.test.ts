@@ -1,4 +1,5 @@
 /** The main job: a container saved with `thaw checkpoint` starts again from the registry, in another pod, warm or cold. */
+import { connect, type Socket } from 'node:net';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { assertNothingLeft, type Leftovers, takeStock, until } from './lib/index.ts';
 import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
@@ -138,3 +139,54 @@ describe('a checkpoint in a registry', () => {
     await expect(node.cri.startContainer(pod.containerId)).rejects.toThrow(/require.*command line was/);
   });
 });
+
+it('a server with open connections is saved: they are closed in the new pod, and it answers at the new address', async () => {
+  const echo = '#!/bin/sh\nwhile read line; do echo "$line from $PPID"; done\n';
+  const command = ['/bin/sh', '-c', 'nc -ll -p 9000 -e /echo.sh & wait'];
+  const image = await node.pushImage(
+    'test/listener',
+    [{ path: 'echo.sh', mode: 0o755, content: echo }],
+    command,
+  );
+  const pod = await run(image, { command });
+  const old = await connected(await ipOf(pod));
+  try {
+    expect(await ask(old, 'one')).toMatch(/^one from \d+/);
+    const warm = await node.checkpoint(pod, 'test/listener');
+    // The connection of the source goes on.
+    expect(await ask(old, 'two')).toMatch(/^two from \d+/);
+    await removePods();
+    const restored = await run(warm, { command });
+    expect(node.shimLog()).toMatch(new RegExp(`"container":"${restored.containerId}".*"restored"`));
+    const fresh = await connected(await ipOf(restored));
+    expect(await ask(fresh, 'three')).toMatch(/^three from \d+/);
+    fresh.destroy();
+  } finally {
+    old.destroy();
+  }
+});
+
+async function ipOf(pod: Pod): Promise<string> {
+  const { network } = await node.cri.podSandboxStatus(pod.podId);
+  return network?.ip ?? '';
+}
+
+function connected(host: string): Promise<Socket> {
+  return until('the listener', () => {
+    const socket = connect({ host, port: 9000 });
+    return new Promise<Socket | undefined>((resolve) => {
+      socket.once('connect', () => resolve(socket));
+      socket.once('error', () => resolve(undefined));
+    });
+  });
+}
+
+async function ask(socket: Socket, question: string): Promise<string> {
+  const answer = new Promise<string>((resolve, reject) => {
+    socket.once('data', (bytes) => resolve(bytes.toString()));
+    socket.once('close', () => reject(new Error('the connection was closed')));
+    setTimeout(() => reject(new Error(`no answer to ${question}`)), 10_000).unref();
+  });
+  socket.write(`${question}\n`);
+  return answer;
+}
