@@ -129,6 +129,13 @@ describe('a checkpoint that cannot be restored', () => {
     expect(await node.exec(pod, 'ls', '-a', '/')).not.toMatch(/\.thaw/);
   });
 
+  it('starts cold where the pages file is too short, which CRIU would read for ever', async () => {
+    const image = await forge(node.registry.host, repository, ['warm', 'short-pages'], ({ sizes }) => {
+      sizes.set('pages-1.img', 4096n);
+    });
+    await expectCold(image, /pages-1.img.*it has 4096 bytes, the page maps need/);
+  });
+
   it('starts cold with an unknown format version', async () => {
     const image = await forge(node.registry.host, repository, ['warm', 'future'], (parts) => {
       parts.facts.formatVersion = 99;

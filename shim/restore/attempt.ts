@@ -17,6 +17,8 @@ import { excessRights, rightsFromStatus } from './rights.ts';
 
 export interface AttemptDeps {
   namespaceFiles: NamespaceFiles;
+  /** Throws for images that CRIU would not survive. */
+  checkImages(imagesDir: string): Promise<void>;
   /** Rights of every task in the CRIU images of a directory. */
   imageRights(imagesDir: string): Promise<TaskRights[]>;
   /** Removes runc's state, CRIU's root bind and the container's cgroups, and ends what still runs in them. */
@@ -38,6 +40,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
   const saved = saveNamespaces(spec, deps.namespaceFiles);
   let restored: number | undefined;
   try {
+    await deps.checkImages(input.imagesDir);
     refuseExcess(await deps.imageRights(input.imagesDir), spec);
     await mkdir(work, { recursive: true, mode: 0o700 });
     await makeImagesDir(input.imagesDir, images, saved);

@@ -2,6 +2,7 @@
 import { closeSync, openSync } from 'node:fs';
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { checkPages } from '../../checkpoint/criu/pages-check.ts';
 import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
@@ -22,6 +23,7 @@ export function planDeps(config: RestoreConfig): PlanDeps {
   return {
     daemon: daemonAt(config.daemonSocket),
     versions: ({ runc }) => nodeVersions(runc),
+    checkImages: checkPages,
     imageRights: readTaskRights,
     unmountRootfs: (bundle) => unmountRootfs(join(bundle, 'rootfs'), native),
     namespaceFiles: {

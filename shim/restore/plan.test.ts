@@ -54,6 +54,7 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   lockShared: async () => async () => {},
   unmountRootfs: async () => {},
   namespaceFiles: { read: () => undefined, write: () => {} },
+  checkImages: async () => {},
   imageRights: async () => [],
   removeTraces: async () => {},
   ...change,

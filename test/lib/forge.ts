@@ -4,6 +4,7 @@ import {
   INDEX_ANNOTATION,
   parseIndexAnnotation,
 } from '../../checkpoint/annotation.ts';
+import { ChunkTable } from '../../checkpoint/chunk-table.ts';
 import { decodeIndex, encodeIndex } from '../../checkpoint/index-format.ts';
 import { buildIndexLayer, CHECKPOINT_JSON_OFFSET } from '../../checkpoint/layer-layout.ts';
 import { type Blob, blob, type Image, push } from './image.ts';
@@ -29,6 +30,8 @@ export interface CheckpointParts {
   baseDiffIds: string[];
   diff: { layer: Blob; diffId: string } | null;
   data: Blob[];
+  /** Sizes of checkpoint files as the index gives them; a smaller one leaves the file without chunks. */
+  sizes: Map<string, bigint>;
 }
 
 interface FactsLayer {
@@ -79,6 +82,7 @@ export async function forge(
     baseDiffIds: hasDiff ? upperIds.slice(0, -1) : upperIds,
     diff: hasDiff ? { layer: upper.at(-1) as Blob, diffId: upperIds.at(-1) ?? '' } : null,
     data: layers.slice(1, marked),
+    sizes: new Map(index.files.map(({ name, size }) => [name, size])),
   };
   await change(parts);
 
@@ -88,7 +92,11 @@ export async function forge(
     length: json.length,
     digest: blob('', json).digest,
   };
-  const newIndex = encodeIndex({ ...index, checkpointJson });
+  const files = index.files.map(({ name, size, chunks }) => {
+    const cut = parts.sizes.get(name) ?? size;
+    return { name, size: cut, chunks: cut < size ? new ChunkTable(Buffer.alloc(0)) : chunks };
+  });
+  const newIndex = encodeIndex({ ...index, files, checkpointJson });
   const built = buildIndexLayer(json, newIndex);
   const newIndexLayer = blob(indexLayer.mediaType, built.bytes);
   const annotation = formatIndexAnnotation({
