@@ -181,6 +181,47 @@ describe('exec', () => {
   });
 });
 
+describe('the server', () => {
+  const server = (id: string) => shims().find((shim) => shim.id === id)?.pid ?? 0;
+  const descriptors = (pid: number) => readdirSync(`/proc/${pid}/fd`).length;
+  const zombies = (parent: number) =>
+    readdirSync('/proc').filter((pid) => {
+      try {
+        return readFileSync(`/proc/${pid}/stat`, 'utf8').includes(`) Z ${parent} `);
+      } catch {
+        return false;
+      }
+    }).length;
+
+  it('keeps no descriptor and no zombie of what has ended, also where it adopts what containers leave', async () => {
+    const nodePids = ['--with-ns', 'pid:/proc/1/ns/pid'];
+    await ctrRun(['-d', '--null-io', ...nodePids], 'main', 'sleep', '1000');
+    const exec = (n: number) =>
+      ctr('task', 'exec', '--exec-id', `e${n}`, 'main', 'sh', '-c', 'sleep 0.3 & echo x');
+    await exec(0);
+    const pid = server('main');
+    const fds = descriptors(pid);
+    for (let n = 1; n <= 10; n += 1) expect((await exec(n)).stdout).toBe('x\n');
+    await until(
+      'what was left to end',
+      async () => (await ctr('task', 'ps', 'main')).stdout.trim().split('\n').length === 2,
+    );
+    await until('what ended to be reaped', () => zombies(pid) === 0);
+    expect(descriptors(pid)).toBeLessThanOrEqual(fds);
+  });
+
+  it('takes a socket over whose server was killed', async () => {
+    const group = ['--annotation', 'io.containerd.runc.v2.group=team'];
+    await ctrRun(['-d', '--null-io', ...group], 'first', 'sleep', '1000');
+    await ctrRun(['-d', '--null-io', ...group], 'second', 'sleep', '1000');
+    expect(shims().map(({ id }) => id)).toEqual(['first']);
+    process.kill(server('first'), 'SIGKILL');
+    await until('both to be gone', async () => (await ctr('task', 'ls', '-q')).stdout === '');
+    for (const id of ['first', 'second']) await ctr('container', 'rm', id);
+    expect((await ctrRun(['--rm', ...group], 'third', 'echo', 'up')).stdout).toBe('up\n');
+  });
+});
+
 describe('events', () => {
   it('come in order: start before exit, an exec’s exit before the init’s', async () => {
     const log = join(privateDir('events'), 'events.log');
