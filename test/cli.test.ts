@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, writeSync } from 'node:fs';
 import {
   createServer,
   request as httpRequest,
@@ -69,6 +69,13 @@ function thaw(...args: string[]): Promise<RunResult> {
     allowFailure: true,
     timeoutMs: 120_000,
   });
+}
+
+/** For commands that must succeed: a failure shows what they said. */
+async function succeed(...args: string[]): Promise<RunResult> {
+  const done = await thaw(...args);
+  expect(done.code, done.stderr).toBe(0);
+  return done;
 }
 
 async function start(id: string, runtime = RUNTIME): Promise<void> {
@@ -175,6 +182,20 @@ describe('a container that cannot be saved', () => {
     expect(done.code).toBe(1);
     expect(done.stderr).toContain('it is stopped; only a running container can be saved');
     await expectClean();
+  });
+});
+
+describe('a container that CRIU cannot dump', () => {
+  it('goes on, and the message names what it uses', async () => {
+    // CRIU knows no ramfs.
+    const script = `mkdir -p /held; mount -t ramfs none /held; ${COUNTER}`;
+    const args = ['run', '-d', '--null-io', '--privileged', '--runtime', RUNTIME, base, 'held', 'sh', '-c'];
+    await containerd.ctr([...args, script]);
+    await until('the container to count', async () => (await count('held')) > 2);
+    const done = await thaw('checkpoint', 'held', '--image', `${registry.host}/a:b`);
+    expect(done.code).toBe(1);
+    expect(done.stderr).toMatch(/Cannot dump held: .*\.\/held .*held goes on running/);
+    await expectUntouched('held');
   });
 });
 
@@ -308,13 +329,13 @@ describe('a warm container', () => {
   it('is saved while it runs, can be looked into and checked, and goes on', async () => {
     await start('warm');
     const reference = `${registry.host}/team/warm:1`;
-    const done = await thaw('checkpoint', 'war', '--image', reference, '--json');
-    expect(done).toMatchObject({ code: 0, stderr: expect.stringContaining('Dumping the processes') });
+    const done = await succeed('checkpoint', 'war', '--image', reference, '--json');
+    expect(done.stderr).toContain('Dumping the processes');
     const saved = JSON.parse(done.stdout) as Saved;
     expect(saved.image).toBe(reference);
     await expectUntouched('warm');
 
-    const shown = JSON.parse((await thaw('inspect', reference, '--json')).stdout);
+    const shown = JSON.parse((await succeed('inspect', reference, '--json')).stdout);
     expect(shown.digest).toBe(saved.digest);
     expect(shown.layers.map(({ kind }: { kind: string }) => kind)).toEqual([
       'index',
@@ -325,8 +346,7 @@ describe('a warm container', () => {
     ]);
     expect(shown.facts.processes[0]).toMatchObject({ pid: 1, comm: 'sh' });
     expect(shown.facts.launch.args).toEqual(['sh', '-c', COUNTER]);
-    const text = await thaw('inspect', reference, '--verify');
-    expect(text.code).toBe(0);
+    const text = await succeed('inspect', reference, '--verify');
     expect(text.stdout).toContain('1 sh (1 thread)');
     const sent = registry
       .requests()
@@ -335,10 +355,31 @@ describe('a warm container', () => {
     expect(sent.length).toBe(4);
   });
 
+  it('can be looked into where its image was unpacked', async () => {
+    await start('warm');
+    const reference = `${registry.host}/team/files:1`;
+    await succeed('checkpoint', 'warm', '--image', reference);
+    const { layers } = JSON.parse((await succeed('inspect', reference, '--json')).stdout);
+    const dir = mkdtempSync('/tmp/unpacked-');
+    for (const { kind, digest } of layers as { kind: string; digest: string }[]) {
+      if (kind !== 'index' && kind !== 'data') continue;
+      const blob = await fetch(`http://${registry.host}/v2/team/files/blobs/${digest}`);
+      await run('tar', ['-x', '-C', dir], { input: new Uint8Array(await blob.arrayBuffer()) });
+    }
+    await succeed('inspect', '--file', dir, '--verify');
+    const chunks = openSync(`${dir}/.thaw/chunks-000000`, 'r+');
+    writeSync(chunks, Buffer.alloc(16, 0xee), 0, 16, 4096);
+    closeSync(chunks);
+    await succeed('inspect', '--file', dir);
+    const damaged = await thaw('inspect', '--file', dir, '--verify');
+    expect(damaged).toMatchObject({ code: 1, stdout: '' });
+    expect(damaged.stderr).toContain('its bytes do not have the digest they should have (file "');
+    rmSync(dir, { recursive: true });
+  });
+
   it('ends with --stop, once it is saved', async () => {
     await start('warm');
-    const done = await thaw('checkpoint', 'warm', '--image', `${registry.host}/team/stop:1`, '--stop');
-    expect(done.code).toBe(0);
+    await succeed('checkpoint', 'warm', '--image', `${registry.host}/team/stop:1`, '--stop');
     expect(await client.tasks.get('warm')).toMatchObject({ status: 'STOPPED', exitStatus: 137 });
     await expectClean();
   });
@@ -371,14 +412,13 @@ describe('thaw fetch', () => {
   it('adds an image that containerd does not know, completes one that lacks blobs, and export works', async () => {
     const content = await layer([{ path: 'big', content: Buffer.alloc(3_000_000, 7) }]);
     const reference = await push(registry.host, 'team/fetch', '1', image([await layer(busybox()), content]));
-    const first = await thaw('fetch', reference, '--json');
-    expect(first.code).toBe(0);
+    const first = await succeed('fetch', reference, '--json');
     expect(JSON.parse(first.stdout)).toMatchObject({ image: reference });
     await client.content.remove(content.digest);
     expect(
       (await containerd.ctr(['images', 'export', '/dev/null', reference], { allowFailure: true })).code,
     ).not.toBe(0);
-    const again = await thaw('fetch', reference, '--json');
+    const again = await succeed('fetch', reference, '--json');
     expect(JSON.parse(again.stdout)).toMatchObject({ fetchedBytes: content.bytes.length });
     await containerd.ctr(['images', 'export', '/dev/null', reference]);
     // A collection must not take what was fetched.

@@ -33,7 +33,11 @@ function fake(fail: Record<string, CliError> = {}, diffId = DIFF_ID) {
   return { calls, containerd };
 }
 
-function freeze(containerd: Containerd, cleanup: Cleanup, wasPaused = false) {
+function freeze(
+  containerd: Containerd,
+  cleanup: Cleanup,
+  { wasPaused = false, signal = new AbortController().signal } = {},
+) {
   const progress = new Progress({ write: () => true });
   const mounts = async () => ({ left: [], right: [] });
   const paths = { imagePath: '/i', workPath: '/w' };
@@ -44,6 +48,7 @@ function freeze(containerd: Containerd, cleanup: Cleanup, wasPaused = false) {
     progress,
     id: 'c1',
     wasPaused,
+    signal,
     mounts,
     ...paths,
   });
@@ -71,14 +76,14 @@ it.each(['pause', 'dump', 'diff zstd', 'info'])('resumes when "%s" fails', async
 it('says that the container goes on when the dump fails, in the words of the shim', async () => {
   const { containerd } = fake({ dump: new CliError(Code.unknown, 'Cannot dump c1: io_uring is in use') });
   await expect(freeze(containerd, new Cleanup())).rejects.toThrow(
-    'Cannot dump c1: io_uring is in use; c1 goes on running',
+    'Cannot dump c1: io_uring is in use; c1 goes on running, and can be saved once it no longer uses that',
   );
 });
 
 it("leaves somebody else's pause alone", async () => {
   const { calls, containerd } = fake();
   const cleanup = new Cleanup();
-  await (await freeze(containerd, cleanup, true)).resume();
+  await (await freeze(containerd, cleanup, { wasPaused: true })).resume();
   await cleanup.run();
   expect(calls).not.toContain('pause');
   expect(calls).not.toContain('resume');
@@ -112,4 +117,19 @@ it('kills before it lets go', async () => {
   const { calls, containerd } = fake();
   await killFrozen(containerd, 'c1', 1000);
   expect(calls).toEqual(['wait', 'kill', 'resume']);
+});
+
+it('lets a dump end before it obeys an interruption, then resumes', async () => {
+  const { calls, containerd } = fake();
+  const user = new AbortController();
+  const dump = containerd.tasks.checkpoint;
+  containerd.tasks.checkpoint = async (...args) => {
+    user.abort();
+    await dump(...args);
+  };
+  const cleanup = new Cleanup();
+  const frozen = freeze(containerd, cleanup, { signal: user.signal });
+  await expect(frozen).rejects.toMatchObject({ code: Code.canceled });
+  await cleanup.run();
+  expect(calls).toEqual(['pause', 'dump', 'resume']);
 });

@@ -1,5 +1,5 @@
 import { Code, describeError } from '../../proto/status.ts';
-import type { Cleanup } from '../cleanup.ts';
+import { type Cleanup, checkInterrupted } from '../cleanup.ts';
 import type { Containerd, Descriptor, Mount } from '../containerd/index.ts';
 import { CliError } from '../error.ts';
 import type { Progress } from '../ui/progress.ts';
@@ -19,8 +19,9 @@ const SIGKILL = 9;
 export interface FreezeOptions {
   /** Calls in the lease, cut short by the signal. */
   containerd: Containerd;
-  /** The same without the signal: the container must go on in any case. */
+  /** Without lease and signal: the container must go on in any case. */
   undo: Containerd;
+  signal: AbortSignal;
   cleanup: Cleanup;
   progress: Progress;
   id: string;
@@ -45,16 +46,17 @@ export interface Frozen {
 
 /** Dumps the processes and compares the root file system while the container stands still. */
 export async function dumpFrozen(options: FreezeOptions): Promise<Frozen> {
-  const { containerd, cleanup, progress, id } = options;
+  const { containerd, undo, cleanup, progress, id, signal } = options;
   let resume = () => Promise.resolve();
   if (!options.wasPaused) {
-    // Before the pause itself: an interrupted or timed-out pause may still take effect.
+    // Before the pause itself: one that timed out may still take effect.
     resume = cleanup.add(`resume ${id}; try "ctr tasks resume ${id}"`, () => resumeTask(options));
-    await containerd.tasks.pause(id);
+    await undo.tasks.pause(id);
   }
   const dumping = progress.step('Dumping the processes');
   try {
-    await containerd.tasks.checkpoint(id, {
+    // Not cut short by the signal: the shim would go on dumping into a directory that is being removed.
+    await undo.tasks.checkpoint(id, {
       exit: false,
       // The shim has CRIU close connections instead: they belong to the old pod's address.
       openTcp: false,
@@ -67,6 +69,7 @@ export async function dumpFrozen(options: FreezeOptions): Promise<Frozen> {
     throw dumpError(error, id);
   }
   dumping.finish();
+  checkInterrupted(signal);
   const comparing = progress.step('Comparing the root file system');
   const { left, right } = await options.mounts();
   const diff = await compare(containerd, left, right);
@@ -91,7 +94,11 @@ function dumpError(error: unknown, id: string): CliError {
   const { code, message } = describeError(error);
   if (code === Code.canceled || code === Code.unavailable || !(error instanceof CliError))
     return error instanceof CliError ? error : new CliError(code, message, { cause: error });
-  return new CliError(code, `${message}; ${id} goes on running`, { cause: error.cause });
+  return new CliError(
+    code,
+    `${message}; ${id} goes on running, and can be saved once it no longer uses that`,
+    { cause: error.cause },
+  );
 }
 
 async function compare(containerd: Containerd, left: Mount[], right: Mount[]): Promise<LayerDiff | null> {

@@ -79,6 +79,7 @@ export async function saveContainer(
     progress,
     id,
     wasPaused: paused,
+    signal,
     imagePath: scratch.images,
     workPath: scratch.work,
     mounts: () => mountsToCompare({ store, undo: containerd, cleanup, container, chain, split }),
