@@ -49,9 +49,22 @@ export async function runDemo(
       () => buildModelImage(services, options, repository),
       (image) => `${megabytes(image.bytes)}, unpacked ${megabytes(image.unpackedBytes)}`,
     );
-    return await new Demo(services, options, steps, repository, base).run();
+    const demo = new Demo(services, options, steps, repository, base);
+    try {
+      return await demo.run();
+    } finally {
+      await removePods(services.cri);
+    }
   } finally {
     await services.stop();
+  }
+}
+
+/** Whatever a run that failed has left: containerd cannot be taken away below a running container. */
+async function removePods(cri: CriClient): Promise<void> {
+  for (const { id } of await cri.listPodSandboxes()) {
+    await cri.stopPodSandbox(id);
+    await cri.removePodSandbox(id);
   }
 }
 
@@ -68,6 +81,9 @@ function buildModelImage(services: Services, options: DemoOptions, repository: s
         LANG: 'C.UTF-8',
         OMP_NUM_THREADS: '2',
         OPENBLAS_NUM_THREADS: '2',
+        // Threads that spin while they wait take the cores of whoever else is on the node.
+        OMP_WAIT_POLICY: 'PASSIVE',
+        OPENBLAS_THREAD_TIMEOUT: '4',
       },
       cmd: ['python3', '/srv/server.py'],
       port: 8080,
@@ -127,14 +143,17 @@ class Demo {
     const asked = await cold.pod.server.ask(question);
     this.#expect(asked.text === cold.answer.text, 'The same server answered one question in two ways');
 
-    const load = await steps.step(
+    const { load, result: saved } = await steps.talkingStep(
       'Checkpoint it while it serves, push',
       () =>
         cold.pod.server.serveWhile(question, () =>
           checkpoint(this.#services.containerd, cold.pod.containerId, this.#warm),
         ),
-      ({ answers, longestMs }) => `${answers} answers meanwhile, the slowest in ${seconds(longestMs / 1000)}`,
+      ({ load, result }) =>
+        `${load.answers} answers meanwhile; it stood still for ${seconds(result.pausedMs / 1000)}`,
     );
+    for (const { label, ms } of saved.steps)
+      steps.line(`    ${label.padEnd(58)} ${seconds(ms / 1000).padStart(9)}`);
     this.#expect(
       load.failures.length === 0,
       `While it was saved, the source did not answer: ${load.failures[0]}`,
@@ -189,6 +208,8 @@ class Demo {
           '',
         ],
         ['image in the registry', megabytes(this.#base.bytes), megabytes(imageBytes), ''],
+        ['of it the checkpoint', '', megabytes(saved.storedBytes), ''],
+        ['the checkpoint, decoded', '', megabytes(saved.decodedBytes), ''],
         ['sent by the registry', megabytes(coldSent), megabytes(fetched), ''],
       ]),
     );

@@ -26,3 +26,5 @@ try {
   process.stderr.write(`error: ${describeError(error).message}\n`);
   process.exitCode = 1;
 }
+// A daemon that could not be stopped must not keep the demo waiting: the node ends it.
+process.exit();

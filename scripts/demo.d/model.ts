@@ -61,7 +61,7 @@ export class ModelServer {
   }
 
   /** Asks one question after the other until `work` is done, and says how that went. */
-  async serveWhile(question: string, work: () => Promise<void>): Promise<Load> {
+  async serveWhile<T>(question: string, work: () => Promise<T>): Promise<{ load: Load; result: T }> {
     const load: Load = { texts: new Set(), answers: 0, longestMs: 0, failures: [] };
     let done = false;
     const asking = (async () => {
@@ -78,12 +78,11 @@ export class ModelServer {
       }
     })();
     try {
-      await work();
+      return { load, result: await work() };
     } finally {
       done = true;
       await asking;
     }
-    return load;
   }
 
   async setToken(token: string): Promise<void> {

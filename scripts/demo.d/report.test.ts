@@ -30,6 +30,15 @@ test('a step that fails says so and passes the error on', async () => {
   expect(text).toMatch(/failed\n$/);
 });
 
+test('a step that writes itself has its time on a line of its own', async () => {
+  let text = '';
+  const write = (part: string) => {
+    text += part;
+  };
+  await new Steps(write, () => 0).talkingStep('Save', async () => write('packing\n'));
+  expect(text).toMatch(/^Save\npacking\n {2}done +0\.00 s\n$/);
+});
+
 test('numbers stand in columns', () => {
   expect(
     table([

@@ -1,5 +1,7 @@
 /** What the demo prints. Pure but for Steps, which is told where to write and what time it is. */
 
+const width = 62;
+
 export class Steps {
   readonly #write: (text: string) => void;
   readonly #now: () => number;
@@ -11,15 +13,25 @@ export class Steps {
 
   /** One line a step: what is done, then how long it took. The result may add a remark. */
   async step<T>(title: string, work: () => Promise<T>, remark?: (result: T) => string): Promise<T> {
-    this.#write(`${title.padEnd(62, ' ')} `);
+    this.#write(`${title.padEnd(width)} `);
+    return this.#timed(work, remark);
+  }
+
+  /** As `step`, for work that writes to the terminal itself: its time comes on a line of its own. */
+  async talkingStep<T>(title: string, work: () => Promise<T>, remark?: (result: T) => string): Promise<T> {
+    this.#write(`${title}\n`);
+    return this.#timed(work, remark, `${'  done'.padEnd(width)} `);
+  }
+
+  async #timed<T>(work: () => Promise<T>, remark?: (result: T) => string, prefix = ''): Promise<T> {
     const began = this.#now();
-    const seconds = () => `${((this.#now() - began) / 1000).toFixed(2).padStart(7)} s`;
+    const taken = () => `${prefix}${((this.#now() - began) / 1000).toFixed(2).padStart(7)} s`;
     try {
       const result = await work();
-      this.#write(`${seconds()}${remark === undefined ? '' : `  ${remark(result)}`}\n`);
+      this.#write(`${taken()}${remark === undefined ? '' : `  ${remark(result)}`}\n`);
       return result;
     } catch (error) {
-      this.#write(`${seconds()}  failed\n`);
+      this.#write(`${taken()}  failed\n`);
       throw error;
     }
   }

@@ -2,6 +2,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { RegistryClient } from '../../../checkpoint/registry/index.ts';
+import { describeError } from '../../../proto/status.ts';
 import { Containerd } from '../../../test/lib/containerd.ts';
 import { CriClient } from '../../../test/lib/cri/index.ts';
 import { pauseImage, push } from '../../../test/lib/image.ts';
@@ -31,7 +32,11 @@ export interface Services {
 export async function startServices(directory: string, logs: string): Promise<Services> {
   const undo: (() => Promise<void>)[] = [];
   const stop = async () => {
-    for (const step of undo.splice(0).reverse()) await step();
+    // One that does not end is no reason to leave the others; the node ends them all at the latest.
+    for (const step of undo.splice(0).reverse())
+      await step().catch((error: unknown) =>
+        process.stderr.write(`warning: ${describeError(error).message}\n`),
+      );
   };
   try {
     // Its log is read to the byte: that of another run must not be in it.
