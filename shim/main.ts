@@ -1,5 +1,6 @@
 /** containerd-shim-thaw-v2: the only file here that reads arguments and environment. Loads what an action needs, no more. */
 import { writeSync } from 'node:fs';
+import { flushCompileCache } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseFlags, requireContainer, type ShimFlags } from './bootstrap/index.ts';
@@ -7,13 +8,18 @@ import { parseFlags, requireContainer, type ShimFlags } from './bootstrap/index.
 const program = fileURLToPath(import.meta.url);
 const VERSION = process.env.THAW_VERSION ?? 'development';
 const DAEMON_SOCKET = '/run/thaw/thaw.sock';
+/** After the first container's start. */
+const CODE_CACHE_MS = 3_000;
 
-/** runc gets our environment, with our CRIU first in the PATH, and without what would make it talk to systemd. */
+/** What is meant for this program alone: runc would talk to systemd, a Node below it fill our code cache. */
+const OWN_ENV = new Set(['NOTIFY_SOCKET', 'NODE_COMPILE_CACHE', 'NODE_COMPILE_CACHE_PORTABLE']);
+
+/** runc gets our environment with our CRIU first in the PATH. */
 function runcEnv(): Record<string, string> {
   const criu = join(dirname(program), '../criu');
   const env: Record<string, string> = {};
   for (const [name, value] of Object.entries(process.env))
-    if (value !== undefined && name !== 'NOTIFY_SOCKET') env[name] = value;
+    if (value !== undefined && !OWN_ENV.has(name)) env[name] = value;
   return {
     ...env,
     PATH: `${criu}:${env['PATH'] ?? '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'}`,
@@ -99,6 +105,8 @@ async function run(flags: ShimFlags): Promise<void> {
         prepareDump: async (input) => (await import('./checkpoint/index.ts')).prepareDump(input),
         exit: (status) => process.exit(status),
       });
+      // Node writes its code cache at a normal end, which a shim seldom has; the next one shall start faster.
+      setTimeout(() => flushCompileCache(), CODE_CACHE_MS).unref();
       return;
     }
   }
