@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -78,9 +79,10 @@ export async function startServices(directory: string, logs: string): Promise<Se
  * grow with every run. The registry must not be running.
  */
 export async function dropRepository(directory: string, repository: string): Promise<void> {
-  const repositories = join(directory, 'data/docker/registry/v2/repositories');
-  await rm(join(repositories, repository), { recursive: true, force: true });
-  await mkdir(repositories, { recursive: true, mode: 0o700 });
+  const data = join(directory, 'data/docker/registry/v2');
+  await rm(join(data, 'repositories', repository), { recursive: true, force: true });
+  // The collector takes a registry that nothing was pushed to yet for a broken one.
+  if (!existsSync(join(data, 'blobs')) || !existsSync(join(data, 'repositories'))) return;
   const config = join(directory, 'collect.json');
   const storage = { filesystem: { rootdirectory: join(directory, 'data') } };
   await writeFile(config, JSON.stringify({ version: 0.1, log: { level: 'error' }, storage }));
