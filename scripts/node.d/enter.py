@@ -363,7 +363,14 @@ def build_node(options, run, cgroups):
         bind(source, root + target)
     socket.sethostname("thaw-node")
     loopback_up()
-    os.chdir(root)
+    new_root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    # Whoever joins a mount namespace, as runc does for exec, starts at the namespace's own root. If this machine is a
+    # chroot, that root lies above ours and pivot_root would leave it there; joining one's own namespace goes up to it.
+    own = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    call("setns", own, CLONE["mnt"])
+    os.close(own)
+    os.fchdir(new_root)
+    os.close(new_root)
     # pivot_root(".", "."): the old root ends up on top of the new one and is then detached.
     if LIBC.syscall(SYS_PIVOT_ROOT[os.uname().machine], b".", b".") != 0:
         raise NodeError(f"Cannot pivot_root: {os.strerror(ctypes.get_errno())}")
