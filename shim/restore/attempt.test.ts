@@ -1,0 +1,150 @@
+import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pino from 'pino';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Code } from '../../proto/status.ts';
+import { ChildSpawner } from '../process/spawn.ts';
+import { Runc } from '../runc/runc.ts';
+import { type AttemptDeps, type AttemptInput, attemptRestore } from './attempt.ts';
+import { procTree } from './process-tree.ts';
+import { capabilityNames } from './rights.ts';
+
+const fixtures = join(import.meta.dirname, '../../test/fixtures/criu-4.2');
+let dir: string;
+let done: string[];
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'attempt-'));
+  await mkdir(join(dir, 'bundle/work'), { recursive: true });
+  await cp(fixtures, join(dir, 'files'), { recursive: true });
+  done = [];
+});
+afterEach(() => rm(dir, { recursive: true }));
+
+/** Stands in for runc: a shell script that gets runc's arguments. */
+async function fakeRunc(script: string): Promise<Runc> {
+  const binary = join(dir, 'fake-runc');
+  await writeFile(binary, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const env = { PATH: '/usr/bin:/bin', DIR: dir };
+  return new Runc({ binary, root: join(dir, 'root'), systemdCgroup: false, env }, new ChildSpawner());
+}
+
+const input = (runc: Runc, change: Partial<AttemptInput> = {}): AttemptInput => ({
+  namespace: 'n',
+  id: 'c',
+  bundle: join(dir, 'bundle'),
+  stdio: ['ignore', 'ignore', 'ignore'],
+  pidFile: join(dir, 'bundle/init.pid'),
+  workDir: join(dir, 'bundle/work'),
+  runc,
+  log: pino({ level: 'silent' }),
+  noPivot: false,
+  spec: { process: { capabilities: { bounding: ['CAP_KILL', 'CAP_NET_BIND_SERVICE', 'CAP_AUDIT_WRITE'] } } },
+  imagesDir: join(dir, 'files'),
+  deadlineMs: 20_000,
+  ...change,
+});
+
+const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
+  namespaceFiles: { read: () => undefined, write: () => {} },
+  checkImages: async () => {},
+  imageRights: async () => [],
+  removeTraces: async () => {
+    done.push('removeTraces');
+  },
+  ...change,
+});
+
+/** Gone, or a zombie until whoever adopted it has reaped it. */
+async function isGone(pid: number): Promise<boolean> {
+  const state = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  return state === '' || /\) [ZX] /.test(state);
+}
+
+describe('attemptRestore', () => {
+  it('gives CRIU private images, and ends what has more rights after the restore than the pod grants', async () => {
+    const runc = await fakeRunc(
+      'cp "$DIR/bundle/criu.conf" "$DIR/conf"; ls "$DIR/bundle/work/images" > "$DIR/images"; sleep 60 & echo $! > "$DIR/bundle/init.pid"; cp "$DIR/bundle/init.pid" "$DIR/pid"',
+    );
+    // The stand-in for the restored process has all of root's rights.
+    const attempt = attemptRestore(input(runc, { spec: { process: {} } }), deps());
+    await expect(attempt).rejects.toMatchObject({ code: Code.permissionDenied });
+    expect(await readFile(join(dir, 'conf'), 'utf8')).toMatch(/^tcp-close$/m);
+    expect(await readFile(join(dir, 'images'), 'utf8')).toMatch(/^core-1.img$/m);
+    expect(await isGone(Number(await readFile(join(dir, 'pid'), 'utf8')))).toBe(true);
+    expect(done).toEqual(['removeTraces']);
+  });
+
+  it('answers the pid that runc wrote', async () => {
+    const runc = await fakeRunc('sleep 60 & echo $! > "$DIR/bundle/init.pid"');
+    const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
+    const spec = { process: { capabilities: { bounding: capabilityNames(all) } } };
+    const pid = await attemptRestore(input(runc, { spec }), deps());
+    expect(`${pid}\n`).toBe(await readFile(join(dir, 'bundle/init.pid'), 'utf8'));
+    process.kill(pid, 'SIGKILL');
+  });
+
+  it('ends everything that a hung restore started, and undoes it', async () => {
+    const runc = await fakeRunc('sleep 60 & echo $! > "$DIR/child"; sleep 60');
+    const began = performance.now();
+    await expect(attemptRestore(input(runc, { deadlineMs: 500 }), deps())).rejects.toMatchObject({
+      code: Code.deadlineExceeded,
+      message: expect.stringMatching(/did not end within 500 ms/),
+    });
+    expect(performance.now() - began).toBeLessThan(10_000);
+    expect(done).toEqual(['removeTraces']);
+    const child = Number(await readFile(join(dir, 'child'), 'utf8'));
+    expect(await isGone(child)).toBe(true);
+    expect(await procTree.childrenOf(child)).toEqual([]);
+    expect(await readdir(join(dir, 'bundle/work'))).not.toContain('images');
+    expect(await readFile(join(dir, 'bundle/criu.conf'), 'utf8')).toBe('');
+  });
+
+  it('quotes CRIU, and keeps its log', async () => {
+    const runc = await fakeRunc(
+      'echo "(00.1) Error (criu/mount.c:3141): mnt: No mapping for 198" > "$DIR/bundle/work/criu/restore.log"; exit 1',
+    );
+    await expect(attemptRestore(input(runc), deps())).rejects.toThrow(/CRIU: mnt: No mapping for 198/);
+    expect(await readFile(join(dir, 'bundle/criu-restore.log'), 'utf8')).toMatch(/No mapping/);
+  });
+
+  it('does not run CRIU for images that ask for more than the pod grants', async () => {
+    const runc = await fakeRunc('touch "$DIR/ran"');
+    const root = {
+      pid: 1,
+      uids: [0, 0, 0, 0],
+      gids: [0, 0, 0, 0],
+      groups: [],
+      capInheritable: 0n,
+      capPermitted: 1n << 21n,
+      capEffective: 0n,
+      capBounding: 0n,
+      capAmbient: 0n,
+      noNewPrivileges: true,
+      seccompMode: 0,
+    };
+    await expect(
+      attemptRestore(input(runc), deps({ imageRights: async () => [root] })),
+    ).rejects.toMatchObject({
+      code: Code.permissionDenied,
+      message: expect.stringMatching(/CAP_SYS_ADMIN/),
+    });
+    expect(await readdir(dir)).not.toContain('ran');
+  });
+
+  it('puts back what CRIU changed in the pod, also after a failure', async () => {
+    const runc = await fakeRunc('exit 1');
+    const names = ['new-pod', 'old-pod'];
+    const written: string[] = [];
+    const namespaceFiles = {
+      read: (path: string) => (path.endsWith('kernel/hostname') ? (names.shift() ?? '') : undefined),
+      write: (path: string, value: string) => {
+        written.push(`${path}=${value}`);
+      },
+    };
+    const spec = { linux: { namespaces: [{ type: 'uts', path: '/ns' }] } };
+    await expect(attemptRestore(input(runc, { spec }), deps({ namespaceFiles }))).rejects.toThrow();
+    expect(written).toEqual(['/proc/sys/kernel/hostname=new-pod']);
+  });
+});
