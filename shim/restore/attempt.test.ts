@@ -1,6 +1,7 @@
 import { cp, mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Code } from '../../proto/status.ts';
@@ -58,8 +59,13 @@ const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
 
 /** Gone, or a zombie until whoever adopted it has reaped it. */
 async function isGone(pid: number): Promise<boolean> {
-  const state = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  return state === '' || /\) [ZX] /.test(state);
+  // A signal takes effect when its process runs next.
+  for (let look = 0; look < 200; look++) {
+    const state = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+    if (state === '' || /\) [ZX] /.test(state)) return true;
+    await sleep(10);
+  }
+  return false;
 }
 
 describe('attemptRestore', () => {
