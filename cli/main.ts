@@ -11,6 +11,7 @@ function handlersOf(context: Context): Handlers {
     inspect: async (options) => (await import('./inspect/run.ts')).runInspect(options, context),
     fetch: async (options) => (await import('./fetch/run.ts')).runFetch(options, context),
     status: async (options) => (await import('./node/status.ts')).runStatus(options, context),
+    guard: async (options) => (await import('./checkpoint/run-guard.ts')).runGuard(options),
     evict: async (options) => (await import('./node/evict.ts')).runEvict(options, context),
   };
 }

@@ -11,6 +11,7 @@ async function run(...argv: string[]) {
     fetch: record('fetch'),
     status: record('status'),
     evict: record('evict'),
+    guard: record('guard'),
   };
   let out = '';
   let err = '';
@@ -109,6 +110,7 @@ describe('help', () => {
     expect(status).toBe(0);
     for (const word of ['checkpoint', 'inspect', 'fetch', 'status', 'evict', 'Examples:', 'Exit status:'])
       expect(out).toContain(word);
+    expect(out).not.toContain('guard');
   });
   it.each(['checkpoint', 'inspect', 'fetch', 'status', 'evict'])(
     'of %s names its options',

@@ -2,6 +2,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { checkpointCommand } from './commands/checkpoint.ts';
 import { evictCommand } from './commands/evict.ts';
 import { fetchCommand } from './commands/fetch.ts';
+import { guardCommand } from './commands/guard.ts';
 import type { Handlers } from './commands/handlers.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { statusCommand } from './commands/status.ts';
@@ -45,6 +46,7 @@ export function createProgram(options: ProgramOptions): Command {
     .exitOverride();
   for (const command of [checkpointCommand, inspectCommand, fetchCommand, statusCommand, evictCommand])
     program.addCommand(inherit(program, command(options.handlers)));
+  program.addCommand(inherit(program, guardCommand(options.handlers)), { hidden: true });
   return program;
 }
 

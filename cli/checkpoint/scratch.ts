@@ -7,6 +7,7 @@ import { CliError } from '../error.ts';
 import { formatBytes } from '../ui/format.ts';
 
 export interface Scratch {
+  root: string;
   /** What CRIU writes. */
   images: string;
   /** CRIU's logs and sockets. */
@@ -18,7 +19,12 @@ export interface Scratch {
 /** A directory for one run that only root can read: a dump holds every secret of the container's memory. */
 export async function makeScratch(workDir: string, cleanup: Cleanup): Promise<Scratch> {
   const root = join(workDir, `checkpoint-${randomBytes(8).toString('hex')}`);
-  const scratch = { images: join(root, 'images'), work: join(root, 'work'), layers: join(root, 'layers') };
+  const scratch = {
+    root,
+    images: join(root, 'images'),
+    work: join(root, 'work'),
+    layers: join(root, 'layers'),
+  };
   cleanup.add(`remove ${root}`, () => rm(root, { recursive: true, force: true }));
   try {
     await mkdir(workDir, { recursive: true, mode: 0o700 });

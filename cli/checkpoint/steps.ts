@@ -13,6 +13,7 @@ import { runImageOf } from './base-image.ts';
 import { pushBaseLayers } from './base-layers.ts';
 import { findRunning } from './find.ts';
 import { dumpFrozen, killFrozen } from './freeze.ts';
+import { startGuard } from './guard.ts';
 import { splitLayers } from './layers.ts';
 import { mountsToCompare } from './mounts.ts';
 import { publish } from './publish.ts';
@@ -69,6 +70,7 @@ export async function saveContainer(
   });
   pushingBase.finish(pushedBase === 0 ? 'the registry has them' : formatBytes(pushedBase));
 
+  if (!paused) await startGuard({ ...options, container: id, remove: scratch.root }, cleanup);
   checkInterrupted(signal);
   const frozenAt = performance.now();
   const chain = chainIds(image.layers.map(({ diffId }) => diffId));

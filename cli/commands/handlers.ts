@@ -36,10 +36,17 @@ export interface EvictOptions extends DaemonOptions {
   id: string;
 }
 
+export interface GuardOptions extends NodeOptions {
+  container: string;
+  /** Directory to remove as well. */
+  remove: string;
+}
+
 export interface Handlers {
   checkpoint(options: CheckpointOptions): Promise<void>;
   inspect(options: InspectOptions): Promise<void>;
   fetch(options: FetchOptions): Promise<void>;
   status(options: DaemonOptions): Promise<void>;
   evict(options: EvictOptions): Promise<void>;
+  guard(options: GuardOptions): Promise<void>;
 }
