@@ -14,8 +14,14 @@ const COMMON = [
   'network-lock skip',
 ];
 
+const DUMP = [
+  // A connection that nobody has accepted yet cannot be saved, and without this word CRIU refuses to dump. The source
+  // accepts it once it goes on; a copy never sees it.
+  'skip-in-flight',
+];
+
 export function dumpConf(): string {
-  return lines([...COMMON, `ghost-limit ${GHOST_LIMIT_BYTES}`]);
+  return lines([...COMMON, ...DUMP, `ghost-limit ${GHOST_LIMIT_BYTES}`]);
 }
 
 export function restoreConf(): string {
