@@ -33,7 +33,11 @@ const LISTENER = 3;
 /** A containerd that died while it made the first container never asks this server for anything. */
 const FIRST_CONTAINER_MS = 60_000;
 const FLUSH_MS = 5_000;
-const GRACE_MS = 1_000;
+/**
+ * For calls that have not been answered: a Kill whose runc is slower than the exit, delete and shutdown that follow from
+ * it would be an error for the kubelet (seen on a busy machine).
+ */
+const GRACE_MS = 10_000;
 
 export async function serve(flags: ShimFlags, context: ServeContext): Promise<void> {
   const { calls, namespace, log } = {
