@@ -44,11 +44,10 @@ describe('addCriuConfig', () => {
     expect((await stat(criuConf)).mode & 0o777).toBe(0o600);
   });
 
-  it('leaves the pod’s own choice', async () => {
-    const json = '{"annotations":{"org.criu.config":"/etc/criu.conf"}}';
-    await writeFile(join(bundle, 'config.json'), json);
+  it('replaces a file that the pod names', async () => {
+    await writeFile(join(bundle, 'config.json'), '{"annotations":{"org.criu.config":"/evil.conf"}}');
     await addCriuConfig(bundle, await readSpec(bundle));
-    expect(await readFile(join(bundle, 'config.json'), 'utf8')).toBe(json);
+    expect((await readSpec(bundle)).annotations).toEqual({ 'org.criu.config': bundlePaths(bundle).criuConf });
   });
 });
 

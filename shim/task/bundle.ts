@@ -33,11 +33,11 @@ export async function readSpec(bundle: string): Promise<OciSpec> {
 }
 
 /**
- * Gives the container a CRIU configuration file of its own, empty for now, unless the pod named one. runc saves the
- * annotation with the container at `runc create`, so it must be there before.
+ * Gives the container a CRIU configuration file of its own, empty for now. runc saves the annotation with the container
+ * at `runc create`, so it must be there before. One that the pod names is replaced: CRIU runs as root, and its
+ * configuration can have it run any program.
  */
 export async function addCriuConfig(bundle: string, spec: OciSpec): Promise<void> {
-  if (spec.annotations?.[CRIU_CONFIG_ANNOTATION] !== undefined) return;
   const { config, criuConf } = bundlePaths(bundle);
   await writeFile(criuConf, '', { mode: 0o600 });
   const text = withAnnotation(await readFile(config, 'utf8'), CRIU_CONFIG_ANNOTATION, criuConf);
