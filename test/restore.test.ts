@@ -166,6 +166,18 @@ it('a server with open connections is saved: they are closed in the new pod, and
   }
 });
 
+it('a container under the default seccomp profile is restored under it', async () => {
+  const request = { seccomp: 'RuntimeDefault' as const };
+  const image = await node.pushImage('test/seccomp', [{ path: 'server.sh', content: server }], command);
+  const pod = await run(image, request);
+  await withToken(pod, 'filtered');
+  const warm = await node.checkpoint(pod, 'test/seccomp');
+  await removePods();
+  const restored = await run(warm, request);
+  expect((await stateOf(restored)).token).toBe('filtered');
+  expect(await node.exec(restored, 'cat', '/proc/1/status')).toMatch(/^Seccomp:\s2$/m);
+});
+
 async function ipOf(pod: Pod): Promise<string> {
   const { network } = await node.cri.podSandboxStatus(pod.podId);
   return network?.ip ?? '';

@@ -19,7 +19,7 @@ const harmless = [
   /^files: \/run\/criu\.kdat$/, // what CRIU knows of the kernel
   // Folders made by their first user; what lies in them is one container's and must go with it.
   /^files: \/run\/(netns|runc|containerd|test|lock|cni|ipcns|utsns)$/,
-  /^files: \/run\/(runc|containerd\/(s|fifo|runc)|test\/[^/]+\/state\/[^/]+)(\/(default|k8s\.io))?$/,
+  /^files: \/run\/(runc|containerd\/(s|fifo|runc)|test\/[^/]+\/state\/[^/]+)(\/(default|k8s\.io|containers|sandboxes))?$/,
   /^files: \/run\/test\/[^/]+$/, // the tests' own, see runDir
   /^files: \/run\/containerd\/fifo\//, // of ctr: a client that detaches leaves its fifos
   /^files: \/run\/test\/[^/]+\/cni(\/thaw-test(\/(lock|last_reserved_ip\.\d+))?)?$/,
