@@ -18,8 +18,9 @@ const DUMP = [
   // A connection that nobody has accepted yet cannot be saved, and without this word CRIU refuses to dump. The source
   // accepts it once it goes on; a copy never sees it.
   'skip-in-flight',
-  // Seconds to stop all tasks. The default of 10 is short for a large process tree on a busy node.
-  'timeout 60',
+  // Seconds to stop all tasks, which takes milliseconds, or for ever: where one was frozen between vfork and exec its
+  // parent cannot be stopped. Who asked tries again.
+  'timeout 5',
 ];
 
 export function dumpConf(): string {

@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import { Cleanup } from '../cleanup.ts';
 import type { Containerd } from '../containerd/index.ts';
@@ -36,7 +36,7 @@ function fake(fail: Record<string, CliError> = {}, diffId = DIFF_ID) {
 function freeze(
   containerd: Containerd,
   cleanup: Cleanup,
-  { wasPaused = false, signal = new AbortController().signal } = {},
+  { wasPaused = false, signal = new AbortController().signal, checkDump = async () => {} } = {},
 ) {
   const progress = new Progress({ write: () => true });
   const mounts = async () => ({ left: [], right: [] });
@@ -50,6 +50,8 @@ function freeze(
     wasPaused,
     signal,
     mounts,
+    checkDump,
+    clearImages: async () => {},
     ...paths,
   });
 }
@@ -132,4 +134,43 @@ it('lets a dump end before it obeys an interruption, then resumes', async () => 
   await expect(frozen).rejects.toMatchObject({ code: Code.canceled });
   await cleanup.run();
   expect(calls).toEqual(['pause', 'dump', 'resume']);
+});
+
+describe('a dump that finds a task between vfork and exec', () => {
+  const stuck = new CliError(Code.unknown, 'Timeout reached. Unseizable non-zombie 4478 found, state D');
+
+  it('lets the container run on for a moment, and tries again', async () => {
+    const { calls, containerd } = fake({ dump: stuck });
+    const { tasks } = containerd;
+    let dumps = 0;
+    const checkpoint: typeof tasks.checkpoint = async (...args) => {
+      dumps += 1;
+      if (dumps < 3) return tasks.checkpoint(...args);
+      calls.push('dump');
+    };
+    const patient = { ...containerd, tasks: { ...tasks, checkpoint } };
+    await freeze(patient, new Cleanup());
+    const again = ['resume', 'pause', 'dump'];
+    expect(calls).toEqual(['pause', 'dump', ...again, ...again, 'diff zstd', 'info']);
+  });
+
+  it('tries again too if the dump does not hold together', async () => {
+    const { calls, containerd } = fake();
+    let checks = 0;
+    const checkDump = async () => {
+      checks += 1;
+      if (checks === 1) throw new CliError(Code.dataLoss, '0 cannot be a process id');
+    };
+    await freeze(containerd, new Cleanup(), { checkDump });
+    expect(calls).toEqual(['pause', 'dump', 'resume', 'pause', 'dump', 'diff zstd', 'info']);
+  });
+
+  it('gives up in the end, and where somebody else paused the container', async () => {
+    const tired = fake({ dump: stuck });
+    await expect(freeze(tired.containerd, new Cleanup())).rejects.toThrow(/Unseizable/);
+    expect(tired.calls.filter((call) => call === 'dump')).toHaveLength(4);
+    const paused = fake({ dump: stuck });
+    await expect(freeze(paused.containerd, new Cleanup(), { wasPaused: true })).rejects.toThrow(/Unseizable/);
+    expect(paused.calls).not.toContain('resume');
+  });
 });

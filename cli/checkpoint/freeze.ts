@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Code, describeError } from '../../proto/status.ts';
 import { type Cleanup, checkInterrupted } from '../cleanup.ts';
 import type { Containerd, Descriptor, Mount } from '../containerd/index.ts';
@@ -13,6 +14,10 @@ const DIFF_TYPES = [
   'application/vnd.oci.image.layer.v1.tar+gzip',
 ];
 
+/** CRIU's words for tasks that it could not stop in time. */
+const CAUGHT_IN_VFORK = /Unseizable|Timeout reached/;
+const DUMP_ATTEMPTS = 4;
+const ATTEMPT_PAUSE_MS = 100;
 const UNCOMPRESSED_LABEL = 'containerd.io/uncompressed';
 const SIGKILL = 9;
 
@@ -30,6 +35,10 @@ export interface FreezeOptions {
   imagePath: string;
   workPath: string;
   mounts(): Promise<{ left: Mount[]; right: Mount[] }>;
+  /** Throws if the dump does not hold together. */
+  checkDump(): Promise<void>;
+  /** Empties `imagePath` of what a failed dump left there. */
+  clearImages(): Promise<void>;
 }
 
 export interface LayerDiff {
@@ -54,20 +63,7 @@ export async function dumpFrozen(options: FreezeOptions): Promise<Frozen> {
     await undo.tasks.pause(id);
   }
   const dumping = progress.step('Dumping the processes');
-  try {
-    // Not cut short by the signal: the shim would go on dumping into a directory that is being removed.
-    await undo.tasks.checkpoint(id, {
-      exit: false,
-      // The shim has CRIU close connections instead: they belong to the old pod's address.
-      openTcp: false,
-      externalUnixSockets: true,
-      fileLocks: true,
-      imagePath: options.imagePath,
-      workPath: options.workPath,
-    });
-  } catch (error) {
-    throw dumpError(error, id);
-  }
+  await dump(options);
   dumping.finish();
   checkInterrupted(signal);
   const comparing = progress.step('Comparing the root file system');
@@ -75,6 +71,39 @@ export async function dumpFrozen(options: FreezeOptions): Promise<Frozen> {
   const diff = await compare(containerd, left, right);
   comparing.finish(diff === null ? 'nothing changed' : undefined);
   return { diff, resume };
+}
+
+/**
+ * A task that the pause caught between vfork and exec leaves its parent where no tracer can stop it, and CRIU gives up;
+ * for one that it caught while it ended CRIU writes a process with the id 0. A moment later both are through: so the
+ * container runs on for that moment, and is paused again.
+ */
+async function dump(options: FreezeOptions): Promise<void> {
+  const { undo, id, wasPaused, signal } = options;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      // Not cut short by the signal: the shim would go on dumping into a directory that is being removed.
+      await undo.tasks.checkpoint(id, {
+        exit: false,
+        // The shim has CRIU close connections instead: they belong to the old pod's address.
+        openTcp: false,
+        externalUnixSockets: true,
+        fileLocks: true,
+        imagePath: options.imagePath,
+        workPath: options.workPath,
+      });
+      await options.checkDump();
+      return;
+    } catch (error) {
+      const { code, message } = describeError(error);
+      const passing = CAUGHT_IN_VFORK.test(message) || code === Code.dataLoss;
+      if (!passing || wasPaused || signal.aborted || attempt === DUMP_ATTEMPTS) throw dumpError(error, id);
+    }
+    await undo.tasks.resume(id);
+    await options.clearImages();
+    await sleep(ATTEMPT_PAUSE_MS);
+    await undo.tasks.pause(id);
+  }
 }
 
 async function resumeTask({ undo, id }: FreezeOptions): Promise<void> {

@@ -1,5 +1,6 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile, rm } from 'node:fs/promises';
 import { chainIds } from '../../checkpoint/chain-id.ts';
+import { summarizeDump } from '../../checkpoint/criu/summary.ts';
 import { packDataLayers } from '../../checkpoint/pack/index.ts';
 import { parseReference } from '../../checkpoint/registry/index.ts';
 import { type Cleanup, checkInterrupted, ignoreMissing } from '../cleanup.ts';
@@ -85,6 +86,13 @@ export async function saveContainer(
     imagePath: scratch.images,
     workPath: scratch.work,
     mounts: () => mountsToCompare({ store, undo: containerd, cleanup, container, chain, split }),
+    checkDump: async () => {
+      await summarizeDump(scratch.images);
+    },
+    clearImages: async () => {
+      await rm(scratch.images, { recursive: true, force: true });
+      await mkdir(scratch.images, { mode: 0o700 });
+    },
   });
   if (!options.stop) await resume();
   const pausedMs = performance.now() - frozenAt;
