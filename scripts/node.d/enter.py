@@ -243,12 +243,16 @@ def start_watcher(run, held):
     stand for what is still being cleaned up, so that nobody waits for it at the end of a pipe."""
     first = os.fork()
     if first != 0:
-        os.waitpid(first, 0)
+        _, status = os.waitpid(first, 0)
+        if status != 0:
+            raise NodeError("Cannot start the process that cleans up after a killed node")
         return
+    code = 1
     try:
         os.setsid()
         if os.fork() != 0:
-            os._exit(0)
+            code = 0
+            return
         null = os.open("/dev/null", os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -264,7 +268,7 @@ def start_watcher(run, held):
         if fd is not None and os.path.exists(run.lock_path):
             run.clean()
     finally:
-        os._exit(0)
+        os._exit(code)
 
 
 # The inside ---------------------------------------------------------------------------------------------------
@@ -504,9 +508,9 @@ def enter(options):
     sweep(base)
     run = Run(base, f"{options.suite}-{os.getpid()}-{time.monotonic_ns():x}")
     run_lock = run.create()
-    start_watcher(run, options.hold)
     node = None
     try:
+        start_watcher(run, options.hold)
         for name in ("root", "upper", "work", "state"):
             os.mkdir(os.path.join(run.path, name), 0o755)
         state = options.persist or os.path.join(run.path, "state")
