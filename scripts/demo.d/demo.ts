@@ -3,13 +3,14 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseReference } from '../../checkpoint/registry/index.ts';
 import { type CriClient, podConfig } from '../../test/lib/cri/index.ts';
+import { table } from '../table.ts';
 import { checkRestored } from './check.ts';
 import { cachedCheckpoints, checkpoint, evict } from './cli.ts';
 import { type BuiltImage, buildImage } from './image/build.ts';
 import { type Holdings, holdings, waitForHoldings } from './node/holdings.ts';
 import { dropRepository, type Services, sentSince, startServices } from './node/services.ts';
 import { Pod, type PodRequest } from './pod.ts';
-import { megabytes, type Steps, seconds, table } from './report.ts';
+import { megabytes, type Steps, seconds } from './report.ts';
 import { findVersions, untested } from './versions.ts';
 
 export interface DemoOptions {

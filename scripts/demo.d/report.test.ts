@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Steps, table } from './report.ts';
+import { Steps } from './report.ts';
 
 test('a step shows its time and remark', async () => {
   let text = '';
@@ -37,13 +37,4 @@ test('a step that writes itself has its time on a line of its own', async () => 
   };
   await new Steps(write, () => 0).talkingStep('Save', async () => write('packing\n'));
   expect(text).toMatch(/^Save\npacking\n {2}done +0\.00 s\n$/);
-});
-
-test('numbers stand in columns', () => {
-  expect(
-    table([
-      ['', 'cold', 'restore'],
-      ['pull', '12.00 s', '1.00 s'],
-    ]),
-  ).toBe('          cold   restore\npull   12.00 s    1.00 s');
 });

@@ -20,6 +20,8 @@ export interface ContainerdOptions {
   /** Settings that win over all others. */
   extra?: TomlTable;
   env?: NodeJS.ProcessEnv;
+  /** Default `debug`, which containerd also asks of its shims. */
+  logLevel?: string;
 }
 
 const repo = join(import.meta.dirname, '../..');
@@ -39,6 +41,7 @@ export class Containerd {
   readonly #state: string;
   readonly #configPath: string;
   readonly #env: NodeJS.ProcessEnv;
+  readonly #logLevel: string;
   #daemon: Daemon | undefined;
 
   private constructor(version: ContainerdVersion, options: ContainerdOptions) {
@@ -51,6 +54,7 @@ export class Containerd {
     this.log = `${this.dir}/containerd.log`;
     this.#configPath = `${this.dir}/config.toml`;
     this.#env = options.env ?? {};
+    this.#logLevel = options.logLevel ?? 'debug';
     const cniConf = `${this.dir}/cni-conf`;
     mkdirSync(cniConf, { recursive: true });
     writeFileSync(`${cniConf}/10-thaw-test.conflist`, bridgeNetwork(this.#state));
@@ -88,7 +92,8 @@ export class Containerd {
   /** Starts it again after `kill` or `halt`, or restarts it; running containers go on. */
   async restart(): Promise<void> {
     await this.halt();
-    this.#daemon = await Daemon.start('containerd', ['--config', this.#configPath, '--log-level', 'debug'], {
+    const args = ['--config', this.#configPath, '--log-level', this.#logLevel];
+    this.#daemon = await Daemon.start('containerd', args, {
       log: this.log,
       env: this.#env,
       ready: async () => {
