@@ -6,6 +6,7 @@ import { Code, describeError } from '../proto/status.ts';
 import { TtrpcServer } from '../proto/ttrpc/index.ts';
 import type { ShimFlags } from './bootstrap/flags.ts';
 import { removeSocket } from './bootstrap/listen.ts';
+import { CgroupFinder } from './cgroup/index.ts';
 import { ShimError } from './error.ts';
 import { ContainerdSink, EventQueue, encodeEvent, encodeForward } from './events/index.ts';
 import { openLog } from './log.ts';
@@ -93,6 +94,7 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
     publish: (event) => events.push(encodeForward(encodeEvent(event), namespace, calls.realtime())),
     planner: context.planner,
     prepareDump: context.prepareDump,
+    cgroups: new CgroupFinder(),
     makeRunc: (bundle, options) =>
       new Runc(
         {

@@ -13,7 +13,7 @@ export function mountPointsBelow(mountinfo: string, directory: string): string[]
 }
 
 /** Space, tab, newline and backslash are written as \040 and so on. */
-function unescapeOctal(text: string): string {
+export function unescapeOctal(text: string): string {
   return text.replaceAll(/\\([0-7]{3})/g, (_, octal: string) =>
     String.fromCharCode(Number.parseInt(octal, 8)),
   );

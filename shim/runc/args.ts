@@ -92,6 +92,11 @@ export function deleteArgs(id: string, force: boolean): string[] {
   return ['delete', ...when(force, '--force'), id];
 }
 
+/** The resources come from stdin. */
+export function updateArgs(id: string): string[] {
+  return ['update', '--resources', '-', id];
+}
+
 export function checkpointArgs(o: CheckpointOptions): string[] {
   return [
     'checkpoint',

@@ -15,6 +15,7 @@ import {
   killArgs,
   type RestoreOptions,
   restoreArgs,
+  updateArgs,
 } from './args.ts';
 import { lastError, meansProcessGone } from './log.ts';
 
@@ -136,6 +137,14 @@ export class Runc {
     await this.#checked(
       { what: 'OCI runtime resume failed', args: ['resume', id], deadlineMs: DELETE_DEADLINE_MS },
       call,
+    );
+  }
+
+  /** `resources` reads as the JSON of an OCI LinuxResources. */
+  async update(id: string, resources: number, call: CallOptions = {}): Promise<void> {
+    await this.#checked(
+      { what: 'OCI runtime update failed', args: updateArgs(id), deadlineMs: DELETE_DEADLINE_MS },
+      { ...call, stdio: [resources, 'ignore', 'ignore'] },
     );
   }
 

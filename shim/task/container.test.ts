@@ -1,12 +1,13 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Code } from '../../proto/status.ts';
+import { ContainerCgroup } from '../cgroup/container-cgroup.ts';
 import { Runc } from '../runc/runc.ts';
 import { Container } from './container.ts';
-import { FakeBus, FakeKernel, FakeProcesses, FakeRunc, silent } from './fakes.ts';
+import { FakeBus, FakeCgroups, FakeKernel, FakeProcesses, FakeRunc, silent } from './fakes.ts';
 import type { OciSpec } from './oci-spec.ts';
 import { defaultRuncOptions } from './options.ts';
 import { plainDump, type RestoreOutcome, type RestorePlan } from './start-plan.ts';
@@ -16,6 +17,7 @@ let program: FakeRunc;
 let processes: FakeProcesses;
 let kernel: FakeKernel;
 let bus: FakeBus;
+let cgroups: FakeCgroups;
 
 const rootfs = (source: string) => [{ type: 'overlay', source, target: '', options: ['lowerdir=/l'] }];
 const ownPids: OciSpec = { linux: { namespaces: [{ type: 'pid' }] } };
@@ -42,6 +44,7 @@ function newContainer(spec: OciSpec = ownPids): Container {
       watcher: processes,
       publish: bus.publish,
       prepareDump: plainDump,
+      cgroups,
       now: () => 5n,
       log: silent,
     },
@@ -56,6 +59,7 @@ beforeEach(async () => {
     throw new Error('No pipes without stdio');
   });
   bus = new FakeBus();
+  cgroups = new FakeCgroups();
 });
 afterEach(async () => {
   expect(kernel.mounted).toEqual([]);
@@ -129,6 +133,46 @@ describe('a cold container', () => {
     program.hooks.set('delete', () => processes.end(100, 137));
     expect(await container.delete()).toMatchObject({ status: 137 });
     expect(bus.said).toEqual(['exit c 137', 'delete']);
+  });
+});
+
+describe('resources', () => {
+  const limits = Buffer.from('{"memory":{"limit":1}}');
+
+  it('change while it is created, runs or is paused, and not later', async () => {
+    const container = newContainer();
+    await container.create({ kind: 'cold', rootfs: [] });
+    await container.update(limits);
+    await container.start();
+    await container.update(limits);
+    await container.pause();
+    await container.update(limits);
+    expect(program.inputs).toEqual(Array(3).fill(String(limits)));
+    program.failures.set('update', 'unable to set memory limit');
+    await expect(container.update(limits)).rejects.toThrow(
+      'OCI runtime update failed: unable to set memory limit',
+    );
+    processes.end(100, 0);
+    await container.init.exited;
+    await expect(container.update(limits)).rejects.toThrow('cannot update a stopped container');
+    await container.delete();
+  });
+
+  it('are counted in the cgroup that is found at create', async () => {
+    cgroups.next = new ContainerCgroup({ version: 'v2', dir: bundle, mount: '/' });
+    const container = newContainer({ linux: { ...ownPids.linux, cgroupsPath: '/k/c' } });
+    await container.create({ kind: 'cold', rootfs: [] });
+    expect(cgroups.found).toEqual([{ pid: 100, cgroupsPath: '/k/c' }]);
+    await writeFile(join(bundle, 'cgroup.procs'), '100\n107\n');
+    expect(await container.pids()).toEqual([100, 107]);
+    // Where that says nothing runc may know more.
+    await rm(join(bundle, 'cgroup.procs'));
+    expect(await container.pids()).toEqual([100]);
+    expect(program.calls).toEqual(['create c', 'ps c']);
+    processes.end(100, 0);
+    await container.init.exited;
+    expect(await container.pids()).toEqual([100]);
+    await container.delete();
   });
 });
 
@@ -213,9 +257,11 @@ describe('a restore', () => {
     const container = newContainer();
     await container.create(plan(async () => ({ kind: 'restored', pid: 77 })));
     expect(container.init.pid).toBe(0);
+    expect(cgroups.found).toEqual([]);
     expect(await container.pids()).toEqual([0]);
     expect(program.calls).toEqual([]);
     expect(await container.start()).toBe(77);
+    expect(cgroups.found).toEqual([{ pid: 77, cgroupsPath: undefined }]);
     expect(program.calls).toEqual([]);
     processes.end(77, 3);
     await container.init.exited;

@@ -2,12 +2,15 @@
  * One container: its init, its execs, its root file system and its life in runc. Transitions run one at a time; State and
  * Wait are answered from memory and never wait for them.
  */
+import { basename } from 'node:path';
 import type { Logger } from 'pino';
 import { Code, describeError } from '../../proto/status.ts';
+import type { CgroupFinder, ContainerCgroup } from '../cgroup/index.ts';
 import { ShimError } from '../error.ts';
 import type { TaskEvent } from '../events/index.ts';
 import { type MountCalls, mountRootfs, unmountRootfs } from '../mounts/index.ts';
 import type { Exit, ExitWatcher } from '../process/exits.ts';
+import { withInput } from '../process/input.ts';
 import type { Runc } from '../runc/runc.ts';
 import { ProcessIo, type StdioCalls, type StdioOwner, type StdioPaths } from '../stdio/index.ts';
 import { bundlePaths, readPid } from './bundle.ts';
@@ -24,6 +27,7 @@ export interface ContainerDeps {
   watcher: Pick<ExitWatcher, 'watch' | 'holding'>;
   publish: (event: TaskEvent) => void;
   prepareDump: PrepareDump;
+  cgroups: Pick<CgroupFinder, 'find'>;
   /** Nanoseconds since 1970. */
   now: () => bigint;
   log: Logger;
@@ -51,6 +55,7 @@ export class Container {
   #pendingRestore: RestorePlan | undefined;
   #release: () => Promise<void> = async () => {};
   #mounted = false;
+  #cgroup: ContainerCgroup | undefined;
 
   constructor(config: ContainerConfig, deps: ContainerDeps) {
     this.config = config;
@@ -163,12 +168,28 @@ export class Container {
     });
   }
 
+  /** Changes its limits to the JSON of an OCI LinuxResources. */
+  update(resources: Uint8Array): Promise<void> {
+    return this.#lock.run(async () => {
+      const { state, pid } = this.init;
+      if (state.kind === 'stopped' || state.kind === 'deleted')
+        throw new ShimError(Code.failedPrecondition, `cannot update a ${state.kind} container`);
+      if (pid === 0)
+        throw new ShimError(Code.failedPrecondition, 'cannot update a container before its restore');
+      const { bundle, runc } = this.config;
+      await withInput(bundle, resources, (fd) => runc.update(this.id, fd));
+    });
+  }
+
   /** Pids of everything in the container; never empty. */
   async pids(): Promise<number[]> {
     // A restarted containerd (1.7 and later) takes a shim without pids for one that leaked and removes the container, with
     // the exit that nobody has heard of yet. So an init that ended, or will come from a checkpoint, is always listed.
     if (this.init.pid === 0 || this.init.state.kind === 'stopped') return [this.init.pid];
-    return this.config.runc.ps(this.id);
+    const { options, runc } = this.config;
+    // Where runc is runc, its list is that of the cgroup; others may run processes that are not the kernel's.
+    const listed = isRunc(options.binaryName) ? await this.#cgroup?.pids() : undefined;
+    return listed?.length ? listed : runc.ps(this.id);
   }
 
   /** Removes the container from runc and from the file system. Throws while it runs. */
@@ -287,7 +308,16 @@ export class Container {
 
   #watchInit(pid: number): void {
     this.init.pid = pid;
+    this.#findCgroup(pid);
     void this.#deps.watcher.watch(pid).then((exit) => this.#initExited(exit));
+  }
+
+  #findCgroup(pid: number): void {
+    try {
+      this.#cgroup = this.#deps.cgroups.find(pid, this.config.spec.linux?.cgroupsPath);
+    } catch (error) {
+      this.#warn('cannot find its cgroup', error);
+    }
   }
 
   async #initExited(exit: Exit): Promise<void> {
@@ -343,6 +373,10 @@ export class Container {
     if (code === Code.notFound) return;
     this.#deps.log.warn({ container: this.id, reason: message }, what);
   }
+}
+
+function isRunc(binary: string): boolean {
+  return binary === '' || basename(binary) === 'runc';
 }
 
 /** Where the init's end does not end everything else in the container. */

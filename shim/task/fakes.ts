@@ -1,7 +1,8 @@
 /** Stand-ins for the kernel, runc and containerd's bus, for unit tests of the task service. */
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
+import type { ContainerCgroup } from '../cgroup/index.ts';
 import type { TaskEvent } from '../events/index.ts';
 import type { MountCalls } from '../mounts/index.ts';
 import type { Exit } from '../process/exits.ts';
@@ -12,6 +13,8 @@ import type { StdioCalls } from '../stdio/index.ts';
 export class FakeRunc implements Spawner {
   readonly calls: string[] = [];
   readonly stdio: ChildOptions['stdio'][] = [];
+  /** What update calls read from their stdin. */
+  readonly inputs: string[] = [];
   nextPid = 100;
   /** Error message of the next call of a command, once. */
   readonly failures = new Map<string, string>();
@@ -26,6 +29,7 @@ export class FakeRunc implements Spawner {
       command === 'kill' || command === 'delete' ? args.slice(at).join(' ') : `${command} ${id}`,
     );
     this.stdio.push(options.stdio);
+    if (command === 'update') this.inputs.push(readFileSync(options.stdio?.[0] ?? '', 'utf8'));
     await this.hooks.get(command)?.();
     const ok = { code: 0, signal: undefined, timedOut: false, stdout: '' };
     const failure = this.failures.get(command);
@@ -106,6 +110,17 @@ export class FakeKernel implements MountCalls, StdioCalls {
     this.relays.delete(id);
     done?.(null);
   }
+}
+
+/** The kernel's control groups: none, or what the test puts in. */
+export class FakeCgroups {
+  readonly found: { pid: number; cgroupsPath: string | undefined }[] = [];
+  next: ContainerCgroup | undefined;
+
+  find = (pid: number, cgroupsPath: string | undefined): ContainerCgroup | undefined => {
+    this.found.push({ pid, cgroupsPath });
+    return this.next;
+  };
 }
 
 export class FakeBus {

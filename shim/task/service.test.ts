@@ -5,12 +5,13 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { containerd } from '../../proto/gen/shim.js';
 import { Code } from '../../proto/status.ts';
 import { Runc } from '../runc/runc.ts';
-import { FakeBus, FakeKernel, FakeProcesses, FakeRunc, silent, writeBundle } from './fakes.ts';
+import { FakeBus, FakeCgroups, FakeKernel, FakeProcesses, FakeRunc, silent, writeBundle } from './fakes.ts';
 import { TaskService } from './service.ts';
 import { alwaysCold, plainDump } from './start-plan.ts';
 
 const task = containerd.task.v2;
 let bundle: string;
+let program: FakeRunc;
 let processes: FakeProcesses;
 let bus: FakeBus;
 let service: TaskService;
@@ -19,7 +20,7 @@ let shutdowns: number;
 beforeEach(async () => {
   bundle = await mkdtemp(join(tmpdir(), 'service-'));
   writeBundle(bundle, { linux: { namespaces: [{ type: 'pid' }] } });
-  const program = new FakeRunc();
+  program = new FakeRunc();
   processes = new FakeProcesses();
   bus = new FakeBus();
   shutdowns = 0;
@@ -33,6 +34,7 @@ beforeEach(async () => {
     publish: bus.publish,
     planner: alwaysCold,
     prepareDump: plainDump,
+    cgroups: new FakeCgroups(),
     now: () => 5n,
     log: silent,
     makeRunc: (_, options) =>
@@ -107,6 +109,19 @@ describe('TaskService', () => {
     await expect(state()).rejects.toMatchObject({ code: Code.notFound });
     await call('Shutdown', new Uint8Array());
     expect(shutdowns).toBe(1);
+  });
+
+  it('updates to resources and refuses what is none', async () => {
+    await create();
+    const update = (type: string) => {
+      const resources = { type_url: `types.containerd.io/opencontainers/runtime-spec/1/${type}`, value };
+      return call('Update', task.UpdateTaskRequest.encode({ id: 'c', resources }).finish());
+    };
+    const value = Buffer.from('{"pids":{"limit":9007199254740993}}');
+    await update('LinuxResources');
+    expect(program.inputs).toEqual([String(value)]);
+    await expect(update('Process')).rejects.toMatchObject({ code: Code.invalidArgument });
+    expect(program.calls).toEqual(['create c', 'update c']);
   });
 
   it('refuses in words what it cannot do yet, and forgets the container', async () => {

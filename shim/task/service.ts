@@ -10,6 +10,7 @@ import { Container, type ContainerDeps } from './container.ts';
 import type { OciSpec } from './oci-spec.ts';
 import { decodeDumpOptions, decodeRuncOptions, isSystemdCgroupPath, type RuncOptions } from './options.ts';
 import type { TaskProcess } from './process.ts';
+import { decodeResources } from './resources.ts';
 import type { Mount, StartPlanner } from './start-plan.ts';
 import { toTimestamp } from './timestamp.ts';
 
@@ -69,6 +70,11 @@ export class TaskService {
       Exec: method(task.ExecProcessRequest, Empty, (r) => this.#exec(r)),
       CloseIO: method(task.CloseIORequest, Empty, async (r) => {
         if (r.stdin) this.#process(r).io?.closeStdin();
+        return {};
+      }),
+      Update: method(task.UpdateTaskRequest, Empty, async (r) => {
+        const container = this.#container(r.id);
+        await container.update(decodeResources(r.resources));
         return {};
       }),
       Wait: method(task.WaitRequest, task.WaitResponse, async (r) => {

@@ -1,0 +1,3 @@
+/** What the kernel's control groups say of a container. For the task service. */
+export type { ContainerCgroup } from './container-cgroup.ts';
+export { CgroupFinder } from './finder.ts';
