@@ -22,5 +22,6 @@ export {
 export { assertNothingLeft, type Leftovers, takeStock } from './leftovers.ts';
 export { Daemon, type RunOptions, type RunResult, run } from './program.ts';
 export { freePort, Registry, type RegistryRequest } from './registry.ts';
+export { bundleOf, callShim } from './shim-client.ts';
 export { Snapshotter, type SnapshotterOptions } from './snapshotter.ts';
 export { sleep, until } from './wait.ts';
