@@ -9,6 +9,7 @@
 #include "paths.h"
 #include "pidfd.h"
 #include "relay.h"
+#include "spawn.h"
 #include "sys.h"
 
 namespace {
@@ -22,6 +23,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("pidfdSendSignal", thaw::PidfdSendSignal);
   add("pidfdWait", thaw::PidfdWait);
   add("reapZombie", thaw::ReapZombie);
+  add("spawn", thaw::Spawn);
+  add("signalGroup", thaw::SignalGroup);
+  add("memoryFile", thaw::MemoryFile);
   add("setChildSubreaper", thaw::SetChildSubreaper);
   add("children", thaw::Children);
   add("mount", thaw::Mount);

@@ -70,6 +70,22 @@ std::vector<std::string> Args::Strings(size_t index) {
   return all;
 }
 
+std::vector<int> Args::Descriptors(size_t index, size_t most) {
+  std::vector<int> all;
+  if (failed_) return all;
+  const bool is_array = info_[index].IsArray();
+  const uint32_t length = is_array ? info_[index].As<Napi::Array>().Length() : 0;
+  for (uint32_t i = 0; i < length && length <= most; i++) {
+    const Napi::Value value = info_[index].As<Napi::Array>().Get(i);
+    const double number = value.IsNumber() ? value.As<Napi::Number>().DoubleValue() : -2;
+    if (number < -1 || number > INT32_MAX || number != static_cast<double>(static_cast<int>(number))) break;
+    all.push_back(static_cast<int>(number));
+  }
+  if (is_array && all.size() == length) return all;
+  Fail(index, "an array of a few descriptors, -1 for none");
+  return {};
+}
+
 uint64_t Args::Offset(size_t index) {
   if (failed_) return 0;
   if (info_[index].IsBigInt()) {

@@ -29,6 +29,8 @@ class Args {
   // Text for the kernel: a NUL inside would cut it silently, so that is refused.
   std::string String(size_t index);
   std::vector<std::string> Strings(size_t index);
+  // Descriptors, or -1 where there is none; at most `most` of them.
+  std::vector<int> Descriptors(size_t index, size_t most);
   uint64_t Offset(size_t index);
   // Points into the JavaScript heap: valid while the value is referenced.
   Bytes Uint8Array(size_t index);

@@ -27,6 +27,25 @@ export interface Addon {
    * also while the process runs. Not for children of node:child_process, which reaps those itself.
    */
   pidfdWait(pidfd: number, done: (error: Error | null, status?: ExitStatus) => void): void;
+  /**
+   * Starts a program in a session, and so a process group, of its own: no handler, no blocked signal, no descriptor but
+   * those given is inherited, and it gets SIGKILL when this process ends. `descriptors` become 0, 1, 2, …; -1 stands for
+   * /dev/null. `environment` is "NAME=VALUE" strings, `directory` "" for ours, `openFiles` the soft RLIMIT_NOFILE, 0 for
+   * ours. `file` is a path; nothing is looked up. Throws what the program could not be started for (ENOENT, EACCES, …).
+   * The caller owns the pidfd and must wait for the process (pidfdWait).
+   */
+  spawn(
+    file: string,
+    args: readonly string[],
+    environment: readonly string[],
+    directory: string,
+    descriptors: readonly number[],
+    openFiles: number,
+  ): { pid: number; pidfd: number };
+  /** Signals the whole process group that a process leads. ESRCH where it has been reaped. */
+  signalGroup(pidfd: number, pid: number, signal: number): void;
+  /** memfd_create(2): an empty file in memory, close-on-exec. */
+  memoryFile(): number;
   /** Reaps one zombie child by pid without waiting; undefined if it is not a zombie child. */
   reapZombie(pid: number): ExitStatus | undefined;
   /** prctl(PR_SET_CHILD_SUBREAPER). */

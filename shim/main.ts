@@ -71,10 +71,11 @@ async function run(flags: ShimFlags): Promise<void> {
       return;
     }
     case 'info': {
-      const [{ runtimeInfo }, { Runc }, { ChildSpawner }] = await Promise.all([
+      const [{ runtimeInfo }, { Runc }, { ChildSpawner }, { native }] = await Promise.all([
         import('./bootstrap/info.ts'),
         import('./runc/runc.ts'),
         import('./process/spawn.ts'),
+        import('../native/index.ts'),
       ]);
       const runc = new Runc(
         {
@@ -83,7 +84,7 @@ async function run(flags: ShimFlags): Promise<void> {
           systemdCgroup: false,
           env: runcEnv(),
         },
-        new ChildSpawner(),
+        new ChildSpawner(native),
       );
       print(await runtimeInfo(runc, VERSION));
       return;

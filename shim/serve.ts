@@ -56,7 +56,7 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
   );
 
   calls.setChildSubreaper(true);
-  const spawner = new ChildSpawner();
+  const spawner = new ChildSpawner(calls);
   const watcher = new ExitWatcher({ calls, ownedElsewhere: (pid) => spawner.owns(pid), onError });
   process.on('SIGCHLD', () => watcher.childEnded());
   for (const signal of ['SIGPIPE', 'SIGHUP'] as const) process.on(signal, () => {});

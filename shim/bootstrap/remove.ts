@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { native } from '../../native/index.ts';
 import { containerd } from '../../proto/gen/shim.js';
 import { describeError } from '../../proto/status.ts';
 import { type MountCalls, unmountRootfs } from '../mounts/index.ts';
@@ -51,7 +52,7 @@ export async function remove(flags: ShimFlags, context: RemoveContext): Promise<
         env,
         logFile: paths.log,
       },
-      new ChildSpawner(),
+      new ChildSpawner(native),
     );
     await runc.delete(flags.id, true, { deadlineMs: RUNC_DELETE_MS });
   });

@@ -1,5 +1,7 @@
-/** Starts helper programs (runc) with a deadline, and knows which child pids are libuv's to reap. */
-import { spawn } from 'node:child_process';
+/** Runs helper programs (runc) with a deadline, and knows which child pids are not strangers to reap. */
+import { accessSync, closeSync, constants, readSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Addon } from '../../native/index.ts';
 
 export type ChildStdio = readonly [number | 'ignore', number | 'ignore', number | 'ignore'];
 
@@ -10,6 +12,8 @@ export interface ChildOptions {
   deadlineMs: number;
   /** Default: /dev/null everywhere. */
   stdio?: ChildStdio;
+  /** What it reads from stdin, instead of the descriptor in `stdio`. */
+  input?: Uint8Array;
   /** Keep what it writes to stdout (at most 4 MiB), instead of the descriptor in `stdio`. */
   captureStdout?: boolean;
   /** Extra descriptors, from 3 on. */
@@ -21,83 +25,148 @@ export interface ChildOptions {
 export interface ChildResult {
   /** Undefined if a signal ended it. */
   code: number | undefined;
-  signal: string | undefined;
+  signal: number | undefined;
   timedOut: boolean;
   stdout: string;
 }
 
 export interface Spawner {
+  /** Rejects if the program cannot be started. */
   run(file: string, args: readonly string[], options: ChildOptions): Promise<ChildResult>;
 }
 
+export type SpawnCalls = Pick<Addon, 'spawn' | 'signalGroup' | 'memoryFile' | 'pidfdOpen' | 'pidfdWait'>;
+
 const MAX_CAPTURE = 4 << 20;
+const SIGKILL = 9;
+const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 
 export class ChildSpawner implements Spawner {
-  /** Children that libuv waits for. Nobody else may reap them. */
+  readonly #calls: SpawnCalls;
+  readonly #openFiles: number;
   readonly #pids = new Set<number>();
 
+  /** @param openFiles soft limit of descriptors for what is started, 0 for our own: Node raises its own to the hard one. */
+  constructor(calls: SpawnCalls, openFiles = 0) {
+    this.#calls = calls;
+    this.#openFiles = openFiles;
+  }
+
+  /** Somebody here waits for this child. */
   owns(pid: number): boolean {
     return this.#pids.has(pid);
   }
 
-  /** Helpers still running; processes they leave behind must not be taken for strangers. */
-  get busy(): boolean {
-    return this.#pids.size > 0;
+  async run(file: string, args: readonly string[], options: ChildOptions): Promise<ChildResult> {
+    const files = new MemoryFiles(this.#calls);
+    try {
+      const [stdin, stdout, stderr] = options.stdio ?? ['ignore', 'ignore', 'ignore'];
+      const output = options.captureStdout ? files.open() : undefined;
+      const descriptors = [
+        options.input ? files.open(options.input) : numberOf(stdin),
+        output ?? numberOf(stdout),
+        numberOf(stderr),
+        ...(options.extraFds ?? []),
+      ];
+      const ended = await this.#start(file, args, options, descriptors);
+      return { ...ended, stdout: output === undefined ? '' : readFrom(output) };
+    } finally {
+      files.close();
+    }
   }
 
-  run(file: string, args: readonly string[], options: ChildOptions): Promise<ChildResult> {
-    const [stdin, stdout, stderr] = options.stdio ?? ['ignore', 'ignore', 'ignore'];
-    return new Promise((resolve, reject) => {
-      const child = spawn(file, args, {
-        env: options.env,
-        ...(options.cwd ? { cwd: options.cwd } : {}),
-        stdio: [stdin, options.captureStdout ? 'pipe' : stdout, stderr, ...(options.extraFds ?? [])],
-        // A group of its own, so that the deadline also ends what it started.
-        detached: true,
-      });
-      const { pid } = child;
-      const chunks: Buffer[] = [];
-      let captured = 0;
-      let timedOut = false;
-      const timer = setTimeout(() => {
-        timedOut = true;
-        if (pid !== undefined) killGroup(pid);
-        // Something that escaped the group may hold the pipe open.
-        child.stdout?.destroy();
-      }, options.deadlineMs);
-      child.stdout?.on('data', (chunk: Buffer) => {
-        captured += chunk.length;
-        if (captured <= MAX_CAPTURE) chunks.push(chunk);
-      });
-      if (pid !== undefined) {
-        this.#pids.add(pid);
-        options.onSpawn?.(pid);
+  #start(
+    file: string,
+    args: readonly string[],
+    options: ChildOptions,
+    descriptors: readonly number[],
+  ): Promise<Omit<ChildResult, 'stdout'>> {
+    const { env, cwd = '', deadlineMs, onSpawn } = options;
+    const calls = this.#calls;
+    const environment = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    const { pid, pidfd } = calls.spawn(
+      findProgram(file, env['PATH']),
+      args,
+      environment,
+      cwd,
+      descriptors,
+      this.#openFiles,
+    );
+    this.#pids.add(pid);
+    const { promise, resolve, reject } = Promise.withResolvers<Omit<ChildResult, 'stdout'>>();
+    let timedOut = false;
+    // A descriptor of its own: pidfdWait closes the one that it gets.
+    const handle = calls.pidfdOpen(pid);
+    const timer = setTimeout(() => {
+      timedOut = true;
+      try {
+        calls.signalGroup(handle, pid, SIGKILL);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
       }
-      child.on('error', (error) => {
-        clearTimeout(timer);
-        if (pid !== undefined) this.#pids.delete(pid);
-        reject(error);
-      });
-      child.on('exit', () => {
-        if (pid !== undefined) this.#pids.delete(pid);
-      });
-      child.on(options.captureStdout ? 'close' : 'exit', (code, signal) => {
-        clearTimeout(timer);
-        resolve({
-          code: code ?? undefined,
-          signal: signal ?? undefined,
-          timedOut,
-          stdout: Buffer.concat(chunks).toString('utf8'),
-        });
-      });
+    }, deadlineMs);
+    calls.pidfdWait(pidfd, (error, status) => {
+      clearTimeout(timer);
+      closeSync(handle);
+      this.#pids.delete(pid);
+      if (!status) return reject(error);
+      const { code, signal } = status;
+      resolve(signal === 0 ? { code, signal: undefined, timedOut } : { code: undefined, signal, timedOut });
     });
+    onSpawn?.(pid);
+    return promise;
   }
 }
 
-function killGroup(pid: number): void {
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+/** Input and output of a child in files: unlike with pipes, nothing has to be moved while it runs. */
+class MemoryFiles {
+  readonly #calls: SpawnCalls;
+  readonly #open: number[] = [];
+
+  constructor(calls: SpawnCalls) {
+    this.#calls = calls;
   }
+
+  open(content: Uint8Array = new Uint8Array()): number {
+    const fd = this.#calls.memoryFile();
+    this.#open.push(fd);
+    // At positions, so that the child begins to read at the first byte.
+    for (let at = 0; at < content.length; ) at += writeSync(fd, content, at, content.length - at, at);
+    return fd;
+  }
+
+  close(): void {
+    for (const fd of this.#open.splice(0)) closeSync(fd);
+  }
+}
+
+function numberOf(stream: number | 'ignore'): number {
+  return stream === 'ignore' ? -1 : stream;
+}
+
+function readFrom(fd: number): string {
+  const buffer = Buffer.allocUnsafe(64 << 10);
+  const parts: Buffer[] = [];
+  for (let at = 0; at < MAX_CAPTURE; ) {
+    const length = readSync(fd, buffer, 0, Math.min(buffer.length, MAX_CAPTURE - at), at);
+    if (length === 0) break;
+    parts.push(Buffer.from(buffer.subarray(0, length)));
+    at += length;
+  }
+  return Buffer.concat(parts).toString('utf8');
+}
+
+/** As execvp(3) finds a program; the name itself where it finds none, for the error of starting it. */
+export function findProgram(name: string, path = DEFAULT_PATH): string {
+  if (name.includes('/')) return name;
+  for (const directory of path.split(':')) {
+    const candidate = join(directory || '.', name);
+    try {
+      accessSync(candidate, constants.X_OK);
+      return candidate;
+    } catch {
+      // not here, or not for us
+    }
+  }
+  return name;
 }

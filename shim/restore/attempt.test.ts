@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { ChildSpawner } from '../process/spawn.ts';
 import { Runc } from '../runc/runc.ts';
@@ -28,7 +29,7 @@ async function fakeRunc(script: string): Promise<Runc> {
   const binary = join(dir, 'fake-runc');
   await writeFile(binary, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   const env = { PATH: '/usr/bin:/bin', DIR: dir };
-  return new Runc({ binary, root: join(dir, 'root'), systemdCgroup: false, env }, new ChildSpawner());
+  return new Runc({ binary, root: join(dir, 'root'), systemdCgroup: false, env }, new ChildSpawner(native));
 }
 
 const input = (runc: Runc, change: Partial<AttemptInput> = {}): AttemptInput => ({

@@ -82,7 +82,7 @@ describe('Runc', () => {
   });
 
   it('says that a call took too long', async () => {
-    program.result = { code: undefined, signal: 'SIGKILL', timedOut: true };
+    program.result = { code: undefined, signal: 9, timedOut: true };
     await expect(runc.kill('c', 9, false, { deadlineMs: 5 })).rejects.toMatchObject({
       code: Code.deadlineExceeded,
       message: 'OCI runtime kill failed: runc did not end within 5 ms',

@@ -238,7 +238,6 @@ export class Runc {
           ...(call.cwd ? { cwd: call.cwd } : {}),
           ...(call.onSpawn ? { onSpawn: call.onSpawn } : {}),
           ...(call.extraFds ? { extraFds: call.extraFds } : {}),
-          ...(call.onSpawn ? { onSpawn: call.onSpawn } : {}),
         },
       );
     } catch (cause) {
@@ -255,7 +254,9 @@ export class Runc {
     if (!failed) return result;
     if (result.timedOut)
       throw new ShimError(Code.deadlineExceeded, `${what}: runc did not end within ${deadlineMs} ms`);
-    const message = lastError(log) ?? `runc ended with ${result.signal ?? `exit status ${result.code}`}`;
+    const message =
+      lastError(log) ??
+      `runc ended with ${result.signal === undefined ? `exit status ${result.code}` : `signal ${result.signal}`}`;
     const gone = task.goneIsNotFound ? meansProcessGone(message) : undefined;
     throw new ShimError(gone ? Code.notFound : Code.unknown, gone ?? `${what}: ${message}`, {
       context: { runc: message },
