@@ -49,6 +49,8 @@ interface Task {
   args: readonly string[];
   deadlineMs: number;
   capture?: boolean;
+  /** What runc reads from stdin. */
+  input?: Uint8Array;
   /** "no such process" and the like become NotFound. */
   goneIsNotFound?: boolean;
 }
@@ -140,11 +142,16 @@ export class Runc {
     );
   }
 
-  /** `resources` reads as the JSON of an OCI LinuxResources. */
-  async update(id: string, resources: number, call: CallOptions = {}): Promise<void> {
+  /** @param resources JSON of an OCI LinuxResources. */
+  async update(id: string, resources: Uint8Array, call: CallOptions = {}): Promise<void> {
     await this.#checked(
-      { what: 'OCI runtime update failed', args: updateArgs(id), deadlineMs: DELETE_DEADLINE_MS },
-      { ...call, stdio: [resources, 'ignore', 'ignore'] },
+      {
+        what: 'OCI runtime update failed',
+        args: updateArgs(id),
+        deadlineMs: DELETE_DEADLINE_MS,
+        input: resources,
+      },
+      call,
     );
   }
 
@@ -234,6 +241,7 @@ export class Runc {
           env: { ...env, ...call.env },
           deadlineMs,
           captureStdout: task.capture ?? false,
+          ...(task.input ? { input: task.input } : {}),
           ...(call.stdio ? { stdio: call.stdio } : {}),
           ...(call.cwd ? { cwd: call.cwd } : {}),
           ...(call.onSpawn ? { onSpawn: call.onSpawn } : {}),

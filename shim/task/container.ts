@@ -10,7 +10,6 @@ import { ShimError } from '../error.ts';
 import type { TaskEvent } from '../events/index.ts';
 import { type MountCalls, mountRootfs, unmountRootfs } from '../mounts/index.ts';
 import type { Exit, ExitWatcher } from '../process/exits.ts';
-import { withInput } from '../process/input.ts';
 import type { Runc } from '../runc/runc.ts';
 import { ProcessIo, type StdioCalls, type StdioOwner, type StdioPaths } from '../stdio/index.ts';
 import { bundlePaths, readPid } from './bundle.ts';
@@ -176,8 +175,7 @@ export class Container {
         throw new ShimError(Code.failedPrecondition, `cannot update a ${state.kind} container`);
       if (pid === 0)
         throw new ShimError(Code.failedPrecondition, 'cannot update a container before its restore');
-      const { bundle, runc } = this.config;
-      await withInput(bundle, resources, (fd) => runc.update(this.id, fd));
+      await this.config.runc.update(this.id, resources);
     });
   }
 

@@ -1,5 +1,5 @@
 /** Stand-ins for the kernel, runc and containerd's bus, for unit tests of the task service. */
-import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import type { ContainerCgroup } from '../cgroup/index.ts';
@@ -29,7 +29,7 @@ export class FakeRunc implements Spawner {
       command === 'kill' || command === 'delete' ? args.slice(at).join(' ') : `${command} ${id}`,
     );
     this.stdio.push(options.stdio);
-    if (command === 'update') this.inputs.push(readFileSync(options.stdio?.[0] ?? '', 'utf8'));
+    if (command === 'update') this.inputs.push(Buffer.from(options.input ?? '').toString('utf8'));
     await this.hooks.get(command)?.();
     const ok = { code: 0, signal: undefined, timedOut: false, stdout: '' };
     const failure = this.failures.get(command);
