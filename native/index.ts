@@ -6,8 +6,7 @@
 
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
 
 export interface ExitStatus {
   /** Exit code, or 128 + signal number if a signal ended the process. */
@@ -138,13 +137,13 @@ export interface Addon {
 }
 
 function load(): Addon {
-  const here = dirname(fileURLToPath(import.meta.url));
+  const here = import.meta.dirname;
   // Beside the bundle on a node; in build/ in a checkout.
   const places = [join(here, 'thaw.node'), join(here, '../build/thaw.node')];
   const found = places.find((place) => existsSync(place));
   if (!found)
     throw new Error(`Cannot find the native addon; run "npm run build" (looked at ${places.join(', ')})`);
-  return createRequire(import.meta.url)(found) as Addon;
+  return createRequire(import.meta.filename)(found) as Addon;
 }
 
 export const native: Addon = load();

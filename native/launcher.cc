@@ -2,7 +2,7 @@
 //
 //   /opt/thaw/<version>/bin/containerd-shim-thaw-v2   this program (often reached through a symbolic link)
 //   /opt/thaw/<version>/bin/node
-//   /opt/thaw/<version>/lib/shim.mjs
+//   /opt/thaw/<version>/lib/shim.cjs
 //   /opt/thaw/<version>/lib/cache                     compiled code, filled by Node itself
 //
 // containerd starts it two or three times a container, so what needs no JavaScript is answered here: see Native().
@@ -86,7 +86,7 @@ int main(int argc, char** argv) {
 
   char node[PATH_MAX + 16], program[PATH_MAX + 16], cache[PATH_MAX + 16];
   snprintf(node, sizeof node, "%s/bin/node", tree);
-  snprintf(program, sizeof program, "%s/lib/shim.mjs", tree);
+  snprintf(program, sizeof program, "%s/lib/shim.cjs", tree);
   if (access(program, R_OK) != 0) Fail("read", program, errno);
 
   // Compiled code of the program is kept in the tree: a server is ready in 69 ms instead of 95, measured with the

@@ -24,7 +24,7 @@ exit 3
 `,
   );
   chmodSync(node, 0o755);
-  writeFileSync(join(tree, 'lib/shim.mjs'), '');
+  writeFileSync(join(tree, 'lib/shim.cjs'), '');
   return { tree, launcher };
 }
 
@@ -43,7 +43,7 @@ test('runs the Node and the program of its own tree with all arguments', () => {
   const args = ['-namespace', 'k8s.io', '-id', 'a b', '-publish-binary', '', 'start'];
   const { status, stdout, stderr } = run(launcher, args);
   const lines = stdout.split('\n');
-  const at = lines.indexOf(join(tree, 'lib/shim.mjs'));
+  const at = lines.indexOf(join(tree, 'lib/shim.cjs'));
   expect(lines.slice(0, at).every((flag) => flag.startsWith('--'))).toBe(true);
   expect(lines.slice(at + 1)).toEqual([...args, `cache=${join(tree, 'lib/cache')}`, 'options']);
   expect(status).toBe(3);
@@ -54,7 +54,7 @@ test('finds its tree when it is reached through a link', () => {
   const { tree, launcher } = install();
   const link = join(temporaryFolder(), 'containerd-shim-thaw-v2');
   symlinkSync(launcher, link);
-  expect(run(link, ['start']).stdout).toContain(`${join(tree, 'lib/shim.mjs')}\nstart\n`);
+  expect(run(link, ['start']).stdout).toContain(`${join(tree, 'lib/shim.cjs')}\nstart\n`);
 });
 
 test("leaves the administrator's own compile cache alone", () => {
@@ -93,8 +93,8 @@ test('says what is missing and what to do', () => {
     stdout: '',
     stderr: `containerd-shim-thaw-v2: Cannot run ${tree}/bin/node: No such file or directory; install thaw again, its files belong together\n`,
   });
-  rmSync(join(tree, 'lib/shim.mjs'));
+  rmSync(join(tree, 'lib/shim.cjs'));
   expect(run(launcher, ['start']).stderr).toContain(
-    `Cannot read ${tree}/lib/shim.mjs: No such file or directory`,
+    `Cannot read ${tree}/lib/shim.cjs: No such file or directory`,
   );
 });

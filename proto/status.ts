@@ -36,6 +36,8 @@ export interface CodedErrorOptions {
  * one sentence without a final period.
  */
 export abstract class CodedError extends Error {
+  /** The parts of a program may be bundled apart, each with a CodedError of its own: instanceof knows only one of them. */
+  readonly isCoded = true;
   readonly code: Code;
   readonly context: ErrorContext;
 
@@ -47,10 +49,13 @@ export abstract class CodedError extends Error {
   }
 }
 
+function isCoded(caught: unknown): caught is CodedError {
+  return caught instanceof Error && (caught as Partial<CodedError>).isCoded === true;
+}
+
 /** The one place where something caught becomes a code and a message. */
 export function describeError(caught: unknown): { code: Code; message: string; context: ErrorContext } {
-  if (caught instanceof CodedError)
-    return { code: caught.code, message: caught.message, context: caught.context };
+  if (isCoded(caught)) return { code: caught.code, message: caught.message, context: caught.context };
   if (caught instanceof Error) {
     const errno = (caught as NodeJS.ErrnoException).code;
     return { code: codeOfErrno(errno), message: caught.message, context: errno ? { errno } : {} };

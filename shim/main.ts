@@ -2,10 +2,9 @@
 import { writeSync } from 'node:fs';
 import { flushCompileCache } from 'node:module';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseFlags, requireContainer, type ShimFlags } from './bootstrap/index.ts';
 
-const program = fileURLToPath(import.meta.url);
+const program = import.meta.filename;
 const VERSION = process.env.THAW_VERSION ?? 'development';
 const DAEMON_SOCKET = '/run/thaw/thaw.sock';
 /** After the first container's start. */
@@ -113,12 +112,16 @@ async function run(flags: ShimFlags): Promise<void> {
   }
 }
 
-try {
-  const flags = parseFlags(process.argv.slice(2));
-  await run(flags);
-  // What `start` leaves open (its copy of the listener) must not keep it alive.
-  if (flags.action !== 'serve') process.exit(0);
-} catch (error) {
-  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
-  process.exit(1);
+async function main(): Promise<void> {
+  try {
+    const flags = parseFlags(process.argv.slice(2));
+    await run(flags);
+    // What `start` leaves open (its copy of the listener) must not keep it alive.
+    if (flags.action !== 'serve') process.exit(0);
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
+    process.exit(1);
+  }
 }
+
+void main();

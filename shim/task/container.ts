@@ -3,11 +3,11 @@
  * Wait are answered from memory and never wait for them.
  */
 import { basename } from 'node:path';
-import type { Logger } from 'pino';
 import { Code, describeError } from '../../proto/status.ts';
 import type { CgroupFinder, ContainerCgroup } from '../cgroup/index.ts';
 import { ShimError } from '../error.ts';
 import type { TaskEvent } from '../events/index.ts';
+import type { Log } from '../log.ts';
 import { type MountCalls, mountRootfs, unmountRootfs } from '../mounts/index.ts';
 import type { Exit, ExitWatcher } from '../process/exits.ts';
 import type { Runc } from '../runc/runc.ts';
@@ -29,7 +29,7 @@ export interface ContainerDeps {
   cgroups: Pick<CgroupFinder, 'find'>;
   /** Nanoseconds since 1970. */
   now: () => bigint;
-  log: Logger;
+  log: Log;
 }
 
 export interface ContainerConfig extends ContainerPaths {

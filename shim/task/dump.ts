@@ -1,10 +1,10 @@
 /** `runc checkpoint` with what surrounds it. */
 import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Logger } from 'pino';
 import { Code, describeError } from '../../proto/status.ts';
 import { criuErrors } from '../criu-log.ts';
 import { ShimError } from '../error.ts';
+import type { Log } from '../log.ts';
 import { bundlePaths } from './bundle.ts';
 import type { ContainerConfig } from './container.ts';
 import type { DumpOptions } from './options.ts';
@@ -17,7 +17,7 @@ export interface DumpRequest extends Omit<ContainerConfig, 'options' | 'stdio'> 
   path: string;
   options: DumpOptions;
   prepareDump: PrepareDump;
-  log: Logger;
+  log: Log;
 }
 
 /** Leaves the container as it was (or ended, with `exit`). Errors quote what CRIU says about the resource it stumbled on. */

@@ -1,9 +1,9 @@
 /** The task service's methods, between protobuf messages and containers. */
-import type { Logger } from 'pino';
 import { containerd } from '../../proto/gen/shim.js';
 import { Code } from '../../proto/status.ts';
 import { method, type Services } from '../../proto/ttrpc/index.ts';
 import { ShimError } from '../error.ts';
+import type { Log } from '../log.ts';
 import type { Runc } from '../runc/runc.ts';
 import { addCriuConfig, readSpec, saveOptions } from './bundle.ts';
 import { Container, type ContainerDeps } from './container.ts';
@@ -30,7 +30,7 @@ export interface TaskServiceDeps extends ContainerDeps {
   onContainer: () => void;
   /** Asked to end while no container is left. */
   onShutdown: () => void;
-  log: Logger;
+  log: Log;
 }
 
 export class TaskService {

@@ -2,7 +2,7 @@
  * How a container gets its first process: cold, or from a checkpoint. The task service knows only these interfaces;
  * shim/restore and shim/checkpoint implement them and main.ts passes them in.
  */
-import type { Logger } from 'pino';
+import type { Log } from '../log.ts';
 import type { Runc } from '../runc/runc.ts';
 import type { OciSpec } from './oci-spec.ts';
 
@@ -28,7 +28,7 @@ export interface PlanInput extends ContainerPaths {
   /** The bundle's parsed config.json. */
   spec: OciSpec;
   runc: Runc;
-  log: Logger;
+  log: Log;
 }
 
 export interface ColdPlan {
@@ -49,7 +49,7 @@ export interface RestoreInput extends ContainerPaths {
   /** Scratch directory of the container, root-only; removed with the bundle. */
   workDir: string;
   runc: Runc;
-  log: Logger;
+  log: Log;
   noPivot: boolean;
 }
 
@@ -93,7 +93,7 @@ export interface DumpInput extends ContainerPaths {
   /** The container ends with the dump. */
   exit: boolean;
   runc: Runc;
-  log: Logger;
+  log: Log;
 }
 
 export interface DumpSession {
