@@ -4,6 +4,7 @@
 
 #include "bridge.h"
 #include "chunk.h"
+#include "fifo.h"
 #include "mount.h"
 #include "namespaces.h"
 #include "paths.h"
@@ -35,6 +36,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("writeInNamespaces", thaw::WriteInNamespaces);
   add("pipe", thaw::Pipe);
   add("fchown", thaw::Fchown);
+  add("fifoRead", thaw::FifoRead);
   add("relayStart", thaw::RelayStart);
   add("relayStop", thaw::RelayStop);
   add("peerCredentials", thaw::PeerCredentials);

@@ -95,6 +95,13 @@ export interface Addon {
   relayStop(id: number): void;
 
   /**
+   * Opens a fifo as its reader, which lets a writer that waits for one go on, and reads until the writer has closed it;
+   * a writer may also come later. The callback gets the number of bytes. Returns an id for relayStop, with which the
+   * callback gets what was there until then.
+   */
+  fifoRead(path: string, done: (error: Error | null, bytes?: bigint) => void): number;
+
+  /**
    * Reads a small file (64 KiB) in a thread that has joined the namespaces; undefined if there is no such file. For
    * settings below /proc/sys, which show the reader's UTS and IPC namespaces. `namespaces` are paths like
    * /proc/PID/ns/uts.

@@ -74,14 +74,15 @@ describe('the shim under containerd', () => {
   });
 
   it('passes input on, and its end', async () => {
-    // ctr forgets an end of input that comes before it is ready for one.
+    // ctr forgets an end of input that comes before it is ready for one, so it comes when the container runs.
+    const ready = `for i in $(seq 100); do ctr --address ${containerd.socket} task ls | grep -q RUNNING && break; sleep 0.1; done`;
     const ran = await run(
       'sh',
       [
         '-c',
-        `(sleep 1; echo hello) | ctr --address ${containerd.socket} run --rm ${RUNTIME.join(' ')} ${IMAGE} in cat`,
+        `(${ready}; sleep 1; echo hello) | ctr --address ${containerd.socket} run --rm ${RUNTIME.join(' ')} ${IMAGE} in cat`,
       ],
-      { timeoutMs: 15_000 },
+      { timeoutMs: 30_000 },
     );
     expect(ran.stdout).toBe('hello\n');
   });

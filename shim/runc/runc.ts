@@ -56,7 +56,7 @@ interface Task {
 }
 
 /** The kubelet gives StartContainer two minutes; a start must have failed before that. */
-const START_DEADLINE_MS = 100_000;
+export const START_DEADLINE_MS = 100_000;
 const QUICK_DEADLINE_MS = 10_000;
 const DELETE_DEADLINE_MS = 30_000;
 const DUMP_DEADLINE_MS = 600_000;

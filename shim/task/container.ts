@@ -2,7 +2,7 @@
  * One container: its init, its execs, its root file system and its life in runc. Transitions run one at a time; State and
  * Wait are answered from memory and never wait for them.
  */
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
 import type { CgroupFinder, ContainerCgroup } from '../cgroup/index.ts';
 import { ShimError } from '../error.ts';
@@ -10,7 +10,8 @@ import type { TaskEvent } from '../events/index.ts';
 import type { Log } from '../log.ts';
 import { type MountCalls, mountRootfs, unmountRootfs } from '../mounts/index.ts';
 import type { Exit, ExitWatcher } from '../process/exits.ts';
-import type { Runc } from '../runc/runc.ts';
+import { type ExecFifoCalls, letInitRun } from '../runc/exec-fifo.ts';
+import { type Runc, START_DEADLINE_MS } from '../runc/runc.ts';
 import { ProcessIo, type StdioCalls, type StdioOwner, type StdioPaths } from '../stdio/index.ts';
 import { bundlePaths, readPid } from './bundle.ts';
 import { dump } from './dump.ts';
@@ -22,7 +23,7 @@ import { TaskProcess } from './process.ts';
 import type { ContainerPaths, Mount, PrepareDump, RestorePlan, StartPlan } from './start-plan.ts';
 
 export interface ContainerDeps {
-  calls: MountCalls & StdioCalls;
+  calls: MountCalls & StdioCalls & ExecFifoCalls;
   watcher: Pick<ExitWatcher, 'watch' | 'holding'>;
   publish: (event: TaskEvent) => void;
   prepareDump: PrepareDump;
@@ -55,6 +56,8 @@ export class Container {
   #release: () => Promise<void> = async () => {};
   #mounted = false;
   #cgroup: ContainerCgroup | undefined;
+  /** Settles when the init has ended, also before that may be told. */
+  #initGone: Promise<unknown> = Promise.resolve();
 
   constructor(config: ContainerConfig, deps: ContainerDeps) {
     this.config = config;
@@ -102,7 +105,7 @@ export class Container {
           const plan = this.#pendingRestore;
           this.#pendingRestore = undefined;
           const restored = plan ? await this.#restore(plan) : false;
-          if (!restored) await this.config.runc.start(this.id);
+          if (!restored) await this.#letInitRun();
         } catch (error) {
           if (this.init.state.kind === 'starting') this.init.state = { kind: 'created' };
           throw error;
@@ -304,10 +307,25 @@ export class Container {
     return false;
   }
 
+  async #letInitRun(): Promise<void> {
+    const { id, options, runc, spec } = this.config;
+    const waiting = {
+      stateDir: join(runc.config.root, id),
+      exited: this.#initGone,
+      deadlineMs: START_DEADLINE_MS,
+    };
+    // Hooks are runc's to run, and another runtime may wait for something else.
+    const direct = isRunc(options.binaryName) && !spec.hooks?.poststart?.length;
+    if (direct && (await letInitRun(waiting, this.#deps.calls))) return;
+    await runc.start(id);
+  }
+
   #watchInit(pid: number): void {
     this.init.pid = pid;
     this.#findCgroup(pid);
-    void this.#deps.watcher.watch(pid).then((exit) => this.#initExited(exit));
+    const gone = this.#deps.watcher.watch(pid);
+    this.#initGone = gone;
+    void gone.then((exit) => this.#initExited(exit));
   }
 
   #findCgroup(pid: number): void {

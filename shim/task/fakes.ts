@@ -7,6 +7,7 @@ import type { TaskEvent } from '../events/index.ts';
 import type { MountCalls } from '../mounts/index.ts';
 import type { Exit } from '../process/exits.ts';
 import type { ChildOptions, ChildResult, Spawner } from '../process/spawn.ts';
+import type { ExecFifoCalls } from '../runc/exec-fifo.ts';
 import type { StdioCalls } from '../stdio/index.ts';
 
 /** Runc as a program: makes processes out of numbers, and fails where told to. */
@@ -71,7 +72,7 @@ export class FakeProcesses {
 }
 
 /** Mounts and descriptors as counters; nothing may be left of either. */
-export class FakeKernel implements MountCalls, StdioCalls {
+export class FakeKernel implements MountCalls, StdioCalls, ExecFifoCalls {
   readonly mounted: { target: string; source: string }[] = [];
   readonly relays = new Map<number, (error: Error | null) => void>();
   #nextRelay = 1;
@@ -104,6 +105,10 @@ export class FakeKernel implements MountCalls, StdioCalls {
   relayStart(_from: number, _to: number, done: (error: Error | null) => void): number {
     this.relays.set(this.#nextRelay, done);
     return this.#nextRelay++;
+  }
+  /** Nobody waits in a fifo: what runs is started by runc. */
+  fifoRead(path: string): number {
+    throw Object.assign(new Error(path), { code: 'ENOENT' });
   }
   relayStop(id: number): void {
     const done = this.relays.get(id);

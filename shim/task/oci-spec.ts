@@ -29,6 +29,7 @@ export interface OciSpec {
   hostname?: string;
   mounts?: OciMount[];
   annotations?: Record<string, string>;
+  hooks?: { poststart?: unknown[] };
   linux?: {
     namespaces?: { type: string; path?: string }[];
     cgroupsPath?: string;
