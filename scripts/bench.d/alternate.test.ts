@@ -19,3 +19,8 @@ test('a slow machine ends it early, but not before it has enough', async () => {
   const fast = await alternate({ runs: 9, budgetMs: 1000, atLeast: 3 }, measure, () => clock);
   expect(fast.peer).toHaveLength(9);
 });
+
+test('without a warm-up every call counts', async () => {
+  const samples = await alternate({ runs: 1, warmUp: false }, async (side) => side);
+  expect(samples).toEqual({ ours: ['ours'], peer: ['peer'] });
+});

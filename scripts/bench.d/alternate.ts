@@ -13,11 +13,13 @@ export interface Turns {
   /** On a slow machine it ends after this many milliseconds, but not before `atLeast` runs of each side. */
   budgetMs?: number;
   atLeast?: number;
+  /** Default true: one run of each side first, whose result does not count. */
+  warmUp?: boolean;
 }
 
 /**
- * Calls `measure` for both sides in turn, after one call each whose result does not count: the first pays for caches
- * that are cold. Who goes first changes with every pair, so that no side always follows the other.
+ * Calls `measure` for both sides in turn, after a warm-up: the first call pays for caches that are cold. Who goes first
+ * changes with every pair, so that no side always follows the other.
  */
 export async function alternate<T>(
   turns: Turns,
@@ -25,9 +27,9 @@ export async function alternate<T>(
   now: () => number = () => performance.now(),
 ): Promise<Sides<T[]>> {
   const samples: Sides<T[]> = { ours: [], peer: [] };
-  const { runs, budgetMs = Number.POSITIVE_INFINITY, atLeast = runs } = turns;
+  const { runs, budgetMs = Number.POSITIVE_INFINITY, atLeast = runs, warmUp = true } = turns;
   const began = now();
-  for (const side of order(1)) await measure(side);
+  if (warmUp) for (const side of order(1)) await measure(side);
   for (let run = 0; run < runs; run++) {
     if (run >= atLeast && now() - began > budgetMs) break;
     for (const side of order(run)) samples[side].push(await measure(side));

@@ -43,7 +43,7 @@ export class Bed {
         await createContainerd({ address: containerd.socket, namespace: 'default' }),
       );
     } catch (error) {
-      await containerd.stop();
+      await containerd.halt();
       throw error;
     }
   }
@@ -52,8 +52,8 @@ export class Bed {
     this.tasks.close();
     this.#client.close();
     for (const fd of this.#held.splice(0)) closeSync(fd);
-    await this.#containerd.removeContainers();
-    await this.#containerd.stop();
+    // Records, snapshots and what a failed measurement left running go with the node.
+    await this.#containerd.halt();
   }
 
   /** A container's record, root file system and fifos, for as many tasks in a row as one likes. */

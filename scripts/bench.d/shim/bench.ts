@@ -5,11 +5,14 @@ import { BenchError } from '../error.ts';
 import type { Metric, Report } from '../report.ts';
 import { Bed } from './bed.ts';
 import { measureCycles, measureExec } from './cycles.ts';
+import { measureGrowth } from './growth.ts';
+import { measureIdle } from './idle.ts';
+import { measureThroughput } from './throughput.ts';
 import { versions } from './versions.ts';
 
 export interface ShimBenchOptions {
   quick: boolean;
-  /** Shows what each call of a cycle took. */
+  /** Shows what each call of a cycle took, and how the stock shim grows. */
   profile: boolean;
   /** Names of groups; all when absent. */
   only: readonly string[] | undefined;
@@ -20,8 +23,14 @@ interface Group {
   measure(bed: Bed, options: ShimBenchOptions): Promise<Metric[]>;
 }
 
-const fullTurns: Turns = { runs: 21, budgetMs: 40_000, atLeast: 9 };
-const quickTurns: Turns = { runs: 7, budgetMs: 10_000, atLeast: 3 };
+const fullTurns: Turns = { runs: 21, budgetMs: 30_000, atLeast: 9 };
+const quickTurns: Turns = { runs: 7, budgetMs: 8_000, atLeast: 3 };
+
+const fullGrowth = { containers: 1000, idleMs: 30_000 };
+/** So small that it shows a leak of descriptors, but not one of memory. */
+const quickGrowth = { containers: 100, idleMs: 5000 };
+
+const GIB = 2 ** 30;
 
 const groups: readonly Group[] = [
   ...[1, 2, 4].map((concurrency) => ({
@@ -37,6 +46,21 @@ const groups: readonly Group[] = [
   {
     name: 'exec',
     measure: (bed, { quick }) => measureExec(bed, quick ? quickTurns : fullTurns, quick ? 5 : 10),
+  },
+  {
+    name: 'stdout',
+    measure: (bed, { quick }) =>
+      measureThroughput(bed, quick ? { runs: 3 } : { runs: 9, budgetMs: 40_000, atLeast: 5 }, GIB),
+  },
+  {
+    name: 'idle',
+    measure: (bed, { quick }) =>
+      measureIdle(bed, { pods: 20, runs: quick ? 1 : 3, settleMs: quick ? 3000 : 5000 }),
+  },
+  {
+    name: 'growth',
+    measure: (bed, { quick, profile }) =>
+      measureGrowth(bed, { ...(quick ? quickGrowth : fullGrowth), peerToo: profile }),
   },
 ];
 
@@ -57,6 +81,10 @@ export async function runShimBench(
   } finally {
     await bed.stop();
   }
+  if (options.quick && chosen.some(({ name }) => name === 'growth'))
+    notes.push(
+      `A quick run: after_1000 stands for ${quickGrowth.containers} containers and ${quickGrowth.idleMs / 1000} s idle`,
+    );
   notes.push(await versions());
   return { bench: 'shim', metrics, notes };
 }

@@ -50,12 +50,11 @@ export async function measureCycles(bed: Bed, options: CycleOptions): Promise<Me
 async function cycleBlock(lanes: readonly Lane[], count: number): Promise<Block> {
   const phases: Phases[] = [];
   let left = count;
+  const work = async (lane: Lane) => {
+    while (left-- > 0) phases.push(await lane.cycle());
+  };
   const { wall, cpu } = await timed(count, async () => {
-    await Promise.all(
-      lanes.map(async (lane) => {
-        while (left-- > 0) phases.push(await lane.cycle());
-      }),
-    );
+    await Promise.all(lanes.map(work));
   });
   return { wall, cpu, phases };
 }
