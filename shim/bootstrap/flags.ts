@@ -1,19 +1,18 @@
 /**
- * Command line of a shim, read as Go's flag package does: one or two dashes, "-name value" or "-name=value", and the
- * first word that is no flag ends them and is the action. The order differs between containerd's releases. Pure.
+ * Command line of the server, as the launcher writes it (native/launcher/start.cc) or somebody does by hand. The launcher
+ * has read it before, so this needs less than Go's flag package: "-name value" or "-name=value". Pure.
  */
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
 
 export interface ShimFlags {
-  action: 'start' | 'delete' | 'serve' | 'info' | 'version';
   namespace: string;
   id: string;
   /** containerd's gRPC socket. */
   address: string;
   publishBinary: string;
   bundle: string;
-  /** Where the server listens, or what its inherited listener is bound to. */
+  /** What the inherited listener is bound to. */
   socket: string;
   debug: boolean;
 }
@@ -27,11 +26,8 @@ const VALUES = {
   socket: 'socket',
 } as const satisfies Record<string, keyof ShimFlags>;
 
-const SWITCHES = ['debug', 'v', 'version', 'info'];
-
 export function parseFlags(args: readonly string[]): ShimFlags {
   const flags: ShimFlags = {
-    action: 'serve',
     namespace: '',
     id: '',
     address: '',
@@ -44,17 +40,12 @@ export function parseFlags(args: readonly string[]): ShimFlags {
     const word = args[at] ?? '';
     const match = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(word);
     if (!match) {
-      // "--" ends the flags too.
-      const action = word === '--' ? args[at + 1] : word;
-      if (action !== undefined) flags.action = actionOf(action);
+      if (word !== 'serve') throw new ShimError(Code.invalidArgument, `Unknown action "${word}"`);
       break;
     }
     const [, name = '', inline] = match;
-    if (SWITCHES.includes(name)) {
-      if (inline === 'false' || inline === '0') continue;
-      if (name === 'debug') flags.debug = true;
-      else if (name === 'info') flags.action = 'info';
-      else flags.action = 'version';
+    if (name === 'debug') {
+      flags.debug = inline !== 'false';
     } else if (Object.hasOwn(VALUES, name)) {
       const value = inline ?? args[at + 1];
       if (inline === undefined) at += 1;
@@ -63,30 +54,7 @@ export function parseFlags(args: readonly string[]): ShimFlags {
     } else {
       throw new ShimError(Code.invalidArgument, `flag provided but not defined: -${name}`);
     }
-    if (flags.action !== 'serve') break;
   }
-  return flags;
-}
-
-function actionOf(word: string): ShimFlags['action'] {
-  switch (word) {
-    case 'start':
-    case 'delete':
-    case 'serve':
-      return word;
-    default:
-      throw new ShimError(Code.invalidArgument, `Unknown action "${word}"; use start or delete`);
-  }
-}
-
-/** What every action on a container needs. */
-export function requireContainer(flags: ShimFlags): void {
   if (!flags.namespace) throw new ShimError(Code.invalidArgument, 'shim namespace cannot be empty');
-  // Both become part of a path.
-  for (const [what, value] of [
-    ['namespace', flags.namespace],
-    ['id', flags.id],
-  ] as const)
-    if (value.includes('/') || value === '.' || value === '..')
-      throw new ShimError(Code.invalidArgument, `Cannot use "${value}" as a ${what}`);
+  return flags;
 }

@@ -1,2 +1,3 @@
-/** How containerd runs a shim program: flags, `start`, `delete`, `-info`. Called by shim/main.ts alone. */
-export { parseFlags, requireContainer, type ShimFlags } from './flags.ts';
+/** How the launcher runs the server: its command line and its socket. Called by shim/main.ts and shim/serve.ts. */
+export { parseFlags, type ShimFlags } from './flags.ts';
+export { removeSocket } from './socket.ts';

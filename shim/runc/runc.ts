@@ -211,20 +211,6 @@ export class Runc {
     return version;
   }
 
-  /** JSON of `runc features`. */
-  async features(call: CallOptions = {}): Promise<string> {
-    const { stdout } = await this.#checked(
-      {
-        what: 'Cannot ask runc for its features',
-        args: ['features'],
-        deadlineMs: QUICK_DEADLINE_MS,
-        capture: true,
-      },
-      call,
-    );
-    return stdout;
-  }
-
   async #checked(task: Task, call: CallOptions): Promise<ChildResult> {
     const { what, args } = task;
     const { binary, root, systemdCgroup, env, logFile } = this.config;

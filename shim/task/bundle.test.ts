@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -6,7 +6,7 @@ import { Code } from '../../proto/status.ts';
 import {
   addCriuConfig,
   bundlePaths,
-  loadOptions,
+  forgetOptions,
   readPid,
   readSpec,
   runcRoot,
@@ -52,18 +52,14 @@ describe('addCriuConfig', () => {
 });
 
 describe('options of a bundle', () => {
-  it('come back as they were saved', async () => {
+  it('are there for delete while there is a container', async () => {
     const options = { ...defaultRuncOptions, binaryName: 'crun', root: '/r', systemdCgroup: true };
     await saveOptions(bundle, options);
-    expect(await loadOptions(bundle)).toEqual({ binaryName: 'crun', root: '/r', systemdCgroup: true });
+    const saved = JSON.parse(await readFile(bundlePaths(bundle).options, 'utf8'));
+    expect(saved).toEqual({ binary_name: 'crun', root: '/r', systemd_cgroup: true });
     expect(await readFile(join(bundle, 'runtime'), 'utf8')).toBe('crun');
-  });
-
-  it('are the defaults where nothing was saved, or half', async () => {
-    const none = { binaryName: '', root: '', systemdCgroup: false };
-    expect(await loadOptions(bundle)).toEqual(none);
-    await writeFile(join(bundle, 'options.json'), '{"root":"/r');
-    expect(await loadOptions(bundle)).toEqual(none);
+    for (let n = 0; n < 2; n += 1) await forgetOptions(bundle);
+    expect(await readdir(bundle)).toEqual(['runtime']);
   });
 });
 

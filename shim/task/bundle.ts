@@ -1,5 +1,5 @@
 /** Files of an OCI bundle that the shim reads and writes. */
-import { readFile, rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
@@ -63,9 +63,10 @@ function keepNumbers(_key: string, value: unknown, context?: { source?: string }
   return (JSON as unknown as JsonWithRaw).rawJSON(context.source);
 }
 
-export type SavedOptions = Pick<RuncOptions, 'binaryName' | 'root' | 'systemdCgroup'>;
-
-/** Leaves for `delete`, which runs in a process of its own, what it needs to find the container again. */
+/**
+ * Leaves for `delete` (native/launcher/remove.cc), which runs in a process of its own, what it needs to find the container
+ * again.
+ */
 export async function saveOptions(bundle: string, options: RuncOptions): Promise<void> {
   const paths = bundlePaths(bundle);
   const { binaryName, root, systemdCgroup } = options;
@@ -75,27 +76,9 @@ export async function saveOptions(bundle: string, options: RuncOptions): Promise
   await writeFile(paths.runtime, binaryName, { mode: 0o600 });
 }
 
-/** Defaults where Create never came. */
-export async function loadOptions(bundle: string): Promise<SavedOptions> {
-  const none: SavedOptions = { binaryName: '', root: '', systemdCgroup: false };
-  let text: string;
-  try {
-    text = await readFile(bundlePaths(bundle).options, 'utf8');
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return none;
-    throw error;
-  }
-  try {
-    const saved: Record<string, unknown> = JSON.parse(text);
-    return {
-      binaryName: typeof saved['binary_name'] === 'string' ? saved['binary_name'] : '',
-      root: typeof saved['root'] === 'string' ? saved['root'] : '',
-      systemdCgroup: saved['systemd_cgroup'] === true,
-    };
-  } catch {
-    // Cut off by a crash while it was written.
-    return none;
-  }
+/** Tells `delete` that nothing of the container is left: it need not search the machine for what a killed shim leaves. */
+export async function forgetOptions(bundle: string): Promise<void> {
+  await rm(bundlePaths(bundle).options, { force: true });
 }
 
 const DEFAULT_ROOT = '/run/containerd/runc';

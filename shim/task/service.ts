@@ -5,7 +5,7 @@ import { method, type Services } from '../../proto/ttrpc/index.ts';
 import { ShimError } from '../error.ts';
 import type { Log } from '../log.ts';
 import type { Runc } from '../runc/runc.ts';
-import { addCriuConfig, readSpec, saveOptions } from './bundle.ts';
+import { addCriuConfig, forgetOptions, readSpec, saveOptions } from './bundle.ts';
 import { Container, type ContainerDeps } from './container.ts';
 import type { OciSpec } from './oci-spec.ts';
 import { decodeDumpOptions, decodeRuncOptions, isSystemdCgroupPath, type RuncOptions } from './options.ts';
@@ -169,6 +169,7 @@ export class TaskService {
       return { pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.at) };
     }
     const exit = await container.delete();
+    await forgetOptions(container.config.bundle);
     this.#containers.delete(r.id);
     return { pid: container.init.pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.at) };
   }
