@@ -5,6 +5,7 @@
 #include "bridge.h"
 #include "chunk.h"
 #include "fifo.h"
+#include "files.h"
 #include "mount.h"
 #include "namespaces.h"
 #include "paths.h"
@@ -39,6 +40,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("fifoRead", thaw::FifoRead);
   add("relayStart", thaw::RelayStart);
   add("relayStop", thaw::RelayStop);
+  add("readFiles", thaw::ReadFiles);
   add("peerCredentials", thaw::PeerCredentials);
   add("tryLock", thaw::TryLock);
   add("realtime", thaw::Realtime);

@@ -110,6 +110,12 @@ export interface Addon {
   /** Writes an existing file in the same way. */
   writeInNamespaces(path: string, value: string, namespaces: string[]): void;
 
+  /**
+   * On a libuv worker: reads files of at most 1 MiB each, such as those of a cgroup, and gives the text of each in their
+   * order, or the negative errno where one cannot be read. Meant for files that the kernel makes up.
+   */
+  readFiles(paths: string[]): Promise<(string | number)[]>;
+
   /** SO_PEERCRED of a connected unix socket. */
   peerCredentials(fd: number): { pid: number; uid: number; gid: number };
   /** flock(2), non-blocking. False if somebody else holds it. */

@@ -93,7 +93,7 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
     publish: (event) => events.push(encodeForward(encodeEvent(event), namespace, calls.realtime())),
     planner: context.planner,
     prepareDump: context.prepareDump,
-    cgroups: new CgroupFinder(),
+    cgroups: new CgroupFinder(calls),
     makeRunc: (bundle, options) =>
       new Runc(
         {

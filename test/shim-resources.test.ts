@@ -1,8 +1,12 @@
 /** What the kernel counts and limits of a container. Every case runs against containerd's own shim too. */
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import protobuf from 'protobufjs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { native } from '../native/index.ts';
 import { containerd as api } from '../proto/gen/shim.js';
+import { cgroupMounts, placeOf } from '../shim/cgroup/locate.ts';
+import { readStats } from '../shim/cgroup/stats.ts';
 import {
   assertNothingLeft,
   busybox,
@@ -18,7 +22,7 @@ import {
 
 const IMAGE = 'test.local/busybox:1';
 const RESOURCES = 'types.containerd.io/opencontainers/runtime-spec/1/LinuxResources';
-const { UpdateTaskRequest, PidsRequest, PidsResponse } = api.task.v2;
+const { UpdateTaskRequest, PidsRequest, PidsResponse, StatsRequest, StatsResponse } = api.task.v2;
 const Empty = { decode: () => ({}) };
 
 let containerd: Containerd;
@@ -50,6 +54,19 @@ const pids = async (id: string) => {
     exec: info ? api.runc.v1.ProcessDetails.decode(info.value ?? new Uint8Array()).execId : undefined,
   }));
 };
+/** Decodes by the .proto file. 64-bit values come as text, fields that are 0 not at all. */
+async function decodeStats(any: { type_url?: string | null; value?: Uint8Array | null }) {
+  const root = new protobuf.Root();
+  root.resolvePath = (_, target) => join(import.meta.dirname, '../proto', target);
+  await root.load('containerd/cgroups/v1/metrics.proto');
+  const type = root.lookupType(any.type_url ?? '');
+  return type.toObject(type.decode(any.value ?? new Uint8Array()), { longs: String });
+}
+const stats = async (id: string) => {
+  const codecs = { request: StatsRequest, response: StatsResponse };
+  return (await callShim(containerd, id, 'Stats', codecs, { id })).stats ?? {};
+};
+
 const sorted = (numbers: number[]) => numbers.toSorted((a, b) => a - b);
 const runcPs = async (id: string): Promise<number[]> =>
   JSON.parse(
@@ -121,6 +138,47 @@ describe.each([
     await ctr('task', 'resume', 'many');
     writeFileSync(cgroup('devices', 'many', 'cgroup.procs'), String(side[0]?.pid));
     rmdirSync(nested);
+  });
+
+  it('statistics are those that the kernel has, field by field', async () => {
+    const limits = ['--memory-limit', String(64 << 20), '--cpu-quota', '50000', '--cpu-period', '100000'];
+    const work = 'head -c 20000000 /dev/zero | tail -c 5000000 >/tmp/x; touch /done; sleep 1000';
+    await ctrRun(['-d', '--null-io', ...limits], 'counted', 'sh', '-c', work);
+    await until(
+      'the work',
+      async () => (await ctr('task', 'exec', '--exec-id', 'e', 'counted', 'test', '-f', '/done')).code === 0,
+    );
+    // Nothing counts on while it is frozen.
+    await ctr('task', 'pause', 'counted');
+    const place = placeOf(
+      readFileSync(`/proc/${(await runcPs('counted'))[0]}/cgroup`, 'utf8'),
+      cgroupMounts(readFileSync('/proc/self/mountinfo', 'utf8')),
+      '/default/counted',
+    );
+    if (!place) throw new Error('no cgroup');
+    await until('equal statistics', async () => {
+      const [answered, here] = await Promise.all([stats('counted'), readStats(place, native)]);
+      expect(answered.type_url).toBe('io.containerd.cgroups.v1.Metrics');
+      expect(await decodeStats(answered)).toEqual(await decodeStats(here));
+      return true;
+    });
+    const message = await decodeStats(await stats('counted'));
+    expect(message).toMatchObject({
+      memory: { usage: { limit: String(64 << 20) }, totalPgFault: expect.stringMatching(/^\d{3,}$/) },
+      cpu: { usage: { total: expect.stringMatching(/^\d{6,}$/) } },
+      pids: { current: '1' },
+    });
+    const printed = JSON.parse((await ctr('task', 'metrics', '--format', 'json', 'counted')).stdout);
+    expect(printed).toMatchObject({ memory: { usage: { limit: 64 << 20 } }, pids: { current: 1 } });
+  });
+
+  it('statistics of a container that ended can be had until it is deleted', async () => {
+    await sleeper('ended');
+    await ctr('task', 'kill', '-s', 'KILL', 'ended');
+    await until('the end', async () => (await ctr('task', 'ls')).stdout.includes('STOPPED'));
+    expect((await decodeStats(await stats('ended')))['cpu']).toMatchObject({
+      usage: { total: expect.any(String) },
+    });
   });
 
   if (shim === 'thaw')

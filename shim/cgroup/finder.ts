@@ -1,11 +1,16 @@
 /** Finds the cgroup of a process. */
 import { readFileSync } from 'node:fs';
-import { ContainerCgroup } from './container-cgroup.ts';
+import { type CgroupCalls, ContainerCgroup } from './container-cgroup.ts';
 import { type CgroupMount, cgroupMounts, placeOf } from './locate.ts';
 
 export class CgroupFinder {
+  readonly #calls: CgroupCalls;
   /** The hierarchies are mounted at boot. */
   #mounts: readonly CgroupMount[] | undefined;
+
+  constructor(calls: CgroupCalls) {
+    this.#calls = calls;
+  }
 
   /**
    * The container's cgroup, by one of its processes and the spec's cgroupsPath. Undefined if it has none of its own, or the
@@ -21,6 +26,6 @@ export class CgroupFinder {
       throw error;
     }
     const place = placeOf(membership, this.#mounts, cgroupsPath);
-    return place && new ContainerCgroup(place);
+    return place && new ContainerCgroup(place, this.#calls);
   }
 }

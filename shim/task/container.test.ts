@@ -159,7 +159,8 @@ describe('resources', () => {
   });
 
   it('are counted in the cgroup that is found at create', async () => {
-    cgroups.next = new ContainerCgroup({ version: 'v2', dir: bundle, mount: '/' });
+    const readFiles = async (paths: string[]) => paths.map(() => -2);
+    cgroups.next = new ContainerCgroup({ version: 'v2', dir: bundle, mount: '/' }, { readFiles });
     const container = newContainer({ linux: { ...ownPids.linux, cgroupsPath: '/k/c' } });
     await container.create({ kind: 'cold', rootfs: [] });
     expect(cgroups.found).toEqual([{ pid: 100, cgroupsPath: '/k/c' }]);
@@ -167,6 +168,10 @@ describe('resources', () => {
     expect(await container.pids()).toEqual([100, 107]);
     // Where that says nothing runc may know more.
     await rm(join(bundle, 'cgroup.procs'));
+    await expect(container.stats()).rejects.toMatchObject({
+      code: Code.notFound,
+      message: 'cgroup does not exist',
+    });
     expect(await container.pids()).toEqual([100]);
     expect(program.calls).toEqual(['create c', 'ps c']);
     processes.end(100, 0);

@@ -4,7 +4,7 @@
  */
 import { basename, join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
-import type { CgroupFinder, ContainerCgroup } from '../cgroup/index.ts';
+import type { CgroupFinder, ContainerCgroup, EncodedStats } from '../cgroup/index.ts';
 import { ShimError } from '../error.ts';
 import type { TaskEvent } from '../events/index.ts';
 import type { Log } from '../log.ts';
@@ -180,6 +180,12 @@ export class Container {
         throw new ShimError(Code.failedPrecondition, 'cannot update a container before its restore');
       await this.config.runc.update(this.id, resources);
     });
+  }
+
+  /** NotFound if it is in no cgroup of its own. */
+  async stats(): Promise<EncodedStats> {
+    if (!this.#cgroup) throw new ShimError(Code.notFound, 'cgroup does not exist');
+    return this.#cgroup.stats();
   }
 
   /** Pids of everything in the container; never empty. */

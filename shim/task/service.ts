@@ -72,6 +72,9 @@ export class TaskService {
         if (r.stdin) this.#process(r).io?.closeStdin();
         return {};
       }),
+      Stats: method(task.StatsRequest, task.StatsResponse, async (r) => ({
+        stats: await this.#container(r.id).stats(),
+      })),
       Update: method(task.UpdateTaskRequest, Empty, async (r) => {
         const container = this.#container(r.id);
         await container.update(decodeResources(r.resources));
