@@ -13,6 +13,7 @@
 #include "relay.h"
 #include "spawn.h"
 #include "sys.h"
+#include "watch.h"
 
 namespace {
 
@@ -40,6 +41,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("fifoRead", thaw::FifoRead);
   add("relayStart", thaw::RelayStart);
   add("relayStop", thaw::RelayStop);
+  add("watchCgroupEvent", thaw::WatchCgroupEvent);
+  add("watchFile", thaw::WatchFile);
+  add("watchStop", thaw::WatchStop);
   add("readFiles", thaw::ReadFiles);
   add("peerCredentials", thaw::PeerCredentials);
   add("tryLock", thaw::TryLock);

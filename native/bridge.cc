@@ -57,6 +57,18 @@ void Bridge::Stop(uint64_t id) {
   if (reactor_ && callbacks_.count(id)) reactor_->Stop(id);
 }
 
+void Bridge::Forget(uint64_t id) {
+  const auto found = callbacks_.find(id);
+  if (found == callbacks_.end()) return;
+  reactor_->Stop(id);
+  Remove(found);
+}
+
+void Bridge::Remove(std::unordered_map<uint64_t, Napi::FunctionReference>::iterator entry) {
+  callbacks_.erase(entry);
+  if (callbacks_.empty()) napi_unref_threadsafe_function(env_, to_loop_);
+}
+
 void Bridge::OnReport(void* self, uint64_t id, Outcome outcome) {
   auto* message = new Message{id, std::move(outcome)};
   // The queue has no bound, so this never blocks the thread. It refuses only when the environment ends.
@@ -73,21 +85,22 @@ void Bridge::OnLoop(napi_env env, napi_value, void* self, void* data) {
 void Bridge::Finish(uint64_t id, const Outcome& outcome) {
   const auto found = callbacks_.find(id);
   if (found == callbacks_.end()) return;
-  const Napi::FunctionReference callback = std::move(found->second);
-  callbacks_.erase(found);
-  if (callbacks_.empty()) napi_unref_threadsafe_function(env_, to_loop_);
+  const Napi::Function callback = found->second.Value();
+  if (!outcome.more) Remove(found);
 
   const Napi::Value error = outcome.failure ? ToError(env_, outcome.failure) : env_.Null();
   napi_value arguments[2] = {error, env_.Undefined()};
   if (outcome.kind == Outcome::Kind::kBytes) {
     arguments[1] = Napi::BigInt::New(env_, outcome.bytes);
+  } else if (outcome.kind == Outcome::Kind::kText) {
+    if (!outcome.failure) arguments[1] = Napi::String::New(env_, outcome.text);
   } else if (!outcome.failure) {
     Napi::Object status = Napi::Object::New(env_);
     status.Set("code", outcome.code);
     status.Set("signal", outcome.signal);
     arguments[1] = status;
   }
-  if (napi_call_function(env_, env_.Undefined(), callback.Value(), 2, arguments, nullptr) != napi_ok) {
+  if (napi_call_function(env_, env_.Undefined(), callback, 2, arguments, nullptr) != napi_ok) {
     // Left alone, an exception out of a queue callback would become a mere deprecation warning.
     napi_value thrown;
     if (napi_get_and_clear_last_exception(env_, &thrown) == napi_ok) napi_fatal_exception(env_, thrown);

@@ -19,11 +19,14 @@ class Bridge {
   // pending, 0 is returned and `task` still owns what it had.
   uint64_t Submit(std::unique_ptr<Task>& task, Napi::Function done);
   void Stop(uint64_t id);
+  // Stops a task and calls nobody back any more, also not with what is already on its way.
+  void Forget(uint64_t id);
 
   static Bridge& Of(Napi::Env env) { return *env.GetInstanceData<Bridge>(); }
 
  private:
   bool Start();
+  void Remove(std::unordered_map<uint64_t, Napi::FunctionReference>::iterator entry);
   void Finish(uint64_t id, const Outcome& outcome);
   void Shutdown();
 

@@ -111,6 +111,21 @@ export interface Addon {
   writeInNamespaces(path: string, value: string, namespaces: string[]): void;
 
   /**
+   * Registers for an event of a v1 cgroup (`file` is for example its memory.oom_control, `control` its
+   * cgroup.event_control) and calls back each time the kernel signals it, which it also does when the cgroup is removed.
+   * An error ends the watch. Returns a number for watchStop.
+   */
+  watchCgroupEvent(file: string, control: string, changed: (error: Error | null) => void): number;
+  /**
+   * Calls back with the text (64 KiB at most) of a file of kernfs, such as memory.events of a v2 cgroup: once at first and
+   * then each time the kernel says that it has changed. An error ends the watch, such as EPERM
+   * for a file that is none of kernfs. The removal of the file is not told. This waits with poll, which needs none of the few inotify instances of a user.
+   */
+  watchFile(path: string, changed: (error: Error | null, text?: string) => void): number;
+  /** Ends a watch and closes its descriptor; it does not call back any more. Unknown numbers are ignored. */
+  watchStop(id: number): void;
+
+  /**
    * On a libuv worker: reads files of at most 1 MiB each, such as those of a cgroup, and gives the text of each in their
    * order, or the negative errno where one cannot be read. Meant for files that the kernel makes up.
    */

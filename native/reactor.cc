@@ -136,6 +136,10 @@ void Reactor::RunTask(uint64_t id) {
     case Task::Step::kAgain:
       again_.push_back(id);
       return;
+    case Task::Step::kReport:
+      outcome.more = true;
+      report_(context_, id, std::move(outcome));
+      return;
     case Task::Step::kDone:
       found->second->Detach(poller);
       // Closes the descriptors before anybody hears of the end: who is told "done" may count on the other side

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -16,14 +17,17 @@
 
 namespace thaw {
 
-// How a task ended, and how that is told to its JavaScript callback.
+// What a task has to say, and how that is told to its JavaScript callback.
 struct Outcome {
   Failure failure;
   // Exactly one of these describes a success.
-  enum class Kind { kExit, kBytes } kind = Kind::kBytes;
+  enum class Kind { kExit, kBytes, kText } kind = Kind::kBytes;
   int code = 0;
   int signal = 0;
   uint64_t bytes = 0;
+  std::string text;
+  // The task goes on, and may say more.
+  bool more = false;
 };
 
 // The epoll set as one task sees it.
@@ -47,6 +51,7 @@ class Task {
   enum class Step {
     kWait,   // runs again when something watched is ready
     kAgain,  // used up its turn: runs again after the others
+    kReport,  // *outcome is filled, but the task goes on as with kWait
     kDone,   // *outcome is filled
   };
   virtual ~Task() = default;

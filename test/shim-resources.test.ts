@@ -1,5 +1,6 @@
 /** What the kernel counts and limits of a container. Every case runs against containerd's own shim too. */
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import protobuf from 'protobufjs';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
@@ -18,6 +19,7 @@ import {
   run,
   takeStock,
   until,
+  watchEvents,
 } from './lib/index.ts';
 
 const IMAGE = 'test.local/busybox:1';
@@ -67,6 +69,11 @@ const stats = async (id: string) => {
   return (await callShim(containerd, id, 'Stats', codecs, { id })).stats ?? {};
 };
 
+/** Pid of the shim that serves a container. */
+const serverOf = async (id: string) => {
+  const codecs = { request: api.task.v2.ConnectRequest, response: api.task.v2.ConnectResponse };
+  return (await callShim(containerd, id, 'Connect', codecs, { id })).shimPid;
+};
 const sorted = (numbers: number[]) => numbers.toSorted((a, b) => a - b);
 const runcPs = async (id: string): Promise<number[]> =>
   JSON.parse(
@@ -181,6 +188,42 @@ describe.each([
     });
   });
 
+  it.each([
+    ['the init', (hog: string[]) => ['sh', '-c', `exec ${hog.join(' ')}`], 137],
+    ['a child of the init', (hog: string[]) => ['sh', '-c', `${hog.join(' ')}; sleep 1; exit 5`], 5],
+  ])('tells once that %s was killed for want of memory, before the exit', async (_, command, exit) => {
+    const events = await watchEvents(containerd);
+    try {
+      const hog = ['tail', '-c', '200000000', '/dev/zero'];
+      await ctrRun(['-d', '--null-io', '--memory-limit', String(16 << 20)], 'hog', ...command(hog));
+      await until(
+        'the end',
+        () => events.seen('hog').some((event) => event.startsWith('/tasks/exit')),
+        30_000,
+      );
+      expect(events.seen('hog')).toEqual([
+        '/tasks/create',
+        '/tasks/start',
+        '/tasks/oom',
+        `/tasks/exit ${exit}`,
+      ]);
+    } finally {
+      await events.stop();
+    }
+  });
+
+  if (shim === 'thaw')
+    it('holds nothing of a container that is deleted', async () => {
+      const group = ['--annotation', 'io.containerd.runc.v2.group=pod'];
+      await ctrRun(['-d', '--null-io', ...group], 'stays', 'sleep', '1000');
+      const server = await serverOf('stays');
+      const open = () => readdirSync(`/proc/${server}/fd`).length;
+      await ctrRun(['--rm', '--null-io', ...group], 'first', 'true');
+      const before = open();
+      for (let i = 0; i < 5; i += 1) await ctrRun(['--rm', '--null-io', ...group], `goes-${i}`, 'true');
+      await until('the descriptors to be closed', () => open() <= before);
+    });
+
   if (shim === 'thaw')
     it('an update with another type is an invalid argument', async () => {
       await sleeper('typed');
@@ -188,4 +231,23 @@ describe.each([
         code: 3,
       });
     });
+});
+
+it('hears of changes in a cgroup of v2', async () => {
+  // memory.events is told of by the same means, but the memory controller is on v1 here.
+  const dir = '/sys/fs/cgroup/unified/heard';
+  mkdirSync(dir);
+  const texts: string[] = [];
+  const watch = native.watchFile(join(dir, 'cgroup.events'), (_, text) =>
+    texts.push(/populated \d/.exec(text ?? '')?.[0] ?? ''),
+  );
+  await until('the first text', () => texts.length > 0);
+  const child = spawn('sleep', ['1000']);
+  writeFileSync(join(dir, 'cgroup.procs'), String(child.pid));
+  await until('the process to be seen', () => texts.at(-1) === 'populated 1');
+  child.kill('SIGKILL');
+  await until('its end to be seen', () => texts.at(-1) === 'populated 0');
+  rmdirSync(dir);
+  native.watchStop(watch);
+  expect(texts).toEqual(['populated 0', 'populated 1', 'populated 0']);
 });

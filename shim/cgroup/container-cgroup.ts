@@ -1,13 +1,15 @@
 /** The cgroup of one container. */
 import type { CgroupPlace } from './locate.ts';
+import { type OomCalls, type OomWatch, watchOom } from './oom.ts';
 import { listedDir, pidsBelow } from './pids.ts';
 import type { EncodedStats, StatsCalls } from './stats.ts';
 
-export type CgroupCalls = StatsCalls;
+export type CgroupCalls = StatsCalls & OomCalls;
 
 export class ContainerCgroup {
   readonly #place: CgroupPlace;
   readonly #calls: CgroupCalls;
+  #oom: OomWatch | undefined;
   #reading: Promise<EncodedStats> | undefined;
 
   constructor(place: CgroupPlace, calls: CgroupCalls) {
@@ -27,6 +29,21 @@ export class ContainerCgroup {
       this.#reading = undefined;
     });
     return this.#reading;
+  }
+
+  /** Calls back for each kill for want of memory, until `close`. */
+  watchOom(onOom: () => void): void {
+    this.#oom = watchOom(this.#place, this.#calls, onOom);
+  }
+
+  /** Looks for such a kill now, before the exit of its victim is reported. */
+  checkOom(): void {
+    this.#oom?.check();
+  }
+
+  close(): void {
+    this.#oom?.close();
+    this.#oom = undefined;
   }
 
   async #read(): Promise<EncodedStats> {

@@ -23,6 +23,7 @@ export type TaskEvent =
   | { kind: 'delete'; containerId: string; pid: number; status: number; exitedAt: bigint }
   | { kind: 'exec-added'; containerId: string; execId: string }
   | { kind: 'exec-started'; containerId: string; execId: string; pid: number }
+  | { kind: 'oom'; containerId: string }
   | { kind: 'paused'; containerId: string }
   | { kind: 'resumed'; containerId: string };
 
@@ -80,6 +81,8 @@ export function encodeEvent(event: TaskEvent): EncodedEvent {
         'TaskExecStarted',
         types.TaskExecStarted.encode({ containerId, execId: event.execId, pid: event.pid }),
       );
+    case 'oom':
+      return encoded('TaskOOM', types.TaskOOM.encode({ containerId }));
     case 'paused':
       return encoded('TaskPaused', types.TaskPaused.encode({ containerId }));
     case 'resumed':

@@ -137,6 +137,47 @@ describe('a cold container', () => {
 });
 
 describe('resources', () => {
+  let memoryEvents: (error: Error | null, text?: string) => void;
+  let watches: number;
+  /** A v2 cgroup whose control files lie in the bundle. */
+  const ownCgroup = () =>
+    new ContainerCgroup(
+      { version: 'v2', dir: bundle, mount: '/' },
+      {
+        readFiles: async (paths) => paths.map(() => -2),
+        watchCgroupEvent: () => 0,
+        watchFile: (_, changed) => {
+          memoryEvents = changed;
+          watches += 1;
+          return 1;
+        },
+        watchStop: () => {
+          watches -= 1;
+        },
+      },
+    );
+  const kills = (count: number) => writeFile(join(bundle, 'memory.events'), `oom_kill ${count}\n`);
+  beforeEach(() => {
+    watches = 0;
+  });
+
+  it('that ran out are told before the exit, also when the kernel tells late, and once', async () => {
+    await kills(0);
+    cgroups.next = ownCgroup();
+    const container = newContainer();
+    await container.create({ kind: 'cold', rootfs: [] });
+    await container.start();
+    memoryEvents(null, 'oom_kill 1\n');
+    await kills(2);
+    processes.end(100, 137);
+    await container.init.exited;
+    memoryEvents(null, 'oom_kill 2\n');
+    expect(bus.said).toEqual(['start', 'oom', 'oom', 'exit c 137']);
+    expect(watches).toBe(1);
+    await container.delete();
+    expect(watches).toBe(0);
+  });
+
   const limits = Buffer.from('{"memory":{"limit":1}}');
 
   it('change while it is created, runs or is paused, and not later', async () => {
@@ -159,8 +200,7 @@ describe('resources', () => {
   });
 
   it('are counted in the cgroup that is found at create', async () => {
-    const readFiles = async (paths: string[]) => paths.map(() => -2);
-    cgroups.next = new ContainerCgroup({ version: 'v2', dir: bundle, mount: '/' }, { readFiles });
+    cgroups.next = ownCgroup();
     const container = newContainer({ linux: { ...ownPids.linux, cgroupsPath: '/k/c' } });
     await container.create({ kind: 'cold', rootfs: [] });
     expect(cgroups.found).toEqual([{ pid: 100, cgroupsPath: '/k/c' }]);

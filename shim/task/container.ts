@@ -336,9 +336,21 @@ export class Container {
 
   #findCgroup(pid: number): void {
     try {
+      this.#cgroup?.close();
       this.#cgroup = this.#deps.cgroups.find(pid, this.config.spec.linux?.cgroupsPath);
+      // From here on and not from Start: the init may have no time between its start and its end.
+      this.#cgroup?.watchOom(() => this.#deps.publish({ kind: 'oom', containerId: this.id }));
     } catch (error) {
-      this.#warn('cannot find its cgroup', error);
+      this.#warn('cannot watch its cgroup', error);
+    }
+  }
+
+  /** Who hears of the exit shall know why. */
+  #checkOom(): void {
+    try {
+      this.#cgroup?.checkOom();
+    } catch (error) {
+      this.#warn('cannot read its cgroup', error);
     }
   }
 
@@ -356,6 +368,7 @@ export class Container {
         .catch((error: unknown) => this.#warn('cannot kill what is left', error));
     }
     await execsEnded;
+    if (exit.status === 128 + SIGKILL) this.#checkOom();
     this.#initEnded(exit);
   }
 
@@ -382,6 +395,7 @@ export class Container {
 
   async #cleanUp(): Promise<void> {
     try {
+      this.#cgroup?.close();
       await this.init.io?.close();
       await this.execs.close();
       await this.#unmount();

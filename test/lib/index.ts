@@ -6,6 +6,7 @@ export { Containerd, type ContainerdOptions, containerdVersion } from './contain
 export type { ContainerdVersion } from './containerd-config.ts';
 export { privateDir, runDir } from './dirs.ts';
 export { TestError } from './error.ts';
+export { type TaskEvents, watchEvents } from './events.ts';
 export {
   type Blob,
   blob,
