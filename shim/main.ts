@@ -11,7 +11,12 @@ const DAEMON_SOCKET = '/run/thaw/thaw.sock';
 const CODE_CACHE_MS = 3_000;
 
 /** What is meant for this program alone: runc would talk to systemd, a Node below it fill our code cache. */
-const OWN_ENV = new Set(['NOTIFY_SOCKET', 'NODE_COMPILE_CACHE', 'NODE_COMPILE_CACHE_PORTABLE']);
+const OWN_ENV = new Set([
+  'NOTIFY_SOCKET',
+  'NODE_COMPILE_CACHE',
+  'NODE_COMPILE_CACHE_PORTABLE',
+  'THAW_OPEN_FILES',
+]);
 
 /** runc gets our environment with our CRIU first in the PATH. */
 function runcEnv(): Record<string, string> {
@@ -31,6 +36,7 @@ async function main(): Promise<void> {
       calls: native,
       bundle: process.cwd(),
       env: runcEnv(),
+      openFiles: Number.parseInt(process.env['THAW_OPEN_FILES'] ?? '0', 10) || 0,
       ttrpcAddress: process.env['TTRPC_ADDRESS'] ?? '',
       planner: createStartPlanner({ daemonSocket: DAEMON_SOCKET }),
       // Most shims never dump: what a dump needs (zod among it) stays out of their memory.

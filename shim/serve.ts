@@ -21,6 +21,8 @@ export interface ServeContext {
   bundle: string;
   /** Environment of runc. */
   env: Readonly<Record<string, string>>;
+  /** Soft limit of descriptors that the launcher was started with and containers inherit; 0 if it is not known. */
+  openFiles: number;
   /** containerd's ttrpc socket, for events. */
   ttrpcAddress: string;
   planner: StartPlanner;
@@ -55,7 +57,7 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
   );
 
   calls.setChildSubreaper(true);
-  const spawner = new ChildSpawner(calls);
+  const spawner = new ChildSpawner(calls, context.openFiles);
   const watcher = new ExitWatcher({ calls, ownedElsewhere: (pid) => spawner.owns(pid), onError });
   process.on('SIGCHLD', () => watcher.childEnded());
   for (const signal of ['SIGPIPE', 'SIGHUP'] as const) process.on(signal, () => {});
@@ -77,7 +79,7 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
     ending = true;
     // From here on `start` of another container of the pod finds nobody and starts a server of its own.
     removeSocket(flags.socket);
-    log.info({ reason }, 'ending');
+    log.debug({ reason }, 'ending');
     await Promise.all([events.close(FLUSH_MS), server.close(GRACE_MS)]);
     context.exit(0);
   };

@@ -131,6 +131,14 @@ describe('the shim under containerd', () => {
     expect(ran.stdout).toContain('Cannot make a container with a terminal');
   });
 
+  it('gives a container the limit of open files that containerd has, as containerd’s own shim does', async () => {
+    const limits = ['sh', '-c', 'ulimit -Sn; ulimit -Hn'];
+    const stock = await ctr('run', '--rm', IMAGE, 'stock', ...limits);
+    const ours = await ctrRun(['--rm'], 'ours', ...limits);
+    expect(ours.stdout).toMatch(/^\d+\n\d+\n$/);
+    expect(ours.stdout).toBe(stock.stdout);
+  });
+
   it('pauses and resumes', async () => {
     await ctrRun(['-d', '--null-io'], 'frozen', 'sh', '-c', 'while :; do sleep 0.1; done');
     await ctr('task', 'pause', 'frozen');

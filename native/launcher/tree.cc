@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <string_view>
@@ -83,11 +84,15 @@ Error ServerCommand(const std::string& tree, const std::vector<std::string>& shi
   // Compiled code of the program is kept in the tree: a server is ready in 69 ms instead of 95, measured with the
   // shim's own modules. Node checks source and content of every entry, and does without where it cannot write.
   // Portable: entries are named relative to the folder, so the tree may be moved.
-  command->environment = EnvironmentWithout({});
+  command->environment = EnvironmentWithout({"THAW_OPEN_FILES"});
   if (Value("NODE_COMPILE_CACHE").empty()) {
     command->environment.push_back("NODE_COMPILE_CACHE=" + tree + "/lib/cache");
     command->environment.push_back("NODE_COMPILE_CACHE_PORTABLE=1");
   }
+  // Node raises its soft limit to the hard one; containers are to have containerd's.
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur != RLIM_INFINITY)
+    command->environment.push_back("THAW_OPEN_FILES=" + std::to_string(files.rlim_cur));
   return {};
 }
 
