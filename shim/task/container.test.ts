@@ -262,6 +262,42 @@ describe('execs', () => {
     await container.delete();
   });
 
+  it('that fail to start are over for whoever waits for them', async () => {
+    const container = await running();
+    container.execs.add('e', spec, stdio);
+    const waiting = container.process('e').exited;
+    program.failures.set('exec', 'no such file or directory');
+    await expect(container.execs.start('e')).rejects.toThrow('no such file or directory');
+    expect(await waiting).toMatchObject({ status: 255 });
+    expect(bus.said).toEqual(['start', 'exec-added']);
+    await container.execs.delete('e');
+    expect(() => container.process('e')).toThrow(expect.objectContaining({ code: Code.notFound }));
+  });
+
+  it('run in a container that is created, and are refused where one is paused or over', async () => {
+    const container = newContainer();
+    await container.create({ kind: 'cold', rootfs: [] });
+    container.execs.add('early', spec, stdio);
+    expect(await container.execs.start('early')).toBe(101);
+    await container.start();
+    await container.pause();
+    expect(() => container.execs.add('e', spec, stdio)).toThrow('cannot exec in a paused state');
+    await container.resume();
+    processes.end(101, 0);
+    processes.end(100, 0);
+    await container.init.exited;
+    expect(() => container.execs.add('e', spec, stdio)).toThrow('cannot exec in a stopped state');
+    expect(bus.said.filter((event) => event.startsWith('exec-added'))).toHaveLength(1);
+  });
+
+  it('need the JSON of a process', async () => {
+    const container = await running();
+    for (const text of ['', 'no JSON', 'null', '"text"'])
+      expect(() => container.execs.add('e', Buffer.from(text), stdio), text).toThrow(
+        expect.objectContaining({ code: Code.invalidArgument }),
+      );
+  });
+
   it('have ids of their own, which are safe as file names', async () => {
     const container = await running();
     container.execs.add('e', spec, stdio);

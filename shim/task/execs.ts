@@ -12,6 +12,8 @@ import { TaskProcess } from './process.ts';
 /** containerd's identifiers; the id becomes a file name. */
 const EXEC_ID = /^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$/;
 const DRAIN_MS = 10_000;
+/** containerd's, of a process whose exit nobody saw. */
+const UNKNOWN_STATUS = 255;
 
 interface Exec {
   process: TaskProcess;
@@ -53,6 +55,10 @@ export class Execs {
       throw new ShimError(Code.invalidArgument, `"${execId}" is no identifier for a process`);
     if (this.#execs.has(execId) || execId === this.#config.id)
       throw new ShimError(Code.alreadyExists, `id ${execId}`);
+    const { kind } = this.#init.state;
+    if (kind === 'paused' || kind === 'stopped' || kind === 'deleted')
+      throw new ShimError(Code.failedPrecondition, `cannot exec in a ${kind} state`);
+    checkProcess(spec);
     this.#execs.set(execId, { process: new TaskProcess(execId, stdio), spec });
     this.#deps.publish({ kind: 'exec-added', containerId: this.#config.id, execId });
   }
@@ -60,7 +66,8 @@ export class Execs {
   async start(execId: string): Promise<number> {
     const process = this.get(execId);
     await this.#quiet;
-    if (this.#ending || this.#init.state.kind === 'stopped' || this.#init.state.kind === 'created')
+    // A container that is created has a process to join; one that will come from a checkpoint has none yet.
+    if (this.#ending || this.#init.state.kind === 'stopped' || this.#init.pid === 0)
       throw new ShimError(
         Code.failedPrecondition,
         `container ${this.#config.id} init process is not running`,
@@ -78,9 +85,10 @@ export class Execs {
       try {
         await this.#runcExec(process, over);
       } catch (error) {
-        process.state = { kind: 'created' };
         await process.io?.close();
         process.io = undefined;
+        // Whoever waits for it already shall not wait for ever.
+        process.stopped({ status: UNKNOWN_STATUS, at: this.#deps.now() });
         over();
         throw error;
       }
@@ -181,4 +189,16 @@ export class Execs {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
   }
+}
+
+/** Throws unless it is the JSON of an object; what is in it is runc's to judge. */
+function checkProcess(spec: Uint8Array): void {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(Buffer.from(spec).toString());
+  } catch (cause) {
+    throw new ShimError(Code.invalidArgument, 'Cannot decode the process to execute', { cause });
+  }
+  if (typeof parsed !== 'object' || parsed === null)
+    throw new ShimError(Code.invalidArgument, 'Cannot execute what is no process');
 }
