@@ -4,7 +4,7 @@ import type { Metric } from '../report.ts';
 import { median } from '../statistics.ts';
 import type { Bed } from './bed.ts';
 import { nodeCpu } from './cpu.ts';
-import type { Lane, Phases } from './lane.ts';
+import type { Cost, Lane, Phases } from './lane.ts';
 import { peerName } from './peers.ts';
 
 export interface CycleOptions {
@@ -18,10 +18,8 @@ export interface CycleOptions {
   phases: boolean;
 }
 
-interface Block {
-  /** Milliseconds of wall and of processor time a container. */
-  wall: number;
-  cpu: number;
+/** Each container's share. */
+interface Block extends Cost {
   phases: Phases[];
 }
 
@@ -40,11 +38,21 @@ export async function measureCycles(bed: Bed, options: CycleOptions): Promise<Me
   return [
     metric(name, blocks, (block) => block.wall),
     { ...metric(`${name} cpu`, blocks, (block) => block.cpu), aside: true },
-    ...(options.phases ? phaseNames : []).map((phase) => ({
-      ...metric(`${name} ${phase}`, blocks, (block) => median(block.phases.map((p) => p[phase]))),
+    ...(options.phases ? phaseMetrics(name, blocks, concurrency === 1) : []),
+  ];
+}
+
+/** Processor time has no owner where several containers are worked on at a time. */
+function phaseMetrics(name: string, blocks: Sides<Block[]>, withCpu: boolean): Metric[] {
+  const kinds = withCpu ? (['wall', 'cpu'] as const) : (['wall'] as const);
+  return phaseNames.flatMap((phase) =>
+    kinds.map((kind) => ({
+      ...metric(`${name} ${phase}${kind === 'cpu' ? ' cpu' : ''}`, blocks, (block) =>
+        median(block.phases.map((phases) => phases[phase][kind])),
+      ),
       aside: true,
     })),
-  ];
+  );
 }
 
 async function cycleBlock(lanes: readonly Lane[], count: number): Promise<Block> {
@@ -75,7 +83,7 @@ export async function measureExec(bed: Bed, turns: Turns, count: number): Promis
   ];
 }
 
-async function timed(count: number, work: () => Promise<void>): Promise<{ wall: number; cpu: number }> {
+async function timed(count: number, work: () => Promise<void>): Promise<Cost> {
   const cpu = nodeCpu();
   const began = performance.now();
   await work();

@@ -11,7 +11,7 @@ import { descriptorsOf, family, memoryOf, nodeProcesses, parentOf } from './proc
 
 export interface GrowthOptions {
   containers: number;
-  /** Before each look at the shim. */
+  /** Before the first and the last look at the shim; a third of it before the one between. */
   idleMs: number;
   /** Also looks at the stock shim, which takes as long again. */
   peerToo: boolean;
@@ -40,19 +40,19 @@ export async function measureGrowth(bed: Bed, options: GrowthOptions): Promise<M
   for (const side of sides) pods.push(await startPod(bed, side));
   const beside: Lane[] = [];
   for (const side of sides) beside.push(await startNeighbour(bed, side));
-  const look = async () => {
-    await sleep(options.idleMs);
+  const look = async (idleMs: number) => {
+    await sleep(idleMs);
     return pods.map(sizeOf);
   };
   const work = async (count: number) => {
     for (let i = 0; i < count; i++) for (const { container } of pods) await container.cycle();
   };
   const warmUp = Math.ceil(options.containers / 10);
-  const before = await look();
+  const before = await look(options.idleMs);
   await work(warmUp);
-  const warm = await look();
+  const warm = await look(options.idleMs / 3);
   await work(options.containers - warmUp);
-  const after = await look();
+  const after = await look(options.idleMs);
   for (const stays of [...pods.map((pod) => pod.stays), ...beside]) await stays.down();
   return pods.flatMap(({ side }, i) => growth(side, warmUp, before[i], warm[i], after[i]));
 }

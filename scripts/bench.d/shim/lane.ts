@@ -1,15 +1,22 @@
 import type { Mount } from '../../../cli/containerd/index.ts';
 import { Code } from '../../../proto/status.ts';
 import { BenchError } from '../error.ts';
+import { nodeCpu } from './cpu.ts';
 import type { Stdio, Tasks } from './tasks.ts';
 
-/** Milliseconds that each part of a container's life took. */
+/** Milliseconds of wall and of the node's processor time. */
+export interface Cost {
+  wall: number;
+  cpu: number;
+}
+
+/** What each part of a container's life took. */
 export interface Phases {
-  create: number;
-  start: number;
+  create: Cost;
+  start: Cost;
   /** From the answer of Start to that of Wait; 0 where Wait was answered first. */
-  exit: number;
-  delete: number;
+  exit: Cost;
+  delete: Cost;
 }
 
 export interface LaneParts {
@@ -50,16 +57,17 @@ export class Lane {
 
   /** A whole life of a container whose program ends by itself. */
   async cycle(): Promise<Phases> {
-    const began = performance.now();
+    const began = now();
     await this.#tasks.create(this.id, this.#parts.rootfs, this.stdio);
-    const created = performance.now();
+    const created = now();
     const [started, exited] = await this.#runToEnd('');
+    const ended = exited.wall > started.wall ? exited : started;
     await this.#tasks.delete(this.id);
     return {
-      create: created - began,
-      start: started - created,
-      exit: Math.max(0, exited - started),
-      delete: performance.now() - Math.max(started, exited),
+      create: between(began, created),
+      start: between(created, started),
+      exit: between(started, ended),
+      delete: between(ended, now()),
     };
   }
 
@@ -73,8 +81,7 @@ export class Lane {
   }
 
   /** When Start and when Wait were answered. */
-  async #runToEnd(execId: string): Promise<[number, number]> {
-    const now = () => performance.now();
+  async #runToEnd(execId: string): Promise<[Cost, Cost]> {
     let status = 0;
     const times = await Promise.all([
       this.#tasks.start(this.id, execId).then(now),
@@ -87,4 +94,12 @@ export class Lane {
       throw new BenchError(Code.failedPrecondition, `${this.id} ended with ${status} instead of 0`);
     return times;
   }
+}
+
+function now(): Cost {
+  return { wall: performance.now(), cpu: nodeCpu() };
+}
+
+function between(from: Cost, to: Cost): Cost {
+  return { wall: to.wall - from.wall, cpu: to.cpu - from.cpu };
 }
