@@ -14,6 +14,7 @@
 #include "spawn.h"
 #include "sys.h"
 #include "watch.h"
+#include "terminal.h"
 
 namespace {
 
@@ -37,14 +38,20 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("readInNamespaces", thaw::ReadInNamespaces);
   add("writeInNamespaces", thaw::WriteInNamespaces);
   add("pipe", thaw::Pipe);
+  add("duplicate", thaw::Duplicate);
   add("fchown", thaw::Fchown);
   add("fifoRead", thaw::FifoRead);
   add("relayStart", thaw::RelayStart);
+  add("relayDrain", thaw::RelayDrain);
   add("relayStop", thaw::RelayStop);
   add("watchCgroupEvent", thaw::WatchCgroupEvent);
   add("watchFile", thaw::WatchFile);
   add("watchStop", thaw::WatchStop);
   add("readFiles", thaw::ReadFiles);
+  add("consoleListen", thaw::ConsoleListen);
+  add("consoleReceive", thaw::ConsoleReceive);
+  add("consoleCancel", thaw::ConsoleCancel);
+  add("setWindowSize", thaw::SetWindowSize);
   add("peerCredentials", thaw::PeerCredentials);
   add("tryLock", thaw::TryLock);
   add("realtime", thaw::Realtime);

@@ -69,6 +69,10 @@ void Bridge::Remove(std::unordered_map<uint64_t, Napi::FunctionReference>::itera
   if (callbacks_.empty()) napi_unref_threadsafe_function(env_, to_loop_);
 }
 
+void Bridge::Drain(uint64_t id) {
+  if (reactor_ && callbacks_.count(id)) reactor_->Drain(id);
+}
+
 void Bridge::OnReport(void* self, uint64_t id, Outcome outcome) {
   auto* message = new Message{id, std::move(outcome)};
   // The queue has no bound, so this never blocks the thread. It refuses only when the environment ends.
@@ -82,7 +86,7 @@ void Bridge::OnLoop(napi_env env, napi_value, void* self, void* data) {
   if (env) static_cast<Bridge*>(self)->Finish(message->id, message->outcome);
 }
 
-void Bridge::Finish(uint64_t id, const Outcome& outcome) {
+void Bridge::Finish(uint64_t id, Outcome& outcome) {
   const auto found = callbacks_.find(id);
   if (found == callbacks_.end()) return;
   const Napi::Function callback = found->second.Value();
@@ -94,6 +98,8 @@ void Bridge::Finish(uint64_t id, const Outcome& outcome) {
     arguments[1] = Napi::BigInt::New(env_, outcome.bytes);
   } else if (outcome.kind == Outcome::Kind::kText) {
     if (!outcome.failure) arguments[1] = Napi::String::New(env_, outcome.text);
+  } else if (outcome.kind == Outcome::Kind::kDescriptor) {
+    if (!outcome.failure) arguments[1] = Napi::Number::New(env_, outcome.descriptor.release());
   } else if (!outcome.failure) {
     Napi::Object status = Napi::Object::New(env_);
     status.Set("code", outcome.code);

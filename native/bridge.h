@@ -21,13 +21,14 @@ class Bridge {
   void Stop(uint64_t id);
   // Stops a task and calls nobody back any more, also not with what is already on its way.
   void Forget(uint64_t id);
+  void Drain(uint64_t id);
 
   static Bridge& Of(Napi::Env env) { return *env.GetInstanceData<Bridge>(); }
 
  private:
   bool Start();
   void Remove(std::unordered_map<uint64_t, Napi::FunctionReference>::iterator entry);
-  void Finish(uint64_t id, const Outcome& outcome);
+  void Finish(uint64_t id, Outcome& outcome);
   void Shutdown();
 
   static void OnReport(void* self, uint64_t id, Outcome outcome);

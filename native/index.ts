@@ -76,6 +76,8 @@ export interface Addon {
 
   /** pipe2(2): [read end, write end], close-on-exec. `nonblocking` applies to neither end of a child's stdio. */
   pipe(): [number, number];
+  /** Another descriptor of the same open file, close-on-exec. */
+  duplicate(fd: number): number;
   /** fchown(2). */
   fchown(fd: number, uid: number, gid: number): void;
   /**
@@ -93,6 +95,25 @@ export interface Addon {
    * sink does not take is lost. The callback of relayStart runs as usual. Unknown ids are ignored.
    */
   relayStop(id: number): void;
+  /**
+   * Says that nobody will write into the source any more: the relay ends as soon as it is empty, however long a full sink
+   * makes it wait. For a pty's master, which has no end of its own: without an open slave (EIO) it only waits, since a
+   * process may open the slave again. Unknown ids are ignored.
+   */
+  relayDrain(id: number): void;
+
+  /** A listening unix socket, mode 0600, for runc's --console-socket. The caller removes the file. */
+  consoleListen(path: string): number;
+  /**
+   * Takes one connection and the pty's master that comes through it (SCM_RIGHTS): exactly one descriptor, of a master.
+   * Owns the listener, which is closed with the first connection. The callback runs once; the master is the caller's.
+   * Errors: EPROTO or ENOTTY (something else came), ECONNRESET (nothing did), EPERM (another user), ECANCELED.
+   */
+  consoleReceive(listener: number, done: (error: Error | null, master?: number) => void): number;
+  /** Ends the waiting with ECANCELED. Unknown ids are ignored. */
+  consoleCancel(id: number): void;
+  /** TIOCSWINSZ; 0 is allowed and means unknown. */
+  setWindowSize(fd: number, columns: number, rows: number): void;
 
   /**
    * Opens a fifo as its reader, which lets a writer that waits for one go on, and reads until the writer has closed it;

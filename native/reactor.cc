@@ -81,9 +81,11 @@ void Reactor::Post(Command command) {
   Wake();
 }
 
-void Reactor::Add(uint64_t id, std::unique_ptr<Task> task) { Post({id, std::move(task)}); }
+void Reactor::Add(uint64_t id, std::unique_ptr<Task> task) { Post({Command::Kind::kAdd, id, std::move(task)}); }
 
-void Reactor::Stop(uint64_t id) { Post({id, nullptr}); }
+void Reactor::Stop(uint64_t id) { Post({Command::Kind::kStop, id, nullptr}); }
+
+void Reactor::Drain(uint64_t id) { Post({Command::Kind::kDrain, id, nullptr}); }
 
 void* Reactor::Main(void* self) {
   static_cast<Reactor*>(self)->Loop();
@@ -114,12 +116,13 @@ void Reactor::Loop() {
 }
 
 void Reactor::Execute(Command command) {
-  if (command.task) {
+  if (command.kind == Command::Kind::kAdd) {
     tasks_[command.id] = std::move(command.task);
   } else {
     const auto found = tasks_.find(command.id);
     if (found == tasks_.end()) return;
-    found->second->Stop();
+    if (command.kind == Command::Kind::kStop) found->second->Stop();
+    else found->second->Drain();
   }
   RunTask(command.id);
 }

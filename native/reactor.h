@@ -21,11 +21,12 @@ namespace thaw {
 struct Outcome {
   Failure failure;
   // Exactly one of these describes a success.
-  enum class Kind { kExit, kBytes, kText } kind = Kind::kBytes;
+  enum class Kind { kExit, kBytes, kText, kDescriptor } kind = Kind::kBytes;
   int code = 0;
   int signal = 0;
   uint64_t bytes = 0;
   std::string text;
+  UniqueFd descriptor;  // closes itself unless somebody takes it
   // The task goes on, and may say more.
   bool more = false;
 };
@@ -58,6 +59,8 @@ class Task {
   virtual Step Run(const Poller& poller, Outcome* outcome) = 0;
   // Asks the task to end; Run follows and returns kDone.
   virtual void Stop() {}
+  // Tells the task that nothing more will come: it may end when it has moved what there is; Run follows.
+  virtual void Drain() {}
   // Takes the task's descriptors out of the set; the destructor then closes them.
   virtual void Detach(const Poller& poller) = 0;
 };
@@ -74,11 +77,13 @@ class Reactor {
   Failure Start();
   void Add(uint64_t id, std::unique_ptr<Task> task);
   void Stop(uint64_t id);
+  void Drain(uint64_t id);
 
  private:
   struct Command {
+    enum class Kind { kAdd, kStop, kDrain } kind;
     uint64_t id;
-    std::unique_ptr<Task> task;  // null: stop the task of that id
+    std::unique_ptr<Task> task;  // of kAdd
   };
 
   static void* Main(void* self);

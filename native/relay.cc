@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -21,6 +22,12 @@ namespace {
 constexpr size_t kTurn = 1 << 20;      // bytes a relay may move before the others get their turn
 constexpr size_t kBuffer = 64 * 1024;  // a pipe's default capacity
 
+// Only a pty's master knows the number of its slave.
+bool IsMaster(int fd) {
+  unsigned int number;
+  return ioctl(fd, TIOCGPTN, &number) == 0;
+}
+
 bool IsNull(const struct stat& status) {
   return S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
 }
@@ -35,6 +42,8 @@ class Relay : public Task {
     if (fstat(from_.get(), &from) != 0 || fstat(to_.get(), &to) != 0) return Refuse("fstat");
     from_is_regular_ = S_ISREG(from.st_mode);
     to_is_regular_ = S_ISREG(to.st_mode);
+    from_is_master_ = S_ISCHR(from.st_mode) && IsMaster(from_.get());
+    to_is_master_ = S_ISCHR(to.st_mode) && IsMaster(to_.get());
     const bool from_pipe = S_ISFIFO(from.st_mode);
     const bool to_pipe = S_ISFIFO(to.st_mode);
     // Only where SPLICE_F_NONBLOCK alone keeps the call from blocking; a terminal or socket would need O_NONBLOCK.
@@ -59,11 +68,10 @@ class Relay : public Task {
       budget -= std::min(budget, moved);
       if (state == State::kMoved) continue;
       if (state == State::kEnded || stopping_) return Step::kDone;
-      // One-shot: whatever else the descriptor reports (a fifo's hang-up, say) waits until it is asked for again, so
-      // this thread cannot spin.
-      const bool read = state == State::kEmpty;
-      const int refused = read ? poller.Watch(from_.get(), EPOLLIN | EPOLLONESHOT, &from_watched_)
-                               : poller.Watch(to_.get(), EPOLLOUT | EPOLLONESHOT, &to_watched_);
+      if (state == State::kEmpty && draining_) return Step::kDone;
+      const int refused = state == State::kEmpty
+                              ? Watch(poller, from_.get(), EPOLLIN, from_is_master_, &from_watched_)
+                              : Watch(poller, to_.get(), EPOLLOUT, to_is_master_, &to_watched_);
       if (refused == 0) return Step::kWait;
       outcome->failure = {refused, "epoll_ctl", {}, {}};
       return Step::kDone;
@@ -72,6 +80,8 @@ class Relay : public Task {
   }
 
   void Stop() override { stopping_ = true; }
+
+  void Drain() override { draining_ = true; }
 
   void Detach(const Poller& poller) override {
     poller.Forget(from_.get(), &from_watched_);
@@ -85,6 +95,14 @@ class Relay : public Task {
 
  private:
   enum class State { kMoved, kEmpty, kFull, kEnded };
+
+  // One-shot: whatever else the descriptor reports (a fifo's hang-up, say) waits until it is asked for again, so this
+  // thread cannot spin. A master without an open slave reports a hang-up all the time, and yet a process may open the
+  // slave again: so it is asked once for changes only.
+  static int Watch(const Poller& poller, int fd, uint32_t events, bool master, bool* watched) {
+    if (!master) return poller.Watch(fd, events | EPOLLONESHOT, watched);
+    return *watched ? 0 : poller.Watch(fd, events | EPOLLET, watched);
+  }
 
   Failure Refuse(const char* syscall) {
     const Failure failure{errno, syscall, {}, {}};
@@ -137,7 +155,8 @@ class Relay : public Task {
       if (count == 0) return State::kEnded;
       if (count < 0) {
         if (errno == EINTR) return State::kMoved;
-        if (errno == EAGAIN) return State::kEmpty;
+        // EIO: no process has the terminal open now.
+        if (errno == EAGAIN || (errno == EIO && from_is_master_)) return State::kEmpty;
         return Fail(errno, "read", outcome);
       }
       begin_ = 0;
@@ -168,9 +187,10 @@ class Relay : public Task {
 
   UniqueFd from_, to_;
   bool from_is_regular_ = false, to_is_regular_ = false;
+  bool from_is_master_ = false, to_is_master_ = false;
   bool from_watched_ = false, to_watched_ = false;
   bool splice_ = false;
-  bool stopping_ = false;
+  bool stopping_ = false, draining_ = false;
   uint64_t bytes_ = 0;
   // Bytes that were read and not yet written.
   std::unique_ptr<char[]> buffer_;
@@ -195,6 +215,13 @@ Napi::Value RelayStart(const Napi::CallbackInfo& info) {
     return info.Env().Undefined();
   }
   return Napi::Number::New(info.Env(), static_cast<double>(id));
+}
+
+Napi::Value RelayDrain(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int64_t id = args.Integer(0, 0, INT64_C(1) << 53, "a relay id");
+  if (args.ok()) Bridge::Of(info.Env()).Drain(static_cast<uint64_t>(id));
+  return info.Env().Undefined();
 }
 
 Napi::Value RelayStop(const Napi::CallbackInfo& info) {

@@ -6,6 +6,7 @@
 namespace thaw {
 
 Napi::Value RelayStart(const Napi::CallbackInfo& info);
+Napi::Value RelayDrain(const Napi::CallbackInfo& info);
 Napi::Value RelayStop(const Napi::CallbackInfo& info);
 
 }  // namespace thaw

@@ -87,6 +87,16 @@ Napi::Value Pipe(const Napi::CallbackInfo& info) {
   return pair;
 }
 
+Napi::Value Duplicate(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.Fd(0);
+  if (!args.ok()) return info.Env().Undefined();
+  // Safe: close-on-exec from the start.
+  const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (copy < 0) return Throw(info.Env(), {errno, "fcntl", {}, {}});
+  return Napi::Number::New(info.Env(), copy);
+}
+
 Napi::Value Fchown(const Napi::CallbackInfo& info) {
   Args args(info);
   const int fd = args.Fd(0);

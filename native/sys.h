@@ -8,6 +8,7 @@ namespace thaw {
 Napi::Value SetChildSubreaper(const Napi::CallbackInfo& info);
 Napi::Value Children(const Napi::CallbackInfo& info);
 Napi::Value Pipe(const Napi::CallbackInfo& info);
+Napi::Value Duplicate(const Napi::CallbackInfo& info);
 Napi::Value Fchown(const Napi::CallbackInfo& info);
 Napi::Value PeerCredentials(const Napi::CallbackInfo& info);
 Napi::Value TryLock(const Napi::CallbackInfo& info);
