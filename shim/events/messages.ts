@@ -14,6 +14,7 @@ export type TaskEvent =
       stdin: string;
       stdout: string;
       stderr: string;
+      terminal: boolean;
       checkpoint: string;
       pid: number;
     }
@@ -43,8 +44,8 @@ export function encodeEvent(event: TaskEvent): EncodedEvent {
   });
   switch (event.kind) {
     case 'create': {
-      const { bundle, checkpoint, pid, stdin, stdout, stderr } = event;
-      const io = { stdin, stdout, stderr, terminal: false };
+      const { bundle, checkpoint, pid, stdin, stdout, stderr, terminal } = event;
+      const io = { stdin, stdout, stderr, terminal };
       const rootfs = event.rootfs.map((mount) => ({ ...mount }));
       return encoded(
         'TaskCreate',

@@ -8,7 +8,7 @@ export type ChildStdio = readonly [number | 'ignore', number | 'ignore', number 
 export interface ChildOptions {
   env: Readonly<Record<string, string>>;
   cwd?: string;
-  /** Milliseconds after which the whole process group is killed. */
+  /** Milliseconds after which the whole process group is killed; Infinity for a program that somebody else ends. */
   deadlineMs: number;
   /** Default: /dev/null everywhere. */
   stdio?: ChildStdio;
@@ -97,14 +97,15 @@ export class ChildSpawner implements Spawner {
     let timedOut = false;
     // A descriptor of its own: pidfdWait closes the one that it gets.
     const handle = calls.pidfdOpen(pid);
-    const timer = setTimeout(() => {
+    const expire = () => {
       timedOut = true;
       try {
         calls.signalGroup(handle, pid, SIGKILL);
       } catch (error) {
         if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
       }
-    }, deadlineMs);
+    };
+    const timer = Number.isFinite(deadlineMs) ? setTimeout(expire, deadlineMs) : undefined;
     calls.pidfdWait(pidfd, (error, status) => {
       clearTimeout(timer);
       closeSync(handle);

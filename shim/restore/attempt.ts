@@ -54,6 +54,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
             imagePath: images,
             workPath: work,
             pidFile: input.pidFile,
+            consoleSocket: input.consoleSocket,
             noPivot: input.noPivot,
             fileLocks: true,
             externalUnixSockets: true,

@@ -91,6 +91,11 @@ describe('planRestore', () => {
       () => plan(fakeDeps(), { process: { args: ['/other'], env: ['A=1'] } }),
       /command line/,
     ],
+    [
+      'a terminal',
+      () => plan(fakeDeps(), { process: { ...spec.process, terminal: true } }),
+      /has a terminal/,
+    ],
     ['the annotation off', () => plan(fakeDeps(), { annotations: { 'thaw.dev/restore': 'off' } }), /"off"/],
     [
       'an older CRIU',

@@ -69,6 +69,8 @@ export async function planRestore(
   };
 
   if (policy === 'off') return cold(`the annotation ${POLICY_ANNOTATION} is "off"`);
+  // The saved process may have had none, or another one's settings; CRIU has to be told which before it is known.
+  if (input.spec.process?.terminal) return cold('the container has a terminal');
   let located: Located;
   try {
     located = await deps.daemon.locate({

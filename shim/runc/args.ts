@@ -17,6 +17,8 @@ export interface CreateOptions {
   id: string;
   bundle: string;
   pidFile: string;
+  /** Socket that the terminal's master is sent to. */
+  consoleSocket?: string | undefined;
   noPivot?: boolean;
   noNewKeyring?: boolean;
 }
@@ -26,6 +28,7 @@ export interface ExecOptions {
   /** File with the JSON of an OCI `process`. */
   process: string;
   pidFile: string;
+  consoleSocket?: string | undefined;
 }
 
 export interface CheckpointOptions {
@@ -49,6 +52,7 @@ export interface RestoreOptions {
   imagePath: string;
   workPath: string;
   pidFile: string;
+  consoleSocket?: string | undefined;
   noPivot?: boolean;
   tcpEstablished?: boolean;
   externalUnixSockets?: boolean;
@@ -74,6 +78,7 @@ export function createArgs(o: CreateOptions): string[] {
     o.bundle,
     '--pid-file',
     o.pidFile,
+    ...consoleArgs(o.consoleSocket),
     ...when(o.noPivot, '--no-pivot'),
     ...when(o.noNewKeyring, '--no-new-keyring'),
     o.id,
@@ -81,7 +86,16 @@ export function createArgs(o: CreateOptions): string[] {
 }
 
 export function execArgs(o: ExecOptions): string[] {
-  return ['exec', '--process', o.process, '--detach', '--pid-file', o.pidFile, o.id];
+  return [
+    'exec',
+    '--process',
+    o.process,
+    ...consoleArgs(o.consoleSocket),
+    '--detach',
+    '--pid-file',
+    o.pidFile,
+    o.id,
+  ];
 }
 
 export function killArgs(id: string, signal: number, all: boolean): string[] {
@@ -126,6 +140,7 @@ export function restoreArgs(o: RestoreOptions): string[] {
     '--detach',
     '--pid-file',
     o.pidFile,
+    ...consoleArgs(o.consoleSocket),
     ...when(o.noPivot, '--no-pivot'),
     ...when(o.tcpEstablished, '--tcp-established'),
     ...when(o.externalUnixSockets, '--ext-unix-sk'),
@@ -137,6 +152,10 @@ export function restoreArgs(o: RestoreOptions): string[] {
     ...(o.extra ?? []),
     o.id,
   ];
+}
+
+function consoleArgs(socket: string | undefined): string[] {
+  return socket ? ['--console-socket', socket] : [];
 }
 
 function when(condition: boolean | undefined, flag: string): string[] {

@@ -1,3 +1,5 @@
 /** Streams of container processes: what the client asked for, pipes to runc, bytes moved natively. For the task service. */
-export { ProcessIo, type StdioCalls, type StdioOwner } from './process-io.ts';
+export { type IoDeps, openProcessIo } from './open.ts';
+export type { ProcessIo, StdioCalls, StdioOwner } from './process-io.ts';
+export { within } from './relays.ts';
 export type { StdioPaths } from './target.ts';

@@ -37,7 +37,7 @@ function newContainer(spec: OciSpec = ownPids): Container {
       spec,
       options: defaultRuncOptions,
       runc,
-      stdio: { stdin: '', stdout: '', stderr: '' },
+      stdio: { stdin: '', stdout: '', stderr: '', terminal: false },
     },
     {
       calls: kernel,
@@ -228,7 +228,7 @@ describe('execs', () => {
     await container.start();
     return container;
   }
-  const stdio = { stdin: '', stdout: '', stderr: '' };
+  const stdio = { stdin: '', stdout: '', stderr: '', terminal: false };
   const spec = Buffer.from('{"args":["true"]}');
 
   it('are reported before the init that took them along', async () => {

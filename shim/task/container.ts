@@ -12,7 +12,7 @@ import { type MountCalls, mountRootfs, unmountRootfs } from '../mounts/index.ts'
 import type { Exit, ExitWatcher } from '../process/exits.ts';
 import { type ExecFifoCalls, letInitRun } from '../runc/exec-fifo.ts';
 import { type Runc, START_DEADLINE_MS } from '../runc/runc.ts';
-import { ProcessIo, type StdioCalls, type StdioOwner, type StdioPaths } from '../stdio/index.ts';
+import { type IoDeps, openProcessIo, type ProcessIo, type StdioPaths, within } from '../stdio/index.ts';
 import { bundlePaths, readPid } from './bundle.ts';
 import { dump } from './dump.ts';
 import { Execs } from './execs.ts';
@@ -23,7 +23,7 @@ import { TaskProcess } from './process.ts';
 import type { ContainerPaths, Mount, PrepareDump, RestorePlan, StartPlan } from './start-plan.ts';
 
 export interface ContainerDeps {
-  calls: MountCalls & StdioCalls & ExecFifoCalls;
+  calls: MountCalls & IoDeps['calls'] & ExecFifoCalls;
   watcher: Pick<ExitWatcher, 'watch' | 'holding'>;
   publish: (event: TaskEvent) => void;
   prepareDump: PrepareDump;
@@ -85,7 +85,7 @@ export class Container {
       if (plan.kind === 'restore') this.#release = () => plan.release();
       try {
         await this.#mount(plan.rootfs);
-        this.init.io = this.#openIo();
+        this.init.io = await this.#openIo();
         if (plan.kind === 'restore') this.#pendingRestore = plan;
         else await this.#runcCreate(this.init.io);
       } catch (error) {
@@ -208,7 +208,7 @@ export class Container {
       if (init.state.kind === 'stopped') await init.io?.finish(DRAIN_MS);
       await this.config.runc.delete(this.id, false);
       // runc killed an init that was never started.
-      if (init.pid !== 0) await withLimit(init.exited, REAP_MS);
+      if (init.pid !== 0) await within(init.exited, REAP_MS);
       await this.#cleanUp();
       const exit = init.state.kind === 'stopped' ? init.state.exit : { status: 0, at: 0n };
       init.state = { kind: 'deleted' };
@@ -232,11 +232,13 @@ export class Container {
     if (this.init.state.kind === from) this.init.state = { kind: to };
   }
 
-  #openIo(): ProcessIo {
-    const { options, stdio, id } = this.config;
-    const owner: StdioOwner = { uid: options.ioUid, gid: options.ioGid };
-    return new ProcessIo(stdio, owner, this.#deps.calls, (error) =>
-      this.#deps.log.warn({ container: id, reason: describeError(error).message }, 'stdio relay failed'),
+  #openIo(): Promise<ProcessIo> {
+    const { options, stdio, id, namespace, bundle, runc } = this.config;
+    const { calls, log } = this.#deps;
+    const owner = { uid: options.ioUid, gid: options.ioGid };
+    return openProcessIo(
+      { paths: stdio, owner, id, containerId: id, namespace, bundle },
+      { calls, spawner: runc.spawner, log },
     );
   }
 
@@ -254,14 +256,17 @@ export class Container {
   async #runcCreate(io: ProcessIo): Promise<void> {
     const { id, bundle, options, runc } = this.config;
     const pidFile = bundlePaths(bundle).initPid;
+    const { noPivotRoot: noPivot, noNewKeyring } = options;
+    const { childStdio: stdio, consoleSocket } = io;
     await this.#deps.watcher.holding(async () => {
       await runc.create(
-        { id, bundle, pidFile, noPivot: options.noPivotRoot, noNewKeyring: options.noNewKeyring },
-        { stdio: io.childStdio, cwd: bundle },
+        { id, bundle, pidFile, consoleSocket, noPivot, noNewKeyring },
+        { stdio, cwd: bundle },
       );
+      // Before anybody watches: what fails here is a failed Create, no container that ended.
+      await io.started();
       this.#watchInit(await readPid(pidFile));
     });
-    io.started();
   }
 
   /** False if the container was made for a cold start instead. */
@@ -269,7 +274,7 @@ export class Container {
     const { id, bundle, namespace, options, runc } = this.config;
     const { log, watcher } = this.#deps;
     const paths = bundlePaths(bundle);
-    const io = this.init.io ?? this.#openIo();
+    const io = this.init.io ?? (await this.#openIo());
     this.init.io = io;
     const begun = performance.now();
     const outcome = await watcher.holding(async () => {
@@ -280,6 +285,7 @@ export class Container {
         runc,
         log,
         stdio: io.childStdio,
+        consoleSocket: io.consoleSocket,
         pidFile: paths.initPid,
         workDir: paths.work,
         noPivot: options.noPivotRoot,
@@ -289,7 +295,7 @@ export class Container {
     });
     const ms = Math.round(performance.now() - begun);
     if (outcome.kind === 'restored') {
-      io.started();
+      await this.#startStreams(io);
       log.info({ container: id, pid: outcome.pid, ms }, 'restored');
       return true;
     }
@@ -298,10 +304,13 @@ export class Container {
     log.warn({ container: id, ms, reason: outcome.reason }, 'restore failed, starting cold');
     await this.#unmount();
     await this.#mount(outcome.rootfs);
-    // The new ends are open before the old ones close: a client that reads a fifo never sees it without a writer.
-    const fresh = this.#openIo();
-    this.init.io = fresh;
-    await io.close();
+    let fresh = io;
+    if (!io.reusable) {
+      // The new ends are open before the old ones close: a client that reads a fifo never sees it without a writer.
+      fresh = await this.#openIo();
+      this.init.io = fresh;
+      await io.close();
+    }
     try {
       await this.#runcCreate(fresh);
     } catch (error) {
@@ -324,6 +333,18 @@ export class Container {
     const direct = isRunc(options.binaryName) && !spec.hooks?.poststart?.length;
     if (direct && (await letInitRun(waiting, this.#deps.calls))) return;
     await runc.start(id);
+  }
+
+  /** Of a restored process, which runs already. */
+  async #startStreams(io: ProcessIo): Promise<void> {
+    try {
+      await io.started();
+    } catch (error) {
+      await this.config.runc
+        .kill(this.id, SIGKILL, true)
+        .catch((left: unknown) => this.#warn('cannot end a container without its terminal', left));
+      throw error;
+    }
   }
 
   #watchInit(pid: number): void {
@@ -419,13 +440,4 @@ function isRunc(binary: string): boolean {
 function sharesPidNamespace(spec: OciSpec): boolean {
   const own = spec.linux?.namespaces?.find((namespace) => namespace.type === 'pid');
   return own === undefined || Boolean(own.path);
-}
-
-async function withLimit(promise: Promise<unknown>, limitMs: number): Promise<void> {
-  let timer: NodeJS.Timeout | undefined;
-  const expired = new Promise<void>((resolve) => {
-    timer = setTimeout(resolve, limitMs);
-  });
-  await Promise.race([promise, expired]);
-  clearTimeout(timer);
 }

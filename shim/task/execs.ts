@@ -1,10 +1,10 @@
 /** Further processes of one container. */
 import { unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Code, describeError } from '../../proto/status.ts';
+import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
 import type { Exit } from '../process/exits.ts';
-import { ProcessIo, type StdioPaths } from '../stdio/index.ts';
+import { openProcessIo, type StdioPaths } from '../stdio/index.ts';
 import { readPid } from './bundle.ts';
 import type { ContainerConfig, ContainerDeps } from './container.ts';
 import { TaskProcess } from './process.ts';
@@ -146,25 +146,33 @@ export class Execs {
   }
 
   async #runcExec(process: TaskProcess, over: () => void): Promise<void> {
-    const { id, bundle, options, runc } = this.#config;
+    const { id, bundle, namespace, options, runc } = this.#config;
     const { calls, watcher, log } = this.#deps;
     const spec = join(bundle, `${process.id}.process.json`);
     const pidFile = join(bundle, `${process.id}.pid`);
-    const io = new ProcessIo(process.stdio, { uid: options.ioUid, gid: options.ioGid }, calls, (error) =>
-      log.warn(
-        { container: id, exec: process.id, reason: describeError(error).message },
-        'stdio relay failed',
-      ),
+    const owner = { uid: options.ioUid, gid: options.ioGid };
+    const io = await openProcessIo(
+      { paths: process.stdio, owner, id: process.id, containerId: id, namespace, bundle },
+      { calls, spawner: runc.spawner, log },
     );
     process.io = io;
     await watcher.holding(async () => {
       try {
         await writeFile(spec, this.#execs.get(process.id)?.spec ?? '', { mode: 0o600 });
-        await runc.exec({ id, process: spec, pidFile }, { stdio: io.childStdio, cwd: bundle });
+        const { childStdio, consoleSocket } = io;
+        await runc.exec({ id, process: spec, pidFile, consoleSocket }, { stdio: childStdio, cwd: bundle });
       } finally {
         await this.#remove(`${process.id}.process.json`);
       }
-      process.pid = await readPid(pidFile);
+      const pid = await readPid(pidFile);
+      try {
+        await io.started();
+      } catch (error) {
+        // Without its terminal it is of no use to anybody, and nobody was told of it. Not reaped yet: the pid is its own.
+        globalThis.process.kill(pid, 'SIGKILL');
+        throw error;
+      }
+      process.pid = pid;
       void watcher.watch(process.pid).then(async (exit) => {
         await process.passGate();
         process.stopped(exit);
@@ -179,7 +187,6 @@ export class Execs {
         over();
       });
     });
-    io.started();
   }
 
   async #remove(name: string): Promise<void> {

@@ -1,5 +1,5 @@
 /** Stand-ins for the kernel, runc and containerd's bus, for unit tests of the task service. */
-import { appendFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, closeSync, openSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import type { ContainerCgroup } from '../cgroup/index.ts';
@@ -8,7 +8,7 @@ import type { MountCalls } from '../mounts/index.ts';
 import type { Exit } from '../process/exits.ts';
 import type { ChildOptions, ChildResult, Spawner } from '../process/spawn.ts';
 import type { ExecFifoCalls } from '../runc/exec-fifo.ts';
-import type { StdioCalls } from '../stdio/index.ts';
+import type { IoDeps } from '../stdio/index.ts';
 
 /** Runc as a program: makes processes out of numbers, and fails where told to. */
 export class FakeRunc implements Spawner {
@@ -71,8 +71,10 @@ export class FakeProcesses {
   }
 }
 
+type StdioKernel = IoDeps['calls'];
+
 /** Mounts and descriptors as counters; nothing may be left of either. */
-export class FakeKernel implements MountCalls, StdioCalls, ExecFifoCalls {
+export class FakeKernel implements MountCalls, StdioKernel, ExecFifoCalls {
   readonly mounted: { target: string; source: string }[] = [];
   readonly relays = new Map<number, (error: Error | null) => void>();
   #nextRelay = 1;
@@ -102,14 +104,49 @@ export class FakeKernel implements MountCalls, StdioCalls, ExecFifoCalls {
     return pipe;
   }
   fchown(): void {}
-  relayStart(_from: number, _to: number, done: (error: Error | null) => void): number {
-    this.relays.set(this.#nextRelay, done);
+  relayStart(from: number, to: number, done: (error: Error | null) => void): number {
+    this.relays.set(this.#nextRelay, (error) => {
+      closeSync(from);
+      closeSync(to);
+      done(error);
+    });
     return this.#nextRelay++;
   }
   /** Nobody waits in a fifo: what runs is started by runc. */
   fifoRead(path: string): number {
     throw Object.assign(new Error(path), { code: 'ENOENT' });
   }
+  relayDrain(id: number): void {
+    this.relayStop(id);
+  }
+  readonly windowSizes: [number, number][] = [];
+  /** What comes through a console socket; an error if nothing does. */
+  master: () => number = () => openSync('/dev/null', 'r+');
+  consoleListen(): number {
+    return openSync('/dev/null', 'r');
+  }
+  consoleReceive(listener: number, done: (error: Error | null, master?: number) => void): number {
+    setImmediate(() => {
+      closeSync(listener);
+      try {
+        done(null, this.master());
+      } catch (error) {
+        done(error as Error);
+      }
+    });
+    return this.#nextRelay++;
+  }
+  consoleCancel(): void {}
+  setWindowSize(_fd: number, columns: number, rows: number): void {
+    this.windowSizes.push([columns, rows]);
+  }
+  duplicate(): number {
+    return openSync('/dev/null', 'r+');
+  }
+  pidfdOpen(): number {
+    return openSync('/dev/null', 'r');
+  }
+  pidfdSendSignal(): void {}
   relayStop(id: number): void {
     const done = this.relays.get(id);
     this.relays.delete(id);

@@ -20,7 +20,8 @@ export class TaskProcess {
   state: ProcessState = { kind: 'created' };
   /** 0 until it is known. */
   pid = 0;
-  io: ProcessIo | undefined;
+  #io: ProcessIo | undefined;
+  #stdinClosed = false;
   readonly #exited = Promise.withResolvers<Exit>();
   /** Exits are reported only when this settles, so that the start event is queued first. */
   #gate: Promise<void> = Promise.resolve();
@@ -28,6 +29,27 @@ export class TaskProcess {
   constructor(id: string, stdio: StdioPaths) {
     this.id = id;
     this.stdio = stdio;
+  }
+
+  get io(): ProcessIo | undefined {
+    return this.#io;
+  }
+
+  /** What was asked of the streams before there were any is done now. */
+  set io(io: ProcessIo | undefined) {
+    this.#io = io;
+    if (this.#stdinClosed) io?.closeStdin();
+  }
+
+  closeStdin(): void {
+    this.#stdinClosed = true;
+    this.#io?.closeStdin();
+  }
+
+  /** In characters. Without a terminal, or before it is there, nothing happens: as with containerd's own shim. */
+  resize(columns: number, rows: number): void {
+    if (this.state.kind === 'stopped') throw new ShimError(Code.unknown, 'cannot resize a stopped container');
+    this.#io?.resize(columns, rows);
   }
 
   get exited(): Promise<Exit> {
@@ -60,6 +82,7 @@ export class TaskProcess {
   stopped(exit: Exit): void {
     if (this.state.kind === 'stopped' || this.state.kind === 'deleted') return;
     this.state = { kind: 'stopped', exit };
+    this.#io?.exited();
     this.#exited.resolve(exit);
   }
 

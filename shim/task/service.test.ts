@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,20 +17,22 @@ let processes: FakeProcesses;
 let bus: FakeBus;
 let service: TaskService;
 let shutdowns: number;
+let kernel: FakeKernel;
 
 beforeEach(async () => {
   bundle = await mkdtemp(join(tmpdir(), 'service-'));
   writeBundle(bundle, { linux: { namespaces: [{ type: 'pid' }] } });
   program = new FakeRunc();
+  kernel = new FakeKernel(() => {
+    throw new Error('No pipes without stdio');
+  });
   processes = new FakeProcesses();
   bus = new FakeBus();
   shutdowns = 0;
   service = new TaskService({
     namespace: 'default',
     shimPid: 42,
-    calls: new FakeKernel(() => {
-      throw new Error('No pipes without stdio');
-    }),
+    calls: kernel,
     watcher: processes,
     publish: bus.publish,
     planner: alwaysCold,
@@ -129,8 +132,43 @@ describe('TaskService', () => {
     expect(program.calls).toEqual(['create c', 'update c']);
   });
 
+  it('makes a container with a terminal, says so, and sizes it', async () => {
+    await create({ terminal: true });
+    expect(bus.events[0]).toMatchObject({ kind: 'create', terminal: true });
+    expect(await state()).toMatchObject({ terminal: true });
+    const resize = (width: number, height: number) =>
+      call('ResizePty', task.ResizePtyRequest.encode({ id: 'c', width, height }).finish());
+    await resize(120, 40);
+    await resize(0, 0);
+    expect(kernel.windowSizes).toEqual([
+      [120, 40],
+      [0, 0],
+    ]);
+    await call('Delete', task.DeleteRequest.encode({ id: 'c' }).finish());
+    expect(kernel.relays.size).toBe(0);
+    expect(readdirSync(bundle).filter((name) => name.startsWith('console'))).toEqual([]);
+  });
+
+  it('removes a container whose terminal never comes', async () => {
+    kernel.master = () => {
+      throw new Error('ENOTTY');
+    };
+    await expect(create({ terminal: true })).rejects.toMatchObject({
+      message: 'failed to retrieve console master: ENOTTY',
+    });
+    expect(program.calls.at(-1)).toBe('delete --force c');
+    expect(processes.watched).toEqual([]);
+    expect(service.empty).toBe(true);
+  });
+
+  it('resizes a process without a terminal by doing nothing', async () => {
+    await create();
+    expect(await state()).toMatchObject({ terminal: false });
+    await call('ResizePty', task.ResizePtyRequest.encode({ id: 'c', width: 1, height: 1 }).finish());
+    expect(kernel.windowSizes).toEqual([]);
+  });
+
   it('refuses in words what it cannot do yet, and forgets the container', async () => {
-    await expect(create({ terminal: true })).rejects.toMatchObject({ code: Code.unimplemented });
     await expect(create({ checkpoint: '/x' })).rejects.toMatchObject({ code: Code.unimplemented });
     await expect(create({ bundle: '/nonexistent' })).rejects.toMatchObject({ code: Code.invalidArgument });
     expect(service.empty).toBe(true);

@@ -69,7 +69,12 @@ export class TaskService {
       Kill: method(task.KillRequest, Empty, (r) => this.#kill(r)),
       Exec: method(task.ExecProcessRequest, Empty, (r) => this.#exec(r)),
       CloseIO: method(task.CloseIORequest, Empty, async (r) => {
-        if (r.stdin) this.#process(r).io?.closeStdin();
+        const process = this.#process(r);
+        if (r.stdin) process.closeStdin();
+        return {};
+      }),
+      ResizePty: method(task.ResizePtyRequest, Empty, async (r) => {
+        this.#process(r).resize(r.width, r.height);
         return {};
       }),
       Stats: method(task.StatsRequest, task.StatsResponse, async (r) => ({
@@ -107,9 +112,7 @@ export class TaskService {
   }
 
   async #create(r: containerd.task.v2.CreateTaskRequest) {
-    const { id, bundle, stdin, stdout, stderr } = r;
-    if (r.terminal)
-      throw new ShimError(Code.unimplemented, 'Cannot make a container with a terminal; run it without one');
+    const { id, bundle, stdin, stdout, stderr, terminal } = r;
     if (r.checkpoint)
       throw new ShimError(
         Code.unimplemented,
@@ -127,7 +130,7 @@ export class TaskService {
       const { namespace, planner, log } = this.#deps;
       const plan = await planner({ id, namespace, bundle, rootfs, spec, runc, log });
       const container = new Container(
-        { id, namespace, bundle, spec, options, runc, stdio: { stdin, stdout, stderr } },
+        { id, namespace, bundle, spec, options, runc, stdio: { stdin, stdout, stderr, terminal } },
         this.#deps,
       );
       await container.create(plan);
@@ -142,6 +145,7 @@ export class TaskService {
         stdin,
         stdout,
         stderr,
+        terminal,
         checkpoint: '',
         pid,
       });
@@ -185,10 +189,9 @@ export class TaskService {
   }
 
   async #exec(r: containerd.task.v2.ExecProcessRequest) {
-    if (r.terminal)
-      throw new ShimError(Code.unimplemented, 'Cannot run a process with a terminal; run it without one');
-    const { stdin, stdout, stderr } = r;
-    this.#container(r.id).execs.add(r.execId, r.spec?.value ?? new Uint8Array(), { stdin, stdout, stderr });
+    const { stdin, stdout, stderr, terminal } = r;
+    const stdio = { stdin, stdout, stderr, terminal };
+    this.#container(r.id).execs.add(r.execId, r.spec?.value ?? new Uint8Array(), stdio);
     return {};
   }
 
@@ -215,7 +218,6 @@ export class TaskService {
       pid: process.pid,
       status: statusOf(state.kind),
       ...process.stdio,
-      terminal: false,
       exitStatus: state.kind === 'stopped' ? state.exit.status : 0,
       // Not exited: the zero time of Go, as containerd's own shim answers.
       exitedAt: state.kind === 'stopped' ? toTimestamp(state.exit.at) : ZERO_TIME,

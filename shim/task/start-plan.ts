@@ -44,6 +44,8 @@ export type RuncStdio = readonly [number | 'ignore', number | 'ignore', number |
 
 export interface RestoreInput extends ContainerPaths {
   stdio: RuncStdio;
+  /** For runc's --console-socket, if the container has a terminal. */
+  consoleSocket?: string | undefined;
   /** File that the root task's pid (in the shim's PID namespace) must be written to. */
   pidFile: string;
   /** Scratch directory of the container, root-only; removed with the bundle. */

@@ -4,13 +4,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ProcessIo, type StdioCalls } from './process-io.ts';
+import { PipeIo } from './pipe-io.ts';
+import type { PipeCalls } from './process-io.ts';
+import type { StreamTarget } from './target.ts';
 
 const nobody = { uid: 0, gid: 0 };
 const { O_RDONLY, O_NONBLOCK, O_RDWR } = constants;
 
 /** Relays that move what is there when they end, and own their descriptors as the addon's do. */
-class FakeRelays implements StdioCalls {
+class FakeRelays implements PipeCalls {
   readonly #relays = new Map<number, { from: number; to: number; done: (error: Error | null) => void }>();
   readonly owners: [number, number][] = [];
   #next = 1;
@@ -28,6 +30,7 @@ class FakeRelays implements StdioCalls {
     this.#relays.set(this.#next, { from, to, done });
     return this.#next++;
   }
+  relayDrain(): void {}
   relayStop(id: number): void {
     const relay = this.#relays.get(id);
     if (!relay) return;
@@ -50,6 +53,10 @@ class FakeRelays implements StdioCalls {
 
 let dir: string;
 let relays: FakeRelays;
+const targets = (paths: { stdin?: string; stdout?: string; stderr?: string } = {}) => {
+  const fifo = (path?: string): StreamTarget => (path ? { kind: 'fifo', path } : { kind: 'none' });
+  return { stdin: fifo(paths.stdin), stdout: fifo(paths.stdout), stderr: fifo(paths.stderr) };
+};
 const descriptors = () => readdirSync('/proc/self/fd').length;
 beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'io-'));
@@ -63,11 +70,11 @@ function fifo(name: string): string {
   return path;
 }
 
-describe('ProcessIo', () => {
+describe('PipeIo', () => {
   it('gives a process without streams /dev/null', async () => {
-    const io = new ProcessIo({ stdin: '', stdout: '', stderr: '' }, nobody, relays);
+    const io = new PipeIo(targets(), nobody, relays);
     expect(io.childStdio).toEqual(['ignore', 'ignore', 'ignore']);
-    io.started();
+    await io.started();
     expect(relays.running).toBe(0);
     await io.close();
   });
@@ -76,11 +83,11 @@ describe('ProcessIo', () => {
     const stdout = fifo('out');
     const before = descriptors();
     const client = openSync(stdout, O_RDONLY | O_NONBLOCK);
-    const io = new ProcessIo({ stdin: '', stdout, stderr: '' }, nobody, relays);
+    const io = new PipeIo(targets({ stdout }), nobody, relays);
     const [stdin, out, err] = io.childStdio;
     expect([stdin, err]).toEqual(['ignore', 'ignore']);
     writeSync(out as number, 'hello');
-    io.started();
+    await io.started();
     expect(relays.running).toBe(1);
     await io.finish(10);
     const buffer = Buffer.alloc(16);
@@ -93,8 +100,8 @@ describe('ProcessIo', () => {
   it('holds the input open until it is told that it ended', async () => {
     const stdin = fifo('in');
     const before = descriptors();
-    const io = new ProcessIo({ stdin, stdout: '', stderr: '' }, nobody, relays);
-    io.started();
+    const io = new PipeIo(targets({ stdin }), nobody, relays);
+    await io.started();
     const open = descriptors();
     io.closeStdin();
     io.closeStdin();
@@ -104,21 +111,18 @@ describe('ProcessIo', () => {
   });
 
   it('gives the pipes to the user that the options name', async () => {
-    const io = new ProcessIo({ stdin: '', stdout: fifo('out'), stderr: '' }, { uid: 5, gid: 6 }, relays);
-    expect(relays.owners).toEqual([
-      [5, 6],
-      [5, 6],
-    ]);
+    const io = new PipeIo(targets({ stdout: fifo('out') }), { uid: 5, gid: 6 }, relays);
+    expect(relays.owners).toEqual([[5, 6]]);
     await io.close();
   });
 
   it('leaves no descriptor open when a fifo is missing, or when it was never started', async () => {
     const stdout = fifo('out');
     const before = descriptors();
-    expect(() => new ProcessIo({ stdin: '', stdout, stderr: join(dir, 'missing') }, nobody, relays)).toThrow(
-      /ENOENT/,
+    expect(() => new PipeIo(targets({ stdout, stderr: join(dir, 'missing') }), nobody, relays)).toThrow(
+      /opening .*missing failed: no such file or directory/,
     );
-    const io = new ProcessIo({ stdin: '', stdout, stderr: '' }, nobody, relays);
+    const io = new PipeIo(targets({ stdout }), nobody, relays);
     await io.close();
     expect(descriptors()).toBe(before);
   });
