@@ -118,19 +118,6 @@ describe('the shim under containerd', () => {
     expect(ran.stderr).toMatch(/OCI runtime create failed: .*no-such-program.*not found/);
   });
 
-  it('refuses a terminal in words', async () => {
-    const ran = await run(
-      'script',
-      [
-        '-qec',
-        `ctr --address ${containerd.socket} run --rm -t ${RUNTIME.join(' ')} ${IMAGE} tty sh`,
-        '/dev/null',
-      ],
-      { allowFailure: true, timeoutMs: 15_000 },
-    );
-    expect(ran.stdout).toContain('Cannot make a container with a terminal');
-  });
-
   it('gives a container the limit of open files that containerd has, as containerd’s own shim does', async () => {
     const limits = ['sh', '-c', 'ulimit -Sn; ulimit -Hn'];
     const stock = await ctr('run', '--rm', IMAGE, 'stock', ...limits);

@@ -25,4 +25,5 @@ export { Daemon, type RunOptions, type RunResult, run } from './program.ts';
 export { freePort, Registry, type RegistryRequest } from './registry.ts';
 export { bundleOf, callShim } from './shim-client.ts';
 export { Snapshotter, type SnapshotterOptions } from './snapshotter.ts';
+export { ClientReader, ClientStreams, ClientWriter, TaskClient } from './task-client.ts';
 export { sleep, until } from './wait.ts';
