@@ -49,7 +49,7 @@ async function bundleModules({ name, entry }: (typeof programs)[number]): Promis
 /**
  * The shim starts once a pod, in the way of the pod: NAME.cjs is one CommonJS file with all that every start needs, and
  * each module imported on demand is another, with its own copy of what both use. Node loads that faster than modules in
- * a dozen shared chunks, and with less memory (docs/performance.md).
+ * a dozen shared chunks, and with less memory (docs/architecture.md).
  */
 async function bundleScript(name: string, entry: string): Promise<void> {
   const names = new Map([[join(root, entry), name]]);
