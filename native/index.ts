@@ -87,8 +87,7 @@ export interface Addon {
    *
    * Where splice cannot be used, descriptors other than regular files become O_NONBLOCK; that belongs to the open file,
    * so pass none that a container shares (the other end of a pipe is another open file). A fifo as source ends when its
-   * last writer goes: hold a writer of your own to outlive writers. A full sink stops its own relay only. Pipes that much
-   * went through get more room (1 MiB).
+   * last writer goes: hold a writer of your own to outlive writers. A full sink stops its own relay only.
    */
   relayStart(from: number, to: number, done: (error: Error | null, bytes?: bigint) => void): number;
   /**

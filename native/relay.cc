@@ -21,24 +21,11 @@ namespace {
 
 constexpr size_t kTurn = 1 << 20;      // bytes a relay may move before the others get their turn
 constexpr size_t kBuffer = 64 * 1024;  // a pipe's default capacity
-// From so many bytes on a relay gives its pipes this capacity. With the default one, writer, relay and reader wake each
-// other for every few pages; but it is room that a container can fill while nobody reads, so only who uses it gets it.
-constexpr uint64_t kBusy = 1 << 20;
-constexpr int kCapacity = 1 << 20;  // what /proc/sys/fs/pipe-max-size allows to everybody, unless it was changed
 
 // Only a pty's master knows the number of its slave.
 bool IsMaster(int fd) {
   unsigned int number;
   return ioctl(fd, TIOCGPTN, &number) == 0;
-}
-
-// Best effort: a pipe that stays as it is only costs time.
-void Widen(int fd) {
-  const int capacity = fcntl(fd, F_GETPIPE_SZ);
-  // Safe: the kernel moves what is in the pipe, and never takes room that is in use.
-  for (int wanted = kCapacity; capacity > 0 && wanted > capacity; wanted /= 2) {
-    if (fcntl(fd, F_SETPIPE_SZ, wanted) >= 0) return;
-  }
 }
 
 bool IsNull(const struct stat& status) {
@@ -77,11 +64,6 @@ class Relay : public Task {
       size_t moved = 0;
       const State state = splice_ ? Splice(&moved, outcome) : Copy(&moved, outcome);
       bytes_ += moved;
-      if (!wide_ && bytes_ >= kBusy) {
-        Widen(from_.get());
-        Widen(to_.get());
-        wide_ = true;
-      }
       outcome->bytes = bytes_;
       budget -= std::min(budget, moved);
       if (state == State::kMoved) continue;
@@ -208,7 +190,6 @@ class Relay : public Task {
   bool from_is_master_ = false, to_is_master_ = false;
   bool from_watched_ = false, to_watched_ = false;
   bool splice_ = false;
-  bool wide_ = false;
   bool stopping_ = false, draining_ = false;
   uint64_t bytes_ = 0;
   // Bytes that were read and not yet written.
