@@ -173,7 +173,9 @@ describe('exec', () => {
   it('is refused when the container has ended', async () => {
     await ctrRun(['-d', '--null-io'], 'over', 'true');
     await until('the end', async () => (await status('over')) === 'STOPPED');
-    expect((await ctr('task', 'exec', '--exec-id', 'late', 'over', 'true')).stderr).toContain('cannot exec in a stopped state');
+    expect((await ctr('task', 'exec', '--exec-id', 'late', 'over', 'true')).stderr).toContain(
+      'cannot exec in a stopped state',
+    );
   });
 });
 
