@@ -7,7 +7,7 @@
 /** Largest unlinked file that may be carried inside the checkpoint. CRIU keeps the limit in 32 bits. */
 const GHOST_LIMIT_BYTES = 1024 ** 3;
 
-const COMMON = [
+const CLOSED_CONNECTIONS = [
   // Connections belong to the old pod's address: they are closed, listening sockets stay.
   'tcp-close',
   // The default runs iptables in the pod's network namespace. With tcp-close there is no connection to protect.
@@ -23,12 +23,17 @@ const DUMP = [
   'timeout 5',
 ];
 
-export function dumpConf(): string {
-  return lines([...COMMON, ...DUMP, `ghost-limit ${GHOST_LIMIT_BYTES}`]);
+export interface DumpConf {
+  /** Established connections are saved, and CRIU locks the network meanwhile. */
+  openTcp: boolean;
+}
+
+export function dumpConf({ openTcp }: DumpConf): string {
+  return lines([...(openTcp ? [] : CLOSED_CONNECTIONS), ...DUMP, `ghost-limit ${GHOST_LIMIT_BYTES}`]);
 }
 
 export function restoreConf(): string {
-  return lines(COMMON);
+  return lines(CLOSED_CONNECTIONS);
 }
 
 function lines(words: readonly string[]): string {

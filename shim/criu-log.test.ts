@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { criuErrors } from './criu-log.ts';
+import { criuErrors, criuSaid, withoutLogFile } from './criu-log.ts';
 
 const log = `(00.001706) Error (criu/util.c:1534): rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted
 (00.005899) Warn  (criu/cr-restore.c:1050): Set CLONE_PARENT | CLONE_NEWPID
@@ -22,4 +22,16 @@ it('is empty for an empty or clean log', () => {
 
 it('keeps the last ones', () => {
   expect(criuErrors(log, 1)).toEqual(['File usr/lib/x.so has bad size 10 (expect 20)']);
+});
+
+it('quotes the end of a log without errors', () => {
+  expect(criuSaid(log)).toMatch(/^mnt: No mapping .*; File usr/);
+  expect(criuSaid('(1) one\n(2) two\n(3) three\n(4) four\n')).toBe('(2) two; (3) three; (4) four');
+});
+
+it('names no log file that is gone by then', () => {
+  expect(withoutLogFile('criu failed: type NOTIFY errno 0\nlog file: /b/work/criu/restore.log')).toBe(
+    'criu failed: type NOTIFY errno 0',
+  );
+  expect(withoutLogFile('criu failed: type DUMP errno 3, log file: /x.log')).not.toContain('/x.log');
 });

@@ -21,3 +21,14 @@ export function criuErrors(log: string, limit = 3): string[] {
   });
   return [...new Set(messages)].slice(-limit);
 }
+
+/** Those in one line, or the end of the log where it has none. */
+export function criuSaid(log: string): string {
+  const errors = criuErrors(log);
+  return (errors.length > 0 ? errors : log.trimEnd().split('\n').slice(-3)).join('; ');
+}
+
+/** runc's message without the name of CRIU's log file, which lies in a directory that does not outlive the run. */
+export function withoutLogFile(message: string): string {
+  return message.replace(/[\s:;,]*log file: \S+/g, '').trim();
+}

@@ -14,7 +14,7 @@ import { nodeVersions } from '../versions.ts';
 export const prepareDump: PrepareDump = async (input) => {
   const conf = join(input.bundle, 'criu.conf');
   const facts = await dumpFacts(input);
-  await writeFile(conf, dumpConf(), { mode: 0o600 });
+  await writeFile(conf, dumpConf(input), { mode: 0o600 });
   return {
     extraArgs: [],
     async finish(outcome) {

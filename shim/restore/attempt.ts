@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { restoreConf } from '../criu-conf.ts';
-import { criuErrors } from '../criu-log.ts';
+import { criuSaid, withoutLogFile } from '../criu-log.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { RestoreInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
@@ -22,7 +22,7 @@ export interface AttemptDeps {
   /** Rights of every task in the CRIU images of a directory. */
   imageRights(imagesDir: string): Promise<TaskRights[]>;
   /** Removes runc's state, CRIU's root bind and the container's cgroups, and ends what still runs in them. */
-  removeTraces(input: RestoreInput, spec: OciSpec): Promise<void>;
+  removeTraces(input: AttemptInput): Promise<void>;
 }
 
 export interface AttemptInput extends RestoreInput {
@@ -30,13 +30,19 @@ export interface AttemptInput extends RestoreInput {
   /** Complete checkpoint files. */
   imagesDir: string;
   deadlineMs: number;
+  /** Work directory of CRIU that the caller named and that is kept; one of the attempt's own if empty. */
+  keptWorkDir?: string;
+}
+
+export function criuWorkDir({ workDir, keptWorkDir }: Pick<AttemptInput, 'workDir' | 'keptWorkDir'>): string {
+  return keptWorkDir || join(workDir, 'criu');
 }
 
 /** Resolves with the root task's pid, or rejects with a RestoreError once nothing of the attempt is left. */
 export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Promise<number> {
   const { spec, bundle, id, runc, log } = input;
   const images = join(input.workDir, 'images');
-  const work = join(input.workDir, 'criu');
+  const work = criuWorkDir(input);
   const saved = saveNamespaces(spec, deps.namespaceFiles);
   let restored: number | undefined;
   try {
@@ -117,17 +123,17 @@ async function withDeadline(start: (onSpawn: (pid: number) => void) => Promise<v
 
 /** Quotes what CRIU says, and keeps its whole log where it outlives the attempt. */
 async function explain(cause: unknown, restoreLog: string, kept: string): Promise<RestoreError> {
-  const { code, message, context } = describeError(cause);
+  const { code, message: said, context } = describeError(cause);
+  const message = withoutLogFile(said);
   const text = await readFile(restoreLog, 'utf8').catch(() => '');
   if (!text) return new RestoreError(code, message, { cause, context });
   await writeFile(kept, text, { mode: 0o600 });
-  const said = criuErrors(text);
-  const quoted = said.length > 0 ? `${message} (CRIU: ${said.join('; ')})` : message;
+  const quoted = `${message} (CRIU: ${criuSaid(text)})`;
   return new RestoreError(code, quoted, { cause, context: { ...context, log: kept } });
 }
 
 async function undo(input: AttemptInput, deps: AttemptDeps, images: string): Promise<void> {
-  await deps.removeTraces(input, input.spec);
+  await deps.removeTraces(input);
   await rm(images, { recursive: true, force: true });
   await rm(input.pidFile, { force: true });
   // A cold start must not meet restore-only words.

@@ -8,6 +8,7 @@ import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { unmountRootfs } from '../mounts/rootfs.ts';
 import { nodeVersions } from '../versions.ts';
+import { type AttemptDeps, criuWorkDir } from './attempt.ts';
 import { daemonAt } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import type { RestoreConfig } from './index.ts';
@@ -21,15 +22,10 @@ const traceDeps = {
 
 export function planDeps(config: RestoreConfig): PlanDeps {
   return {
+    ...attemptDeps(),
     daemon: daemonAt(config.daemonSocket),
     versions: ({ runc }) => nodeVersions(runc),
-    checkImages: checkPages,
-    imageRights: readTaskRights,
     unmountRootfs: (bundle) => unmountRootfs(join(bundle, 'rootfs'), native),
-    namespaceFiles: {
-      read: (path, namespaces) => native.readInNamespaces(path, [...namespaces]),
-      write: (path, value, namespaces) => native.writeInNamespaces(path, value, [...namespaces]),
-    },
     async lockShared(file) {
       const fd = openSync(file, 'r');
       if (!native.tryLock(fd, false)) {
@@ -44,14 +40,27 @@ export function planDeps(config: RestoreConfig): PlanDeps {
         held = false;
       };
     },
-    async removeTraces({ id, runc, workDir }, spec) {
+  };
+}
+
+export function attemptDeps(): AttemptDeps {
+  return {
+    checkImages: checkPages,
+    imageRights: readTaskRights,
+    namespaceFiles: {
+      read: (path, namespaces) => native.readInNamespaces(path, [...namespaces]),
+      write: (path, value, namespaces) => native.writeInNamespaces(path, value, [...namespaces]),
+    },
+    async removeTraces(input) {
+      const { id, runc, spec, keptWorkDir } = input;
+      const work = criuWorkDir(input);
       await runc.delete(id, true);
       const mountinfo = await traceDeps.mountinfo();
       for (const dir of cgroupDirs(spec.linux?.cgroupsPath, cgroupMounts(mountinfo))) await removeCgroup(dir);
       await removeMountedDir(join(runc.config.root, id), traceDeps);
-      const log = await readFile(join(workDir, 'criu/restore.log'), 'utf8').catch(() => '');
+      const log = await readFile(join(work, 'restore.log'), 'utf8').catch(() => '');
       for (const dir of criuTempDirs(log)) await removeMountedDir(dir, traceDeps);
-      await rm(join(workDir, 'criu'), { recursive: true, force: true });
+      if (!keptWorkDir) await rm(work, { recursive: true, force: true });
     },
   };
 }

@@ -377,6 +377,7 @@ describe('a restore', () => {
       message: 'OCI runtime restore failed: bad chunk',
     });
     expect(program.calls).toEqual([]);
+    await expect(container.start()).rejects.toThrow('cannot start a container whose restore has failed');
     await container.delete();
     expect(released).toBe(1);
   });

@@ -45,6 +45,7 @@ const DRAIN_MS = 10_000;
 /** How long a process that runc has just killed may take to be seen ending. */
 const REAP_MS = 5_000;
 const SIGKILL = 9;
+const RESTORE_FAILED = 'OCI runtime restore failed: ';
 
 export class Container {
   readonly config: ContainerConfig;
@@ -100,6 +101,8 @@ export class Container {
       this.init.gated(async () => {
         if (this.init.state.kind !== 'created')
           throw new ShimError(Code.failedPrecondition, `cannot start a ${this.init.state.kind} process`);
+        if (this.init.pid === 0 && !this.#pendingRestore)
+          throw new ShimError(Code.failedPrecondition, 'cannot start a container whose restore has failed');
         this.init.state = { kind: 'starting' };
         try {
           const plan = this.#pendingRestore;
@@ -300,7 +303,10 @@ export class Container {
       return true;
     }
     if (plan.required)
-      throw new ShimError(Code.failedPrecondition, `OCI runtime restore failed: ${outcome.reason}`);
+      throw new ShimError(
+        Code.failedPrecondition,
+        `${RESTORE_FAILED}${outcome.reason.replace(RESTORE_FAILED, '')}`,
+      );
     log.warn({ container: id, ms, reason: outcome.reason }, 'restore failed, starting cold');
     await this.#unmount();
     await this.#mount(outcome.rootfs);

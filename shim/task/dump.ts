@@ -2,7 +2,7 @@
 import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
-import { criuErrors } from '../criu-log.ts';
+import { criuErrors, criuSaid, withoutLogFile } from '../criu-log.ts';
 import { ShimError } from '../error.ts';
 import type { Log } from '../log.ts';
 import { bundlePaths } from './bundle.ts';
@@ -42,6 +42,7 @@ export async function dump(request: DumpRequest): Promise<void> {
       workPath,
       paused,
       exit: options.exit,
+      openTcp: options.openTcp,
       runc,
       log,
     });
@@ -73,11 +74,14 @@ export async function dump(request: DumpRequest): Promise<void> {
 }
 
 async function explain(cause: unknown, dumpLog: string, keptLog: string): Promise<ShimError> {
-  const { code, message } = describeError(cause);
+  const { code, message: said } = describeError(cause);
+  const message = withoutLogFile(said);
   const text = await readFile(dumpLog, 'utf8').catch(() => '');
   if (!text) return new ShimError(code, message, { cause });
   await copyFile(dumpLog, keptLog);
-  const said = criuErrors(text);
-  const reason = said.length > 0 ? said.join('; ') : message;
-  return new ShimError(code, `OCI runtime checkpoint failed: ${reason} path= ${keptLog}`, { cause });
+  const quoted =
+    criuErrors(text).length > 0
+      ? `OCI runtime checkpoint failed: ${criuSaid(text)}`
+      : `${message} (${criuSaid(text)})`;
+  return new ShimError(code, `${quoted} path= ${keptLog}`, { cause });
 }

@@ -1,4 +1,7 @@
-/** Options of a task as containerd sends them: those of the runc shims, or those CRI sends to runtimes it does not know. */
+/**
+ * Options of a task as containerd sends them: those of the runc shims, or those CRI sends to runtimes it does not know. Of
+ * what they hold, the daemon itself acts on criu_image_path, and runc has ignored a path of CRIU's since 1.1.
+ */
 import { containerd, runtimeoptions } from '../../proto/gen/shim.js';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
@@ -13,6 +16,8 @@ export interface RuncOptions {
   shimCgroup: string;
   ioUid: number;
   ioGid: number;
+  /** CRIU's work directory for a restore; empty for one of the shim's. */
+  criuWorkPath: string;
 }
 
 export interface AnyMessage {
@@ -29,6 +34,7 @@ export const defaultRuncOptions: RuncOptions = {
   shimCgroup: '',
   ioUid: 0,
   ioGid: 0,
+  criuWorkPath: '',
 };
 
 export interface OptionsContext {
@@ -73,22 +79,36 @@ function fromRunc(value: Uint8Array): RuncOptions {
     shimCgroup: o.shimCgroup,
     ioUid: o.ioUid,
     ioGid: o.ioGid,
+    criuWorkPath: o.criuWorkPath,
   };
 }
 
 async function fromRuntimeOptions(value: Uint8Array, context: OptionsContext): Promise<RuncOptions> {
   const options = decode('runtimeoptions.v1.Options', () => runtimeoptions.v1.Options.decode(value));
   const body = Buffer.from(options.configBody).toString('utf8');
-  const toml = body || (options.configPath ? await context.readConfig(options.configPath) : '');
+  const toml = body || (options.configPath ? await readConfig(options.configPath, context) : '');
   if (!toml) return defaultRuncOptions;
   const { parse } = await import('smol-toml');
   const table: Record<string, unknown> = decode('runtime options (TOML)', () => parse(toml));
-  const text = (key: string) => (typeof table[key] === 'string' ? table[key] : '');
-  const flag = (key: string) => table[key] === true;
-  const id = (key: string) => {
-    const value = table[key];
-    return typeof value === 'number' && Number.isInteger(value) && value >= 0 ? value : 0;
+  const keys = new Map(Object.entries(table).map(([key, value]) => [key.toLowerCase(), value]));
+  /** containerd's decoder takes keys in any case. */
+  const read = <Value>(
+    key: string,
+    expected: string,
+    otherwise: Value,
+    is: (value: unknown) => value is Value,
+  ) => {
+    const value = keys.get(key.toLowerCase());
+    if (value === undefined) return otherwise;
+    if (is(value)) return value;
+    throw new ShimError(
+      Code.invalidArgument,
+      `Cannot use the runtime option ${key} = ${JSON.stringify(value)}, expected ${expected}`,
+    );
   };
+  const text = (key: string) => read(key, 'a string', '', isString);
+  const flag = (key: string) => read(key, 'true or false', false, isBoolean);
+  const id = (key: string) => read(key, 'a user or group id', 0, isId);
   return {
     binaryName: text('BinaryName'),
     root: text('Root'),
@@ -98,8 +118,22 @@ async function fromRuntimeOptions(value: Uint8Array, context: OptionsContext): P
     shimCgroup: text('ShimCgroup'),
     ioUid: id('IoUid'),
     ioGid: id('IoGid'),
+    criuWorkPath: text('CriuWorkPath'),
   };
 }
+
+async function readConfig(path: string, context: OptionsContext): Promise<string> {
+  try {
+    return await context.readConfig(path);
+  } catch (cause) {
+    throw new ShimError(Code.invalidArgument, `Cannot read the runtime options in "${path}"`, { cause });
+  }
+}
+
+const isString = (value: unknown): value is string => typeof value === 'string';
+const isBoolean = (value: unknown): value is boolean => typeof value === 'boolean';
+const isId = (value: unknown): value is number =>
+  Number.isInteger(value) && Number(value) >= 0 && Number(value) < 2 ** 32;
 
 function decode<Result>(what: string, parse: () => Result): Result {
   try {

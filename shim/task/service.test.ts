@@ -8,7 +8,7 @@ import { Code } from '../../proto/status.ts';
 import { Runc } from '../runc/runc.ts';
 import { FakeBus, FakeCgroups, FakeKernel, FakeProcesses, FakeRunc, silent, writeBundle } from './fakes.ts';
 import { TaskService } from './service.ts';
-import { alwaysCold, plainDump } from './start-plan.ts';
+import { alwaysCold, type PlanInput, plainDump, type StartPlanner } from './start-plan.ts';
 
 const task = containerd.task.v2;
 let bundle: string;
@@ -18,6 +18,7 @@ let bus: FakeBus;
 let service: TaskService;
 let shutdowns: number;
 let kernel: FakeKernel;
+let planner: StartPlanner;
 
 beforeEach(async () => {
   bundle = await mkdtemp(join(tmpdir(), 'service-'));
@@ -29,13 +30,14 @@ beforeEach(async () => {
   processes = new FakeProcesses();
   bus = new FakeBus();
   shutdowns = 0;
+  planner = alwaysCold;
   service = new TaskService({
     namespace: 'default',
     shimPid: 42,
     calls: kernel,
     watcher: processes,
     publish: bus.publish,
-    planner: alwaysCold,
+    planner: (input) => planner(input),
     prepareDump: plainDump,
     cgroups: new FakeCgroups(),
     now: () => 5n,
@@ -113,6 +115,28 @@ describe('TaskService', () => {
     expect(shutdowns).toBe(1);
   });
 
+  it('makes no process yet where images are to be restored, and lets no exec in', async () => {
+    const asked: PlanInput['checkpoint'][] = [];
+    planner = async ({ checkpoint, rootfs }) => {
+      asked.push(checkpoint);
+      const restore = async () => ({ kind: 'restored', pid: 77 }) as const;
+      return { kind: 'restore', rootfs, required: true, restore, release: async () => {} };
+    };
+    const value = containerd.runc.v1.Options.encode({ criuWorkPath: '/w' }).finish();
+    const options = { type_url: 'containerd.runc.v1.Options', value };
+    const created = await create({ checkpoint: '/images', options });
+    expect(task.CreateTaskResponse.decode(created).pid).toBe(0);
+    expect(asked).toEqual([{ imagePath: '/images', workPath: '/w' }]);
+    expect(bus.events[0]).toMatchObject({ kind: 'create', checkpoint: '/images', pid: 0 });
+    const exec = call('Exec', task.ExecProcessRequest.encode({ id: 'c', execId: 'e' }).finish());
+    await expect(exec).rejects.toMatchObject({
+      code: Code.failedPrecondition,
+      message: 'cannot exec in a created state',
+    });
+    await call('Start', task.StartRequest.encode({ id: 'c' }).finish());
+    expect(await state()).toMatchObject({ pid: 77, status: 2 });
+  });
+
   it('has no statistics of a container without a cgroup of its own', async () => {
     await create();
     const stats = call('Stats', task.StatsRequest.encode({ id: 'c' }).finish());
@@ -168,8 +192,7 @@ describe('TaskService', () => {
     expect(kernel.windowSizes).toEqual([]);
   });
 
-  it('refuses in words what it cannot do yet, and forgets the container', async () => {
-    await expect(create({ checkpoint: '/x' })).rejects.toMatchObject({ code: Code.unimplemented });
+  it('refuses a bundle that it cannot read, and forgets the container', async () => {
     await expect(create({ bundle: '/nonexistent' })).rejects.toMatchObject({ code: Code.invalidArgument });
     expect(service.empty).toBe(true);
     await create();

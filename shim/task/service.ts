@@ -113,11 +113,6 @@ export class TaskService {
 
   async #create(r: containerd.task.v2.CreateTaskRequest) {
     const { id, bundle, stdin, stdout, stderr, terminal } = r;
-    if (r.checkpoint)
-      throw new ShimError(
-        Code.unimplemented,
-        'Cannot restore from a checkpoint given as an option; run a checkpoint image',
-      );
     if (this.#containers.has(id) || this.#creating.has(id))
       throw new ShimError(Code.alreadyExists, `container ${id} already exists`);
     this.#creating.add(id);
@@ -128,7 +123,10 @@ export class TaskService {
       await Promise.all([saveOptions(bundle, options), addCriuConfig(bundle, spec)]);
       const runc = this.#deps.makeRunc(bundle, options);
       const { namespace, planner, log } = this.#deps;
-      const plan = await planner({ id, namespace, bundle, rootfs, spec, runc, log });
+      const checkpoint = r.checkpoint
+        ? { imagePath: r.checkpoint, workPath: options.criuWorkPath }
+        : undefined;
+      const plan = await planner({ id, namespace, bundle, rootfs, checkpoint, spec, runc, log });
       const container = new Container(
         { id, namespace, bundle, spec, options, runc, stdio: { stdin, stdout, stderr, terminal } },
         this.#deps,
@@ -146,7 +144,7 @@ export class TaskService {
         stdout,
         stderr,
         terminal,
-        checkpoint: '',
+        checkpoint: r.checkpoint,
         pid,
       });
       return { pid };
@@ -190,8 +188,10 @@ export class TaskService {
 
   async #exec(r: containerd.task.v2.ExecProcessRequest) {
     const { stdin, stdout, stderr, terminal } = r;
-    const stdio = { stdin, stdout, stderr, terminal };
-    this.#container(r.id).execs.add(r.execId, r.spec?.value ?? new Uint8Array(), stdio);
+    const container = this.#container(r.id);
+    if (container.restorePending)
+      throw new ShimError(Code.failedPrecondition, 'cannot exec in a created state');
+    container.execs.add(r.execId, r.spec?.value ?? new Uint8Array(), { stdin, stdout, stderr, terminal });
     return {};
   }
 

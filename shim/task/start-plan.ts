@@ -25,6 +25,8 @@ export interface ContainerPaths {
 export interface PlanInput extends ContainerPaths {
   /** What containerd asked to mount. */
   rootfs: readonly Mount[];
+  /** CRIU images that the caller asks to restore; no cold start takes their place. */
+  checkpoint?: { imagePath: string; workPath: string } | undefined;
   /** The bundle's parsed config.json. */
   spec: OciSpec;
   runc: Runc;
@@ -94,6 +96,8 @@ export interface DumpInput extends ContainerPaths {
   paused: boolean;
   /** The container ends with the dump. */
   exit: boolean;
+  /** Established TCP connections are to be saved, not closed. */
+  openTcp: boolean;
   runc: Runc;
   log: Log;
 }

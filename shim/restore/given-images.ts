@@ -1,0 +1,42 @@
+/**
+ * The plan for CRIU images that the caller names (CreateTaskRequest.checkpoint): who asks for exactly this gets an error
+ * where it cannot be done, no cold start. Loaded only for such a container.
+ */
+import { describeError } from '../../proto/status.ts';
+import type { PlanInput, RestorePlan } from '../task/start-plan.ts';
+import { type AttemptDeps, attemptRestore } from './attempt.ts';
+
+/** No cold start has to fit in after it; the caller's own deadline may be shorter. */
+const RESTORE_DEADLINE_MS = 90_000;
+
+export interface GivenImages {
+  imagePath: string;
+  /** Where CRIU's log goes and stays; empty for a place that goes with the container. */
+  workPath: string;
+}
+
+export function planGiven(input: PlanInput, images: GivenImages, deps: AttemptDeps): RestorePlan {
+  return {
+    kind: 'restore',
+    rootfs: input.rootfs,
+    required: true,
+    release: async () => {},
+    async restore(start) {
+      const { imagePath, workPath } = images;
+      const attempt = {
+        ...start,
+        spec: input.spec,
+        imagesDir: imagePath,
+        deadlineMs: RESTORE_DEADLINE_MS,
+        ...(workPath ? { keptWorkDir: workPath } : {}),
+      };
+      try {
+        return { kind: 'restored', pid: await attemptRestore(attempt, deps) };
+      } catch (cause) {
+        const { message } = describeError(cause);
+        start.log.warn({ container: start.id, images: imagePath, reason: message }, 'restore failed');
+        return { kind: 'failed', reason: message, rootfs: input.rootfs };
+      }
+    },
+  };
+}
