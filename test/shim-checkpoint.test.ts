@@ -1,11 +1,20 @@
 /** Checkpoints and restores as containerd asks a shim for them, by our shim and by containerd's own. */
 import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { containerd as api } from '../proto/gen/shim.js';
 import { type Peer, type PeerName, peer as peerOf } from './conformance/shim/peer.ts';
 import { NAMESPACE, Rig, type Task } from './conformance/shim/rig.ts';
-import { until } from './lib/index.ts';
+import {
+  assertNothingLeft,
+  busybox,
+  Containerd,
+  image,
+  type Leftovers,
+  layer,
+  takeStock,
+  until,
+} from './lib/index.ts';
 
 const OPTIONS = 'containerd.runc.v1.CheckpointOptions';
 type DumpOptions = Parameters<typeof api.runc.v1.CheckpointOptions.encode>[0];
@@ -180,5 +189,65 @@ describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
     await task.client.delete();
     await task.shutdown();
     expect(task.events).not.toContain('start');
+  });
+});
+
+describe('through containerd', () => {
+  const IMAGE = 'test.local/busybox:1';
+  let containerd: Containerd;
+  let before: Leftovers;
+  const ctr = (...args: string[]) => containerd.ctr(args);
+  beforeAll(async () => {
+    containerd = await Containerd.start();
+    await containerd.importImage(IMAGE, image([await layer(busybox())], { cmd: ['sh'] }));
+  });
+  afterAll(() => containerd.stop());
+  beforeEach(() => {
+    before = takeStock();
+  });
+  afterEach(async () => {
+    await containerd.removeContainers();
+    await assertNothingLeft(before, 10_000);
+  });
+
+  it('a client that pauses, checkpoints into an image and resumes gets one that can be restored', async () => {
+    const countOf = async (id: string) =>
+      Number(
+        (
+          await ctr(
+            'task',
+            'exec',
+            '--exec-id',
+            `e${performance.now()}`.replace('.', '-'),
+            id,
+            'cat',
+            '/count',
+          )
+        ).stdout,
+      );
+    await ctr(
+      'run',
+      '-d',
+      '--null-io',
+      '--runtime',
+      'io.containerd.runc.thaw.v2',
+      IMAGE,
+      'source',
+      ...COUNTER,
+    );
+    const reached = await until('a count', async () => {
+      const count = await countOf('source');
+      return count >= 5 && count;
+    });
+    await ctr('container', 'checkpoint', '--rw', '--image', '--task', 'source', 'test.local/saved:1');
+    expect((await ctr('task', 'ls')).stdout).toMatch(/source\s+\d+\s+RUNNING/);
+    await ctr('task', 'rm', '-f', 'source');
+    await ctr('container', 'rm', 'source');
+    await ctr('container', 'restore', '--rw', '--live', 'copy', 'test.local/saved:1');
+    expect((await ctr('task', 'ls')).stdout).toMatch(/copy\s+\d+\s+RUNNING/);
+    expect(await until('the count', async () => (await countOf('copy')) || undefined)).toBeGreaterThanOrEqual(
+      reached,
+    );
+    expect((await ctr('task', 'metrics', '--format', 'json', 'copy')).stdout).toContain('memory');
   });
 });
