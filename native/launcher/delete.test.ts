@@ -203,6 +203,20 @@ describe('delete', () => {
     for (const pid of others) expect(process.kill(pid, 0)).toBe(true);
   });
 
+  it('ends what a killed runc had started in the bundle, and nobody else there', async () => {
+    const { bundle } = setUp('exit 0');
+    // The shell leads a session and ends; what it leaves does not.
+    const file = join(bundle, '../orphan');
+    const leader = background('/bin/sh', ['-c', 'sleep 100 & echo $! >"$0"', file], bundle);
+    const shell = background('/bin/sleep', ['100'], bundle);
+    expect(await ends(leader)).toBe(true);
+    const pid = Number(readFileSync(file, 'utf8'));
+    onTestFinished(() => void (existsSync(`/proc/${pid}`) && process.kill(pid, 'SIGKILL')));
+    expect(remove(bundle).stderr).toBe('');
+    expect(await ends(pid)).toBe(true);
+    expect(process.kill(shell, 0)).toBe(true);
+  });
+
   it('ends the CRIU that works for the container', async () => {
     const { bundle } = setUp('exit 0');
     const work = join(bundle, '../../work-of-c1');

@@ -17,6 +17,9 @@ std::string JoinPath(std::initializer_list<std::string_view> parts);
 // The part before the last "/"; "/" and "." where there is none.
 std::string ParentPath(std::string_view path);
 
+// Without links; empty if there is nothing.
+std::string RealPath(const std::string& path);
+
 // EFBIG: it has more than `limit` bytes.
 int ReadAll(int fd, size_t limit, std::string* content);
 int ReadFile(const std::string& path, size_t limit, std::string* content);

@@ -24,18 +24,30 @@ bool IsCriu(pid_t pid, const HelperTraits& traits) {
   return program.find("/criu/lib/") != std::string::npos || program.find("/criu", program.rfind('/')) != std::string::npos;
 }
 
+// What runc has started for itself, a hook or half a container, when it was killed with the shim: it is in the bundle, as
+// runc was, and in the session that runc led. Somebody's shell there, and a daemon of a hook, have a living leader.
+bool IsOrphan(pid_t pid, const HelperTraits& traits) {
+  if (traits.bundle.empty() || LinkOf(pid, "cwd") != traits.bundle) return false;
+  const pid_t leader = SessionOf(pid);
+  return leader > 0 && HasEnded(leader);
+}
+
 }  // namespace
 
 bool EndHelpers(const HelperTraits& traits, const Deadline& deadline) {
-  Victims helpers;
-  for (const pid_t pid : AllProcesses()) {
-    const auto is_helper = [&] { return IsRunc(pid, traits) || IsCriu(pid, traits); };
-    if (is_helper()) helpers.Add(pid, is_helper);
+  // Again until there is none: a runc that ends while its tree is walked, because its shim has, leaves it to be found as
+  // orphans.
+  for (;;) {
+    Victims helpers;
+    for (const pid_t pid : AllProcesses()) {
+      const auto is_helper = [&] { return IsRunc(pid, traits) || IsCriu(pid, traits) || IsOrphan(pid, traits); };
+      if (is_helper()) helpers.Add(pid, is_helper);
+    }
+    if (helpers.empty()) return true;
+    helpers.AddDescendants();
+    helpers.Kill();
+    if (!helpers.Wait(deadline)) return false;
   }
-  if (helpers.empty()) return true;
-  helpers.AddDescendants();
-  helpers.Kill();
-  return helpers.Wait(deadline);
 }
 
 }  // namespace thaw

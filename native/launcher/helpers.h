@@ -1,4 +1,4 @@
-// Programs that a shim runs for a container, and that go on when it is killed: runc, and CRIU below it.
+// Programs that a shim runs for a container, and that go on when it is killed: runc, CRIU below it, hooks.
 #pragma once
 
 #include <string>
@@ -8,9 +8,10 @@
 namespace thaw {
 
 struct HelperTraits {
-  std::string root;  // runc's state directory of the namespace
-  std::string id;    // of the container
-  std::string work;  // where CRIU works for it, without links; may be empty
+  std::string root;    // runc's state directory of the namespace
+  std::string id;      // of the container
+  std::string bundle;  // where runc works for it, without links; empty if it is not there
+  std::string work;    // and CRIU
 };
 
 // Ends them and all that they have started; false if something did not end. Not the container: that has left their tree

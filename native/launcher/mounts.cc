@@ -1,8 +1,6 @@
 #include "mounts.h"
 
 #include <errno.h>
-#include <limits.h>
-#include <stdlib.h>
 #include <sys/mount.h>
 
 #include "files.h"
@@ -80,9 +78,9 @@ bool UnmountTop(const std::string& path) {
 
 Error UnmountAll(const std::string& path, const Deadline& deadline) {
   // mountinfo has real paths.
-  char real[PATH_MAX];
-  if (!realpath(ParentPath(path).c_str(), real)) return errno == ENOENT ? Error() : Cannot("find", path, errno);
-  const std::string root = JoinPath({real, path.substr(path.rfind('/') + 1)});
+  const std::string parent = RealPath(ParentPath(path));
+  if (parent.empty()) return {};
+  const std::string root = JoinPath({parent, path.substr(path.rfind('/') + 1)});
   const std::vector<MountPoint> points = ParseMountinfo(ReadMountinfo());
   Error failed;
   for (auto point = points.rbegin(); point != points.rend(); ++point) {

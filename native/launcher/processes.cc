@@ -139,6 +139,17 @@ std::string LinkOf(pid_t pid, const char* name) {
   return length < 0 ? std::string() : std::string(target, static_cast<size_t>(length));
 }
 
+pid_t SessionOf(pid_t pid) {
+  const std::vector<std::string> fields = StatOf(pid);
+  return fields.size() > 3 ? atoi(fields[3].c_str()) : -1;
+}
+
+bool HasEnded(pid_t pid) {
+  const std::vector<std::string> fields = StatOf(pid);
+  // One that is ending has given up its memory, and its arguments with it, some time before it is a zombie.
+  return fields.empty() || fields[0] == "Z" || fields[0] == "X" || ArgumentsOf(pid).empty();
+}
+
 int64_t StartedAt(pid_t pid) {
   constexpr size_t kStartTime = 19;  // field 22 of proc_pid_stat(5), in clock ticks since boot
   const std::vector<std::string> fields = StatOf(pid);

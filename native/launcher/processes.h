@@ -46,6 +46,12 @@ std::vector<std::string> ArgumentsOf(pid_t pid);
 // Target of /proc/PID/NAME; empty if there is none.
 std::string LinkOf(pid_t pid, const char* name);
 
+// Leader of its session; 0 if that is outside our PID namespace, -1 if there is no such process.
+pid_t SessionOf(pid_t pid);
+
+// There is no such process, or it is ending, or only its parent has not waited for it yet.
+bool HasEnded(pid_t pid);
+
 // When it started, in nanoseconds since 1970; 0 if there is no such process.
 int64_t StartedAt(pid_t pid);
 

@@ -1,8 +1,8 @@
 #include "remove.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -139,10 +139,10 @@ void KillInit(pid_t pid, const Container& container) {
 
 // What a server leaves that was killed at the wrong moment.
 void RemoveLeftovers(const Container& container, pid_t pid) {
-  char work[PATH_MAX] = "";
-  if (!realpath(JoinPath({container.bundle, "work"}).c_str(), work)) work[0] = '\0';
+  const std::string bundle = RealPath(container.bundle);
+  const std::string work = RealPath(JoinPath({container.bundle, "work"}));
   // First of all: a `runc create` that still runs would make what we then do not see.
-  if (!EndHelpers({container.root, container.flags.id, work}, container.deadline.Within(kHelpersMs)))
+  if (!EndHelpers({container.root, container.flags.id, bundle, work}, container.deadline.Within(kHelpersMs)))
     Warn("Cannot end the container's runc: it does not react to SIGKILL");
   if (IsDirectory(container.state) || !container.keeps_state()) {
     if (Error error = RuncDelete(container)) Warn("Cannot delete the container in runc: " + error.text);
@@ -157,7 +157,7 @@ void RemoveLeftovers(const Container& container, pid_t pid) {
     Warn(UnmountAll(container.state, container.deadline));
     Warn(RemoveTree(container.state));
   }
-  if (*work) Warn(RemoveCriuFolders(work, container.deadline));
+  if (!work.empty()) Warn(RemoveCriuFolders(work, container.deadline));
 }
 
 // A server that was killed leaves its socket; one that still serves the pod's other containers keeps it.
