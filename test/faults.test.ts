@@ -6,7 +6,7 @@ import { readdirSync, readFileSync, renameSync, truncateSync, writeFileSync } fr
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { factsLayer, forge } from './lib/forge.ts';
-import { assertNothingLeft, busybox, type Leftovers, layer, takeStock, until } from './lib/index.ts';
+import { assertNothingLeft, busybox, type Leftovers, layer, sleep, takeStock, until } from './lib/index.ts';
 import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
 
 /** Keeps a file of the rootfs diff open, so that a restore without it must fail. */
@@ -193,6 +193,31 @@ describe('a checkpoint that cannot be restored', () => {
       renameSync(`${socket}.away`, socket);
     }
   });
+});
+
+it('a shim killed in the middle of a restore leaves nothing, and the pod can be run again', async () => {
+  const image = `${node.registry.host}/${repository}:warm`;
+  const running = (name: RegExp) =>
+    readdirSync('/proc').filter((pid) => {
+      try {
+        return name.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
+      } catch {
+        return false;
+      }
+    });
+  // At its beginning, and while CRIU makes the tasks.
+  for (const pauseMs of [0, 5, 15, 30, 60]) {
+    const pod = await node.createPod({ image, command });
+    pods.push(pod);
+    const started = node.cri.startContainer(pod.containerId).catch((error: unknown) => error);
+    await until('CRIU', () => running(/criu.* swrk /).length > 0);
+    await sleep(pauseMs);
+    for (const pid of running(/ serve $/)) process.kill(Number(pid), 'SIGKILL');
+    await started;
+    await removePods();
+    await assertNothingLeft(stock);
+  }
+  expect(await countOf(await run(image))).toBeGreaterThan(50);
 });
 
 it('a container that CRIU cannot dump goes on, and the error names the resource', async () => {
