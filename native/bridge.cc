@@ -14,8 +14,8 @@ struct Message {
 
 Bridge::~Bridge() = default;
 
-bool Bridge::Start() {
-  if (reactor_) return true;
+bool Bridge::Start(std::unique_ptr<Reactor>& reactor, const char* name) {
+  if (reactor) return true;
   if (!to_loop_) {
     const napi_status status = napi_create_threadsafe_function(
         env_, nullptr, nullptr, Napi::String::New(env_, "thaw"), 0, 1, nullptr, nullptr, this, OnLoop, &to_loop_);
@@ -28,39 +28,48 @@ bool Bridge::Start() {
     // still exists.
     napi_add_env_cleanup_hook(env_, [](void* self) { static_cast<Bridge*>(self)->Shutdown(); }, this);
   }
-  auto reactor = std::make_unique<Reactor>(OnReport, this);
-  if (const Failure failure = reactor->Start()) {
+  auto started = std::make_unique<Reactor>(OnReport, this);
+  if (const Failure failure = started->Start(name)) {
     Throw(env_, failure);
     return false;
   }
-  reactor_ = std::move(reactor);
+  reactor = std::move(started);
   return true;
 }
 
 void Bridge::Shutdown() {
   reactor_.reset();
+  disk_.reset();
   callbacks_.clear();
   napi_release_threadsafe_function(to_loop_, napi_tsfn_abort);
 }
 
 uint64_t Bridge::Submit(std::unique_ptr<Task>& task, Napi::Function done) {
-  if (!Start()) return 0;
+  const bool disk = task->MayWaitForDisk();
+  std::unique_ptr<Reactor>& reactor = disk ? disk_ : reactor_;
+  if (!Start(reactor, disk ? "thaw-disk" : "thaw-io")) return 0;
   const uint64_t id = ++last_id_;
   // Only pending work keeps the process alive.
   if (callbacks_.empty()) napi_ref_threadsafe_function(env_, to_loop_);
   callbacks_[id] = Napi::Persistent(done);
-  reactor_->Add(id, std::move(task));
+  reactor->Add(id, std::move(task));
   return id;
 }
 
 void Bridge::Stop(uint64_t id) {
-  if (reactor_ && callbacks_.count(id)) reactor_->Stop(id);
+  if (callbacks_.count(id)) StopTask(id);
+}
+
+void Bridge::StopTask(uint64_t id) {
+  // The one that does not have it ignores it.
+  if (reactor_) reactor_->Stop(id);
+  if (disk_) disk_->Stop(id);
 }
 
 void Bridge::Forget(uint64_t id) {
   const auto found = callbacks_.find(id);
   if (found == callbacks_.end()) return;
-  reactor_->Stop(id);
+  StopTask(id);
   Remove(found);
 }
 
@@ -70,7 +79,10 @@ void Bridge::Remove(std::unordered_map<uint64_t, Napi::FunctionReference>::itera
 }
 
 void Bridge::Drain(uint64_t id) {
-  if (reactor_ && callbacks_.count(id)) reactor_->Drain(id);
+  if (callbacks_.count(id) == 0) return;
+  // The one that does not have it ignores it.
+  if (reactor_) reactor_->Drain(id);
+  if (disk_) disk_->Drain(id);
 }
 
 void Bridge::OnReport(void* self, uint64_t id, Outcome outcome) {

@@ -26,7 +26,8 @@ class Bridge {
   static Bridge& Of(Napi::Env env) { return *env.GetInstanceData<Bridge>(); }
 
  private:
-  bool Start();
+  bool Start(std::unique_ptr<Reactor>& reactor, const char* name);
+  void StopTask(uint64_t id);
   void Remove(std::unordered_map<uint64_t, Napi::FunctionReference>::iterator entry);
   void Finish(uint64_t id, Outcome& outcome);
   void Shutdown();
@@ -37,6 +38,8 @@ class Bridge {
   Napi::Env env_;
   napi_threadsafe_function to_loop_ = nullptr;
   std::unique_ptr<Reactor> reactor_;
+  // For tasks that may wait for a disk: what is stuck there holds up no exit and no other stream. Started by the first.
+  std::unique_ptr<Reactor> disk_;
   std::unordered_map<uint64_t, Napi::FunctionReference> callbacks_;
   uint64_t last_id_ = 0;
 };

@@ -30,7 +30,7 @@ void Poller::Forget(int fd, bool* added) const {
   *added = false;
 }
 
-Failure Reactor::Start() {
+Failure Reactor::Start(const char* name) {
   epoll_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_.valid()) return {errno, "epoll_create1", {}, {}};
   wake_ = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -51,7 +51,7 @@ Failure Reactor::Start() {
   pthread_attr_destroy(&attributes);
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   if (error != 0) return {error, "pthread_create", {}, {}};
-  pthread_setname_np(thread_, "thaw-io");
+  pthread_setname_np(thread_, name);
   started_ = true;
   return {};
 }

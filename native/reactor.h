@@ -1,5 +1,5 @@
-// The addon's one thread: waits with epoll for process exits and for relays, so that neither costs the event loop
-// anything until it is finished. Started by the first task, one for each Node environment.
+// A thread that waits with epoll for process exits and relays, so that neither costs the event loop anything until it is
+// finished. Started by the first task; a second one, for what may wait for a disk, by the first of those.
 #pragma once
 
 #include <napi.h>
@@ -61,6 +61,8 @@ class Task {
   virtual void Stop() {}
   // Tells the task that nothing more will come: it may end when it has moved what there is; Run follows.
   virtual void Drain() {}
+  // Its system calls may wait for a disk.
+  virtual bool MayWaitForDisk() const { return false; }
   // Takes the task's descriptors out of the set; the destructor then closes them.
   virtual void Detach(const Poller& poller) = 0;
 };
@@ -74,7 +76,8 @@ class Reactor {
   // Ends the thread and closes every descriptor it owns; nothing is reported any more.
   ~Reactor();
 
-  Failure Start();
+  // `name` is the thread's: 15 bytes at most.
+  Failure Start(const char* name);
   void Add(uint64_t id, std::unique_ptr<Task> task);
   void Stop(uint64_t id);
   void Drain(uint64_t id);

@@ -79,6 +79,8 @@ class Relay : public Task {
     return stopping_ ? Step::kDone : Step::kAgain;
   }
 
+  bool MayWaitForDisk() const override { return from_is_regular_ || to_is_regular_; }
+
   void Stop() override { stopping_ = true; }
 
   void Drain() override { draining_ = true; }
