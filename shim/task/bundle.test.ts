@@ -58,7 +58,7 @@ describe('options of a bundle', () => {
     const saved = JSON.parse(await readFile(bundlePaths(bundle).options, 'utf8'));
     expect(saved).toEqual({ binary_name: 'crun', root: '/r', systemd_cgroup: true });
     expect(await readFile(join(bundle, 'runtime'), 'utf8')).toBe('crun');
-    for (let n = 0; n < 2; n += 1) await forgetOptions(bundle);
+    for (let n = 0; n < 2; n += 1) forgetOptions(bundle);
     expect(await readdir(bundle)).toEqual(['runtime']);
   });
 });

@@ -1,5 +1,6 @@
 /** Files of an OCI bundle that the shim reads and writes. */
-import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
@@ -76,9 +77,9 @@ export async function saveOptions(bundle: string, options: RuncOptions): Promise
   await writeFile(paths.runtime, binaryName, { mode: 0o600 });
 }
 
-/** Tells `delete` that nothing of the container is left: it need not search the machine for what a killed shim leaves. */
-export async function forgetOptions(bundle: string): Promise<void> {
-  await rm(bundlePaths(bundle).options, { force: true });
+/** At once and without a pause. Tells `delete` that nothing of the container is left: it need not search the machine for what a killed shim leaves. */
+export function forgetOptions(bundle: string): void {
+  rmSync(bundlePaths(bundle).options, { force: true });
 }
 
 const DEFAULT_ROOT = '/run/containerd/runc';

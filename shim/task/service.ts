@@ -174,8 +174,9 @@ export class TaskService {
       return { pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.at) };
     }
     const exit = await container.delete();
-    await forgetOptions(container.config.bundle);
+    // Without a pause in between: what is deleted is neither found again nor keeps the server from ending.
     this.#containers.delete(r.id);
+    forgetOptions(container.config.bundle);
     return { pid: container.init.pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.at) };
   }
 
