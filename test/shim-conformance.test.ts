@@ -1,16 +1,30 @@
 /** The shim by itself, called as containerd calls it, beside containerd's own, which proves the cases. */
 import { describe } from 'vitest';
+import { bootstrapCases } from './conformance/shim/bootstrap.ts';
+import { errorCases } from './conformance/shim/errors.ts';
 import { eventCases } from './conformance/shim/events.ts';
 import { execCases } from './conformance/shim/exec.ts';
 import { lifecycleCases } from './conformance/shim/lifecycle.ts';
 import type { PeerName } from './conformance/shim/peer.ts';
+import { podCases } from './conformance/shim/pods.ts';
 import { protocolCases } from './conformance/shim/protocol.ts';
 import { raceCases } from './conformance/shim/races.ts';
+import { resourceCases } from './conformance/shim/resources.ts';
+import { stdioCases } from './conformance/shim/stdio.ts';
+import { terminalCases } from './conformance/shim/terminal.ts';
+import { upstreamIssueCases } from './conformance/shim/upstream-issues.ts';
 
 describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
+  bootstrapCases(name);
   lifecycleCases(name);
   execCases(name);
+  stdioCases(name);
+  terminalCases(name);
   eventCases(name);
+  errorCases(name);
   protocolCases(name);
+  podCases(name);
   raceCases(name);
+  resourceCases(name);
+  upstreamIssueCases(name);
 });

@@ -9,6 +9,8 @@ export interface BundleOptions {
   terminal?: boolean;
   /** Joins the PID namespace of the test node, as `hostPID: true` does. */
   hostPid?: boolean;
+  /** Joins the PID namespace at this path instead of having its own. */
+  pidNamespace?: string;
   annotations?: Readonly<Record<string, string>>;
   /** Laid over the spec's `linux.resources`. */
   resources?: object;
@@ -39,8 +41,9 @@ export function containerSpec(id: string, namespace: string, options: BundleOpti
     annotations = {},
     resources,
   } = options;
-  const namespaces = ['ipc', 'uts', 'mount', 'network', ...(hostPid ? [] : ['pid'])];
-  const { user, capabilities } = options;
+  const { user, capabilities, pidNamespace } = options;
+  const namespaces: object[] = ['ipc', 'uts', 'mount', 'network'].map((type) => ({ type }));
+  if (!hostPid) namespaces.push({ type: 'pid', ...(pidNamespace ? { path: pidNamespace } : {}) });
   return {
     ociVersion: '1.2.0',
     process: processSpec(args, {
@@ -65,7 +68,7 @@ export function containerSpec(id: string, namespace: string, options: BundleOpti
     annotations,
     linux: {
       cgroupsPath: `/${namespace}/${id}`,
-      namespaces: namespaces.map((type) => ({ type })),
+      namespaces,
       resources: { devices: [{ allow: false, access: 'rwm' }], ...resources },
     },
   };

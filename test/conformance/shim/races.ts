@@ -18,6 +18,8 @@ export function raceCases(name: PeerName): void {
       { what: 'containers in a row', short: 30, full: 1000 },
       async (count) => {
         const keeper = await at.rig.run({ annotations: GROUP });
+        const fds = () => readdirSync(`/proc/${keeper.shimPid}/fd`).length;
+        let before = 0;
         for (let i = 0; i < count; i += 1) {
           const task = await at.rig.prepare({ args: ['sh', '-c', `exit ${i % 256}`], annotations: GROUP });
           await task.create();
@@ -27,8 +29,11 @@ export function raceCases(name: PeerName): void {
           await task.until('delete');
           expect(task.events).toEqual(['create', 'start', `exit ${task.id} ${i % 256}`, 'delete']);
           await task.shutdown();
+          if (i === 9) before = fds();
         }
         expect(await keeper.client.status()).toBe('RUNNING');
+        // Some are on their way; a leak would be of one a container at least.
+        expect(fds()).toBeLessThanOrEqual(before + 8);
       },
     );
 

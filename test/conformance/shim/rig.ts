@@ -89,7 +89,11 @@ export class Rig {
 
   /** Starts a shim (or finds its pod's) and connects; the container is not created. */
   async prepare(options: TaskOptions = {}): Promise<Task> {
-    const invocation = this.bundle(options);
+    return this.adopt(this.bundle(options), options);
+  }
+
+  /** The same with a bundle that is there already; its shim may be running. */
+  async adopt(invocation: Invocation, options: TaskOptions = {}): Promise<Task> {
     const address = await startShim(invocation);
     const client = await TaskClient.connect(address.path, this.service(address), invocation.id);
     const task = new Task(this, invocation, address, client, options);
@@ -114,6 +118,10 @@ export class Rig {
   /** Ends every shim as containerd does after it lost one, and asserts that nothing is left. */
   async close(expected: RegExp[] = []): Promise<void> {
     for (const task of this.#tasks) await task.discard();
+    // containerd's own shim leaves the socket of a server that was killed, and 2.1 also that of a pod whose first container
+    // went before the last.
+    if (this.peer.name === 'stock')
+      for (const { address } of this.#tasks) rmSync(address.path, { force: true });
     await this.events.stop();
     for (const fd of this.#logs) closeSync(fd);
     rmSync(this.state, { recursive: true, force: true });
@@ -215,11 +223,8 @@ export class Task {
   async discard(): Promise<void> {
     if (this.#gone) return;
     this.client.close();
-    const killed = alive(this.shimPid);
     await this.killShim();
     await this.#delete();
-    // containerd's own shim leaves the socket of a server that was killed.
-    if (killed && this.invocation.peer.name === 'stock') rmSync(this.address.path, { force: true });
   }
 
   async #delete(): Promise<void> {

@@ -26,6 +26,11 @@ const Empty = {
 /** containerd's own calls carry a caller's deadline; this one is longer than any answer may take. */
 const DEADLINE_MS = 20_000;
 
+/** Options of a task as containerd's clients send them. */
+export function runcOptions(options: Parameters<typeof api.runc.v1.Options.encode>[0]): Any {
+  return { type_url: 'containerd.runc.v1.Options', value: api.runc.v1.Options.encode(options).finish() };
+}
+
 export class TaskClient {
   readonly id: string;
   readonly service: string;
