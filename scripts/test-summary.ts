@@ -3,7 +3,7 @@
 
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describeReport, type Report, total } from './test-totals.ts';
+import { describeReport, notRun, type Report, total } from './test-totals.ts';
 
 const [results = '', ...runs] = process.argv.slice(2);
 
@@ -18,6 +18,9 @@ const reports = runs.map((run) => {
 });
 for (const { name, outcome, time, report } of reports)
   console.log(`${name}: ${outcome}, ${describeReport(report)}, ${time}`);
+const short = [...new Set(reports.flatMap(({ report }) => notRun(report)))];
+for (const line of short) console.log(line);
+if (short.length > 0) console.log('scripts/test --full runs all of these');
 const { passed, failed } = total(reports.map((r) => ({ ok: r.outcome === 'ok', report: r.report })));
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed > 0 || passed === 0 ? 1 : 0;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { describeReport, type Report, total } from './test-totals.ts';
+import { describeReport, notRun, type Report, total } from './test-totals.ts';
 
 function report(passed: number, failed: number, files: Report['testResults'] = []): Report {
   return { numPassedTests: passed, numFailedTests: failed, numPendingTests: 0, testResults: files };
@@ -36,5 +36,21 @@ describe('describeReport', () => {
     expect(describeReport(report(2, 1))).toBe('2 passed, 1 failed');
     expect(describeReport({ ...report(2, 0), numPendingTests: 4 })).toBe('2 passed, 0 failed, 4 skipped');
     expect(describeReport(undefined)).toBe('no report');
+  });
+});
+
+describe('notRun', () => {
+  it('says once what short forms left out, and nothing of tests that were not asked for', () => {
+    const tests = [
+      { status: 'passed', meta: { notRun: 'short form: 30 of 1,000 a' } },
+      { status: 'failed', meta: { notRun: 'short form: 30 of 1,000 a' } },
+      { status: 'skipped', meta: { notRun: 'short form: 30 of 1,000 b' } },
+      { status: 'passed', meta: {} },
+      { status: 'passed' },
+    ];
+    expect(notRun(report(3, 1, [{ status: 'failed', assertionResults: tests }]))).toEqual([
+      'short form: 30 of 1,000 a',
+    ]);
+    expect(notRun(undefined)).toEqual([]);
   });
 });

@@ -4,7 +4,13 @@ export interface Report {
   numPassedTests: number;
   numFailedTests: number;
   numPendingTests: number;
-  testResults: { status: string; assertionResults: { status: string }[] }[];
+  testResults: { status: string; assertionResults: TestResult[] }[];
+}
+
+export interface TestResult {
+  status: string;
+  /** What the test itself says; `notRun` of a short form is what it left out. */
+  meta?: { notRun?: string };
 }
 
 export interface Totals {
@@ -37,4 +43,13 @@ export function total(runs: readonly { ok: boolean; report: Report | undefined }
     failed += inRun === 0 && (!ok || empty) ? 1 : inRun;
   }
   return { passed, failed };
+}
+
+/** What short forms left out, each once; nothing of tests that did not run. */
+export function notRun(report: Report | undefined): string[] {
+  const tests = report?.testResults.flatMap((file) => file.assertionResults) ?? [];
+  const said = tests.flatMap(({ status, meta }) =>
+    (status === 'passed' || status === 'failed') && meta?.notRun ? [meta.notRun] : [],
+  );
+  return [...new Set(said)];
 }
