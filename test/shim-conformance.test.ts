@@ -12,9 +12,11 @@ import { raceCases } from './conformance/shim/races.ts';
 import { resourceCases } from './conformance/shim/resources.ts';
 import { stdioCases } from './conformance/shim/stdio.ts';
 import { terminalCases } from './conformance/shim/terminal.ts';
+import { unusedShim } from './conformance/shim/unused-shim.ts';
 import { upstreamIssueCases } from './conformance/shim/upstream-issues.ts';
 
 describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
+  const unusedShimCase = unusedShim(name);
   bootstrapCases(name);
   lifecycleCases(name);
   execCases(name);
@@ -27,4 +29,5 @@ describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
   raceCases(name);
   resourceCases(name);
   upstreamIssueCases(name);
+  unusedShimCase();
 });

@@ -5,38 +5,22 @@
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { Code, describeError } from '../../../proto/status.ts';
 import { sleep, until } from '../../lib/index.ts';
 import { fails } from './expect.ts';
 import { longCase } from './long.ts';
-import { byPeer, type PeerName, peer as peerOf } from './peer.ts';
+import { byPeer, type PeerName } from './peer.ts';
 import { processes, zombiesOf } from './processes.ts';
-import { alive, Rig, type Task } from './rig.ts';
-import { startShim } from './shim-program.ts';
+import { alive, type Task } from './rig.ts';
 import { StandInRunc } from './stand-in-runc.ts';
-import { runcOptions, TaskClient } from './task-client.ts';
+import { runcOptions } from './task-client.ts';
 import { withRig } from './with-rig.ts';
 
 const deadline = (call: Promise<unknown>) => fails(call, Code.deadlineExceeded);
 
 export function upstreamIssueCases(name: PeerName): void {
   describe('upstream issue', () => {
-    // It takes a minute to be sure about this one, so it runs beside the others.
-    let orphanRig: Rig;
-    let orphan: { pid: number; since: number };
-    beforeAll(async () => {
-      orphanRig = await Rig.start(await peerOf(name));
-      const call = orphanRig.bundle();
-      const address = await startShim(call);
-      const client = await TaskClient.connect(address.path, orphanRig.service(address), call.id);
-      orphan = { pid: (await client.connect()).shimPid, since: performance.now() };
-      client.close();
-    });
-    afterAll(async () => {
-      if (alive(orphan.pid)) process.kill(orphan.pid, 'SIGKILL');
-    });
-
     const at = withRig(name);
     const standIn = (command: string, seconds?: number) => new StandInRunc(at.rig.work, command, seconds);
     const runWith = (runc: StandInRunc, args?: readonly string[], more: object = {}) =>
@@ -296,24 +280,5 @@ export function upstreamIssueCases(name: PeerName): void {
       init.stdin.end();
       await until('the init to end', () => !alive(init.pid ?? 0));
     });
-
-    it('6860: a shim whose containerd died before it created anything does not stay for ever', async () => {
-      const ends = byPeer(at.peer, {
-        why: 'containerd’s own waits for a Shutdown that nobody sends: 1.6 forgets it; later ones send it at boot',
-        stock17: false,
-        stock2: false,
-        thaw: true,
-      });
-      if (ends)
-        await until(
-          'it to end by itself',
-          () => !alive(orphan.pid),
-          75_000 - (performance.now() - orphan.since),
-        );
-      else {
-        await sleep(Math.max(0, 20_000 - (performance.now() - orphan.since)));
-        expect(alive(orphan.pid)).toBe(true);
-      }
-    }, 90_000);
   });
 }
