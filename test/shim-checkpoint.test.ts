@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { containerd as api } from '../proto/gen/shim.js';
+import { processSpec } from './conformance/shim/bundle.ts';
 import { type Peer, type PeerName, peer as peerOf } from './conformance/shim/peer.ts';
 import { NAMESPACE, Rig, type Task } from './conformance/shim/rig.ts';
 import {
@@ -30,6 +31,7 @@ const NESTED = ['busybox', 'unshare', '-p', '-f', 'sh', '-c', 'touch /nested; sl
 const CAPABILITIES = ['CAP_SYS_ADMIN', 'CAP_DAC_OVERRIDE', 'CAP_KILL'];
 /** Has a file open that another container's root file system lacks. */
 const OPEN_FILE = ['sh', '-c', `echo x >/data; exec 8</data; ${COUNTER[2]}`];
+const MEMORY_LIMIT = 64 << 20;
 /** CRIU of trixie does not know newer kernels. */
 const env = { ...process.env, PATH: `/opt/thaw/current/criu:${process.env['PATH']}` };
 
@@ -49,6 +51,7 @@ describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
       args,
       env,
       capabilities: CAPABILITIES,
+      resources: { memory: { limit: MEMORY_LIMIT } },
       ...(checkpoint ? { create: { checkpoint } } : {}),
     });
     // containerd makes it, as a link.
@@ -162,8 +165,16 @@ describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
     await task.client.pause();
     await task.client.resume();
     await countsOn(task);
+    expect(task.events).toEqual(['create', 'start', 'paused', 'resumed']);
+    await task.client.exec('hog', processSpec(['tail', '-c', '200000000', '/dev/zero']));
+    await task.client.start('hog');
+    expect(await task.client.wait('hog')).toBe(137);
+    await task.until('exit hog 137');
+    if (name === 'thaw')
+      expect(task.events.slice(4, 7)).toEqual(['exec-added hog', 'exec-started hog', 'oom']);
+    await task.client.delete('hog');
     await task.remove();
-    expect(task.events).toEqual(['create', 'start', 'paused', 'resumed', `exit ${task.id} 137`, 'delete']);
+    expect(task.events.slice(-2)).toEqual([`exit ${task.id} 137`, 'delete']);
     // The images are the caller's.
     expect(readdirSync(saved)).toContain('inventory.img');
   });

@@ -31,6 +31,13 @@ export class ContainerCgroup {
     return this.#reading;
   }
 
+  /** Whatever is to be counted in it. Rejects where the kernel refuses to, which a container can live with. */
+  async enableControllers(): Promise<void> {
+    if (this.#place.version !== 'v2') return;
+    const { enableControllers } = await import('./controllers.ts');
+    await enableControllers(this.#place.mount, this.#place.dir);
+  }
+
   /** Calls back for each kill for want of memory, until `close`. */
   watchOom(onOom: () => void): void {
     this.#oom = watchOom(this.#place, this.#calls, onOom);

@@ -367,6 +367,10 @@ export class Container {
       this.#cgroup = this.#deps.cgroups.find(pid, this.config.spec.linux?.cgroupsPath);
       // From here on and not from Start: the init may have no time between its start and its end.
       this.#cgroup?.watchOom(() => this.#deps.publish({ kind: 'oom', containerId: this.id }));
+      void this.#cgroup?.enableControllers().catch((error: unknown) => {
+        const { message } = describeError(error);
+        this.#deps.log.debug({ container: this.id, reason: message }, 'cannot enable all controllers');
+      });
     } catch (error) {
       this.#warn('cannot watch its cgroup', error);
     }
