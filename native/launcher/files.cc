@@ -100,7 +100,8 @@ std::string RealPath(const std::string& path) {
 int ReadAll(int fd, size_t limit, std::string* content) {
   content->clear();
   for (size_t used = 0;;) {
-    content->resize(used + (used < 65536 ? 65536 : used));
+    // Most files here have a line or two.
+    content->resize(used + (used < 4096 ? 4096 : used));
     const ssize_t count = read(fd, content->data() + used, content->size() - used);
     if (count < 0 && errno == EINTR) continue;
     const int error = count < 0 ? errno : 0;

@@ -23,7 +23,7 @@ constexpr int kLockMs = 2000;
 sockaddr_un AddressOf(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  // Safe: SocketPath refuses longer ones, and delete's come from there or are checked by it.
+  // Safe: SocketPath refuses longer ones, and RemoveDeadSocket looks.
   memcpy(address.sun_path, path.c_str(), std::min(path.size(), sizeof address.sun_path - 1));
   return address;
 }
@@ -92,7 +92,8 @@ Error ListenOrShare(const std::string& path, UniqueFd* listener) {
 
 Error RemoveDeadSocket(const std::string& path) {
   struct stat info {};
-  if (lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) return {};
+  if (path.size() >= sizeof sockaddr_un().sun_path || lstat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode))
+    return {};
   const UniqueFd lock = LockDirectory(path);
   const sockaddr_un address = AddressOf(path);
   if (Probe(address) != Owner::kGone) return {};

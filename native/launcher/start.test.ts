@@ -272,7 +272,7 @@ describe('the bundle’s config.json', () => {
     expect(group({ process: { env }, annotations: { 'io.containerd.runc.v2.group': 'team' } })).toBe(
       named('team'),
     );
-    expect(performance.now() - begun).toBeLessThan(3000);
+    expect(performance.now() - begun).toBeLessThan(10_000);
   });
 
   it('must be there', () => {
