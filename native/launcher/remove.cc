@@ -157,7 +157,11 @@ void RemoveLeftovers(const Container& container, pid_t pid) {
     Warn(UnmountAll(container.state, container.deadline));
     Warn(RemoveTree(container.state));
   }
-  if (!work.empty()) Warn(RemoveCriuFolders(work, container.deadline));
+  if (work.empty()) return;
+  // CRIU mounts the cgroup hierarchies in there; containerd removes the directory next, and with them it would remove
+  // cgroups.
+  Warn(UnmountAll(work, container.deadline));
+  Warn(RemoveCriuFolders(work, container.deadline));
 }
 
 // A server that was killed leaves its socket; one that still serves the pod's other containers keeps it.

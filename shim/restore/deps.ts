@@ -1,6 +1,6 @@
 /** The effects of a restore: native calls, files below /proc, the daemon's socket. */
 import { closeSync, openSync } from 'node:fs';
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkPages } from '../../checkpoint/criu/pages-check.ts';
 import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
@@ -13,7 +13,14 @@ import { daemonAt } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import type { RestoreConfig } from './index.ts';
 import type { PlanDeps } from './plan.ts';
-import { cgroupDirs, cgroupMounts, criuTempDirs, removeCgroup, removeMountedDir } from './traces.ts';
+import {
+  cgroupDirs,
+  cgroupMounts,
+  criuTempDirs,
+  removeCgroup,
+  removeMountedDir,
+  unmountBelow,
+} from './traces.ts';
 
 const traceDeps = {
   umount: (target: string, flags: number) => native.umount(target, flags),
@@ -60,7 +67,11 @@ export function attemptDeps(): AttemptDeps {
       await removeMountedDir(join(runc.config.root, id), traceDeps);
       const log = await readFile(join(work, 'restore.log'), 'utf8').catch(() => '');
       for (const dir of criuTempDirs(log)) await removeMountedDir(dir, traceDeps);
-      if (!keptWorkDir) await rm(work, { recursive: true, force: true });
+      // CRIU mounts the cgroup hierarchies in its work directory: removing it with them would remove cgroups. mountinfo has
+      // real paths, and the bundle's `work` is a link.
+      const place = await realpath(work).catch(() => work);
+      if (keptWorkDir) await unmountBelow(place, traceDeps);
+      else await removeMountedDir(place, traceDeps);
     },
   };
 }

@@ -77,12 +77,17 @@ function kill(pid: number): void {
   }
 }
 
-/** Unmounts everything at or below a directory, innermost first, then removes the directory. */
-export async function removeMountedDir(dir: string, deps: TraceDeps): Promise<void> {
+/** Unmounts everything at or below a directory, innermost first. */
+export async function unmountBelow(dir: string, deps: TraceDeps): Promise<void> {
   const targets = (await deps.mountinfo())
     .split('\n')
     .map((line) => decodeOctal(line.split(' ')[4] ?? ''))
     .filter((target) => target === dir || target.startsWith(`${dir}/`));
   for (const target of targets.toReversed()) deps.umount(target, MNT_DETACH);
+}
+
+/** Removes a directory with all that is mounted there, and never what is mounted itself. */
+export async function removeMountedDir(dir: string, deps: TraceDeps): Promise<void> {
+  await unmountBelow(dir, deps);
   await rm(dir, { recursive: true, force: true });
 }
