@@ -34,6 +34,8 @@ export interface ServeContext {
 const LISTENER = 3;
 /** A containerd that died while it made the first container never asks this server for anything. */
 const FIRST_CONTAINER_MS = 60_000;
+/** After a Delete comes a Shutdown, at once; never from a containerd that was killed in between, or whose call was given up. */
+const LAST_CONTAINER_MS = 10_000;
 const FLUSH_MS = 5_000;
 /**
  * For calls that have not been answered: a Kill whose runc is slower than the exit, delete and shutdown that follow from
@@ -83,7 +85,8 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
     await Promise.all([events.close(FLUSH_MS), server.close(GRACE_MS)]);
     context.exit(0);
   };
-  const unused = setTimeout(() => void end('no container'), FIRST_CONTAINER_MS);
+  const endUnused = (ms: number) => setTimeout(() => void end('no container'), ms);
+  let unused = endUnused(FIRST_CONTAINER_MS);
 
   const service = new TaskService({
     namespace,
@@ -109,6 +112,10 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
       ),
     readConfig: (path) => readFile(path, 'utf8'),
     onContainer: () => clearTimeout(unused),
+    onEmpty: () => {
+      clearTimeout(unused);
+      unused = endUnused(LAST_CONTAINER_MS);
+    },
     // The answer to Shutdown leaves first.
     onShutdown: () => setImmediate(() => void end('shutdown')),
   });

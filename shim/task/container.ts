@@ -96,6 +96,14 @@ export class Container {
     });
   }
 
+  /** Takes away what `create` made, of which nobody has been told. */
+  discard(): Promise<void> {
+    return this.#lock.run(async () => {
+      this.init.state = { kind: 'deleted' };
+      await this.#abandon();
+    });
+  }
+
   start(): Promise<number> {
     return this.#lock.run(() =>
       this.init.gated(async () => {
@@ -405,6 +413,7 @@ export class Container {
 
   #initEnded(exit: Exit): void {
     const { init } = this;
+    if (init.state.kind === 'deleted') return;
     init.stopped(exit);
     this.#deps.publish({
       kind: 'exit',

@@ -17,6 +17,7 @@ let processes: FakeProcesses;
 let bus: FakeBus;
 let service: TaskService;
 let shutdowns: number;
+let empties: number;
 let kernel: FakeKernel;
 let planner: StartPlanner;
 
@@ -30,6 +31,7 @@ beforeEach(async () => {
   processes = new FakeProcesses();
   bus = new FakeBus();
   shutdowns = 0;
+  empties = 0;
   planner = alwaysCold;
   service = new TaskService({
     namespace: 'default',
@@ -55,6 +57,9 @@ beforeEach(async () => {
       ),
     readConfig: async () => '',
     onContainer: () => {},
+    onEmpty: () => {
+      empties += 1;
+    },
     onShutdown: () => {
       shutdowns += 1;
     },
@@ -111,7 +116,26 @@ describe('TaskService', () => {
 
     await call('Delete', task.DeleteRequest.encode({ id: 'c' }).finish());
     await expect(state()).rejects.toMatchObject({ code: Code.notFound });
+    expect(empties).toBe(1);
     await call('Shutdown', new Uint8Array());
+    expect(shutdowns).toBe(1);
+  });
+
+  it('takes a container away again that was given up while it was made', async () => {
+    const shutdown = task.ShutdownRequest.encode({ id: 'c' }).finish();
+    program.hooks.set('create', async () => {
+      await call('Shutdown', shutdown);
+      expect(shutdowns).toBe(0);
+    });
+    await expect(create()).rejects.toMatchObject({ code: Code.aborted });
+    processes.end(100, 137);
+    await expect(state()).rejects.toMatchObject({ code: Code.notFound });
+    expect([shutdowns, bus.events]).toEqual([1, []]);
+    // Another container of the pod is none of that Shutdown's business.
+    program.hooks.set('create', async () => {
+      await call('Shutdown', task.ShutdownRequest.encode({ id: 'other' }).finish());
+    });
+    await create();
     expect(shutdowns).toBe(1);
   });
 

@@ -28,7 +28,9 @@ export interface TaskServiceDeps extends ContainerDeps {
   readConfig: (path: string) => Promise<string>;
   /** A container was made. */
   onContainer: () => void;
-  /** Asked to end while no container is left. */
+  /** The last container is gone, or one that was being made has failed. */
+  onEmpty: () => void;
+  /** Asked to end while no container is left, or for the one that was just being made. */
   onShutdown: () => void;
   log: Log;
 }
@@ -38,6 +40,8 @@ export class TaskService {
   readonly #containers = new Map<string, Container>();
   /** Ids whose Create is not answered yet. */
   readonly #creating = new Set<string>();
+  /** Those among them that containerd has given up: it was killed, and does not know them any more. */
+  readonly #givenUp = new Set<string>();
 
   constructor(deps: TaskServiceDeps) {
     this.#deps = deps;
@@ -93,8 +97,10 @@ export class TaskService {
         shimPid: this.#deps.shimPid,
         taskPid: this.#containers.get(r.id)?.init.pid ?? 0,
       })),
-      Shutdown: method(task.ShutdownRequest, Empty, () => {
-        if (this.empty) this.#deps.onShutdown();
+      Shutdown: method(task.ShutdownRequest, Empty, (r) => {
+        // A containerd that comes back asks for the container's processes, is told that there is none yet, and sends this.
+        if (this.#creating.has(r.id)) this.#givenUp.add(r.id);
+        else if (this.empty) this.#deps.onShutdown();
         return {};
       }),
     };
@@ -132,6 +138,10 @@ export class TaskService {
         this.#deps,
       );
       await container.create(plan);
+      if (this.#givenUp.has(id)) {
+        await container.discard();
+        throw new ShimError(Code.aborted, `container ${id} was given up while it was made`);
+      }
       this.#containers.set(id, container);
       this.#deps.onContainer();
       const { pid } = container.init;
@@ -150,6 +160,11 @@ export class TaskService {
       return { pid };
     } finally {
       this.#creating.delete(id);
+      const givenUp = this.#givenUp.delete(id);
+      if (this.empty) {
+        this.#deps.onEmpty();
+        if (givenUp) this.#deps.onShutdown();
+      }
     }
   }
 
@@ -176,6 +191,7 @@ export class TaskService {
     const exit = await container.delete();
     // Without a pause in between: what is deleted is neither found again nor keeps the server from ending.
     this.#containers.delete(r.id);
+    if (this.empty) this.#deps.onEmpty();
     forgetOptions(container.config.bundle);
     return { pid: container.init.pid, exitStatus: exit.status, exitedAt: toTimestamp(exit.at) };
   }
