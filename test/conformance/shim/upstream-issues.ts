@@ -77,8 +77,12 @@ export function upstreamIssueCases(name: PeerName): void {
           await task.until('delete');
           const exits = task.events.filter((event) => event.startsWith('exit'));
           expect(exits.at(-1)).toBe(`exit ${task.id} 0`);
-          if (task.events.includes('exec-started e'))
-            expect(exits).toEqual(['exit e 0', `exit ${task.id} 0`]);
+          if (!task.events.includes('exec-started e')) expect(exits).toHaveLength(1);
+          else {
+            expect(exits).toHaveLength(2);
+            // The kernel kills what is left in a PID namespace whose init ends.
+            expect(exits[0]).toMatch(/^exit e (0|137)$/);
+          }
           await task.shutdown();
         }
       },
