@@ -77,6 +77,14 @@ async function removePods(): Promise<void> {
   for (const pod of pods.splice(0)) await node.removePod(pod);
 }
 
+/** A call that the killed shim never answered fails; a kubelet asks again. */
+async function removeAfterCrash(pod: Pod): Promise<void> {
+  await node.removePod(pod).catch((error: unknown) => {
+    if (!String(error).includes('ttrpc: closed')) throw error;
+    return node.removePod(pod);
+  });
+}
+
 describe('a checkpoint that cannot be restored', () => {
   it('control: unchanged, it is restored', async () => {
     const image = await forge(node.registry.host, repository, ['warm', 'same'], () => {});
@@ -208,13 +216,12 @@ it('a shim killed in the middle of a restore leaves nothing, and the pod can be 
   // At its beginning, and while CRIU makes the tasks.
   for (const pauseMs of [0, 5, 15, 30, 60]) {
     const pod = await node.createPod({ image, command });
-    pods.push(pod);
     const started = node.cri.startContainer(pod.containerId).catch((error: unknown) => error);
     await until('CRIU', () => running(/criu.* swrk /).length > 0);
     await sleep(pauseMs);
     for (const pid of running(/ serve $/)) process.kill(Number(pid), 'SIGKILL');
     await started;
-    await removePods();
+    await removeAfterCrash(pod);
     await assertNothingLeft(stock);
   }
   expect(await countOf(await run(image))).toBeGreaterThan(50);

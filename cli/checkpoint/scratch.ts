@@ -66,11 +66,27 @@ async function residentBytes(pids: readonly number[]): Promise<bigint> {
   return kib << 10n;
 }
 
+/** Less than this is a full disk: CRIU writes whole pages and stops where one does not fit. */
+const FULL_BYTES = 64n << 10n;
+
+/**
+ * What a dump that failed with `error` is to be told as. CRIU's log lies on the same disk: where that is full, the log
+ * may lack what CRIU had to say of it.
+ */
+export async function dumpSpaceError(error: unknown, workDir: string): Promise<unknown> {
+  const { bavail, bsize } = await statfs(workDir, { bigint: true });
+  return bavail * bsize < FULL_BYTES ? fullError(error, workDir) : error;
+}
+
 /** A full disk in words that help; every other error as it is. */
 export function spaceError(error: unknown, workDir: string): unknown {
-  const { code, message, context } = describeError(error);
+  const { message, context } = describeError(error);
   const full = context.errno === 'ENOSPC' || /no space left on device/i.test(message);
-  if (!full) return error;
+  return full ? fullError(error, workDir) : error;
+}
+
+function fullError(error: unknown, workDir: string): CliError {
+  const { code } = describeError(error);
   return new CliError(
     code === Code.unknown ? Code.resourceExhausted : code,
     `Cannot save the container: ${workDir} is full; free some space, or name a larger file system with --work-dir`,

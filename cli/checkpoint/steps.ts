@@ -20,7 +20,7 @@ import { mountsToCompare } from './mounts.ts';
 import { publish } from './publish.ts';
 import type { Saved } from './report.ts';
 import { lowerCountOf } from './rootfs.ts';
-import { checkSpace, makeScratch } from './scratch.ts';
+import { checkSpace, dumpSpaceError, makeScratch } from './scratch.ts';
 
 /** Longer than any checkpoint takes; what a killed command leaves is collected after it. */
 const LEASE_MS = 24 * 3_600_000;
@@ -93,6 +93,8 @@ export async function saveContainer(
       await rm(scratch.images, { recursive: true, force: true });
       await mkdir(scratch.images, { mode: 0o700 });
     },
+  }).catch(async (error: unknown) => {
+    throw await dumpSpaceError(error, options.workDir);
   });
   if (!options.stop) await resume();
   const pausedMs = performance.now() - frozenAt;
