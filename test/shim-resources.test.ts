@@ -201,7 +201,9 @@ describe.each([
         () => events.seen('hog').some((event) => event.startsWith('/tasks/exit')),
         30_000,
       );
-      expect(events.seen('hog')).toEqual([
+      const seen = events.seen('hog');
+      // containerd 1.7's own shim was seen to tell of it twice.
+      expect(shim === 'thaw' ? seen : [...new Set(seen)]).toEqual([
         '/tasks/create',
         '/tasks/start',
         '/tasks/oom',
