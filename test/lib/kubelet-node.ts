@@ -7,6 +7,7 @@ import { privateDir } from './dirs.ts';
 import { busybox, type Entry, image, imageTar, layer, pauseImage, push } from './image.ts';
 import { Daemon, type RunResult, run } from './program.ts';
 import { Registry } from './registry.ts';
+import { accepts } from './snapshotter.ts';
 import { until } from './wait.ts';
 
 const HANDLER = 'thaw';
@@ -63,7 +64,8 @@ export class KubeletNode {
   async startSnapshotter(): Promise<void> {
     this.#snapshotter = await Daemon.start('thaw-snapshotter', ['--config', this.#config], {
       log: `${this.root}.log`,
-      ready: () => existsSync(`${STATE}/snapshotter.sock`) && existsSync(`${STATE}/thaw.sock`),
+      ready: async () =>
+        (await accepts(`${STATE}/snapshotter.sock`)) && (await accepts(`${STATE}/thaw.sock`)),
     });
   }
 

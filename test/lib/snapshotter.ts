@@ -94,7 +94,7 @@ export class Snapshotter {
 }
 
 /** Whether somebody listens on a unix socket. */
-function accepts(path: string): Promise<boolean> {
+export function accepts(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
     socket.once('connect', () => {
