@@ -1,7 +1,6 @@
 /** Mounts a container's root file system from containerd's mounts and takes it away again. */
-import { lstat, mkdir, readFile } from 'node:fs/promises';
+import { lstatSync, mkdirSync, readFileSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Addon } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
@@ -25,9 +24,9 @@ export async function mountRootfs(
   calls: MountCalls,
 ): Promise<void> {
   if (mounts.length === 0) return;
-  await mkdir(target, { recursive: true, mode: 0o711 });
+  mkdirSync(target, { recursive: true, mode: 0o711 });
   try {
-    for (const mount of mounts) mountOne(mount, await placeOf(mount, target), calls);
+    for (const mount of mounts) mountOne(mount, placeOf(mount, target), calls);
   } catch (cause) {
     await unmountRootfs(target, calls);
     if (cause instanceof ShimError) throw cause;
@@ -46,14 +45,14 @@ export async function unmountRootfs(target: string, calls: Pick<MountCalls, 'umo
     if (outcome === 'not-mounted') return;
     if (outcome === 'busy') break;
   }
-  const points = mountPointsBelow(await readFile('/proc/self/mountinfo', 'utf8'), target);
+  const points = mountPointsBelow(readFileSync('/proc/self/mountinfo', 'utf8'), target);
   for (const point of points.reverse()) await unmountBusy(point, calls);
 }
 
 async function unmountBusy(point: string, calls: Pick<MountCalls, 'umount'>): Promise<void> {
   for (let attempt = 0; attempt < BUSY_TRIES; attempt += 1) {
     if (umount(point, UMOUNT_NOFOLLOW, calls) !== 'busy') return;
-    await sleep(BUSY_PAUSE_MS);
+    await new Promise((resolve) => setTimeout(resolve, BUSY_PAUSE_MS));
   }
   // A process that is just ending may still be in there; the mount goes when it does.
   umount(point, UMOUNT_NOFOLLOW | MNT_DETACH, calls);
@@ -97,14 +96,22 @@ function mountOne(mount: Mount, target: string, calls: MountCalls): void {
 }
 
 /** Where a mount goes. A path below the root must not lead out of it: the image may hold links. */
-async function placeOf(mount: Mount, root: string): Promise<string> {
+function placeOf(mount: Mount, root: string): string {
   let place = root;
   for (const name of mount.target.split('/')) {
     if (name === '' || name === '.') continue;
     place = join(place, name);
-    const info = name === '..' ? undefined : await lstat(place).catch(() => undefined);
+    const info = name === '..' ? undefined : infoOf(place);
     if (!info || info.isSymbolicLink())
       throw new ShimError(Code.invalidArgument, `Cannot mount on "${mount.target}" in the root file system`);
   }
   return place;
+}
+
+function infoOf(place: string): Stats | undefined {
+  try {
+    return lstatSync(place);
+  } catch {
+    return undefined;
+  }
 }

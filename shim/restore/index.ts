@@ -30,7 +30,7 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
     const cold = { kind: 'cold', rootfs: input.rootfs } as const;
     if (!overlay || !bottom) return cold;
     try {
-      const marker = await findMarker(bottom);
+      const marker = findMarker(bottom);
       if (!marker) return cold;
       const [{ planRestore }, { planDeps }] = await Promise.all([import('./plan.ts'), import('./deps.ts')]);
       return await planRestore(input, overlay, marker, planDeps(config));

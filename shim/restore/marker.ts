@@ -2,8 +2,8 @@
  * The cheap look for a checkpoint, done for every container: at most two files beside or in the bottom layer, because
  * checkpoint layers are the lowest of their image.
  */
-import { constants } from 'node:fs';
-import { lstat, open } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, readFileSync } from 'node:fs';
+import { lstat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Code } from '../../proto/status.ts';
 import { RestoreError } from './error.ts';
@@ -16,10 +16,10 @@ function markerPlaces(bottomDir: string): string[] {
   return [join(bottomDir, '../checkpoint.json'), join(bottomDir, '.thaw/checkpoint.json')];
 }
 
-/** Bytes of checkpoint.json; undefined if there is no checkpoint below. */
-export async function findMarker(bottomDir: string): Promise<Uint8Array | undefined> {
+/** Bytes of checkpoint.json; undefined if there is no checkpoint below. Not asynchronous: mount(2) is to look there next. */
+export function findMarker(bottomDir: string): Uint8Array | undefined {
   for (const place of markerPlaces(bottomDir)) {
-    const bytes = await readSmall(place);
+    const bytes = readSmall(place);
     if (bytes) return bytes;
   }
   return undefined;
@@ -48,18 +48,18 @@ export async function withoutCheckpointLayers(lowerDirs: readonly string[]): Pro
   return lowerDirs.slice(0, Math.max(end, 1));
 }
 
-async function readSmall(file: string): Promise<Uint8Array | undefined> {
-  let handle: Awaited<ReturnType<typeof open>>;
+function readSmall(file: string): Uint8Array | undefined {
+  let fd: number;
   try {
     // The layer is somebody else's content: no link is followed at its end, no fifo or device waited for.
-    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    fd = openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? '';
     if (['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO'].includes(code)) return undefined;
     throw error;
   }
   try {
-    const info = await handle.stat();
+    const info = fstatSync(fd);
     if (!info.isFile()) return undefined;
     if (info.size > MAX_MARKER_BYTES) {
       throw new RestoreError(
@@ -68,8 +68,8 @@ async function readSmall(file: string): Promise<Uint8Array | undefined> {
         { context: { file } },
       );
     }
-    return await handle.readFile();
+    return readFileSync(fd);
   } finally {
-    await handle.close();
+    closeSync(fd);
   }
 }

@@ -1,5 +1,5 @@
 /** Runs runc, with a deadline on every call, and turns its failures into errors. */
-import { appendFile, readFile, unlink } from 'node:fs/promises';
+import { appendFileSync, readFileSync, unlinkSync } from 'node:fs';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
 import type { ChildResult, ChildStdio, Spawner } from '../process/spawn.ts';
@@ -244,7 +244,7 @@ export class Runc {
       throw cause;
     }
     const failed = result.code !== 0;
-    const log = callLog ? await takeLog(callLog, failed ? logFile : undefined) : '';
+    const log = callLog ? takeLog(callLog, failed ? logFile : undefined) : '';
     if (!failed) return result;
     if (result.timedOut)
       throw new ShimError(Code.deadlineExceeded, `${what}: runc did not end within ${deadlineMs} ms`);
@@ -258,14 +258,14 @@ export class Runc {
   }
 }
 
-async function takeLog(file: string, keepIn: string | undefined): Promise<string> {
+function takeLog(file: string, keepIn: string | undefined): string {
   let text = '';
   try {
     if (keepIn) {
-      text = await readFile(file, 'utf8');
-      await appendFile(keepIn, text);
+      text = readFileSync(file, 'utf8');
+      appendFileSync(keepIn, text);
     }
-    await unlink(file);
+    unlinkSync(file);
   } catch (error) {
     // runc makes the file only when it has something to say, and `delete` may have removed the bundle meanwhile.
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;

@@ -1,6 +1,8 @@
-/** Files of an OCI bundle that the shim reads and writes. */
-import { rmSync } from 'node:fs';
-import { readFile, rename, writeFile } from 'node:fs/promises';
+/**
+ * Files of an OCI bundle that the shim reads and writes. Not through promises: they are small and in memory (containerd's
+ * state lies below /run), and an ordinary container then never starts the threads that Node has for files.
+ */
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
@@ -24,10 +26,10 @@ export function bundlePaths(bundle: string) {
   };
 }
 
-export async function readSpec(bundle: string): Promise<OciSpec> {
+export function readSpec(bundle: string): OciSpec {
   const { config } = bundlePaths(bundle);
   try {
-    return JSON.parse(await readFile(config, 'utf8')) as OciSpec;
+    return JSON.parse(readFileSync(config, 'utf8')) as OciSpec;
   } catch (cause) {
     throw new ShimError(Code.invalidArgument, `Cannot read the bundle's "${config}"`, { cause });
   }
@@ -38,18 +40,20 @@ export async function readSpec(bundle: string): Promise<OciSpec> {
  * at `runc create`, so it must be there before. One that the pod names is replaced: CRIU runs as root, and its
  * configuration can have it run any program.
  */
-export async function addCriuConfig(bundle: string, spec: OciSpec): Promise<void> {
+export function addCriuConfig(bundle: string, spec: OciSpec): void {
   const { config, criuConf } = bundlePaths(bundle);
-  await writeFile(criuConf, '', { mode: 0o600 });
-  const text = withAnnotation(await readFile(config, 'utf8'), CRIU_CONFIG_ANNOTATION, criuConf);
-  await writeFile(`${config}.new`, text, { mode: 0o600 });
-  await rename(`${config}.new`, config);
+  writeFileSync(criuConf, '', { mode: 0o600 });
+  const text = withAnnotation(readFileSync(config, 'utf8'), CRIU_CONFIG_ANNOTATION, criuConf);
+  writeFileSync(`${config}.new`, text, { mode: 0o600 });
+  renameSync(`${config}.new`, config);
   spec.annotations = { ...spec.annotations, [CRIU_CONFIG_ANNOTATION]: criuConf };
 }
 
 /** JSON text with one more annotation. Numbers beyond 2^53 (rlimits are unsigned 64-bit) stay as they were written. */
 export function withAnnotation(configJson: string, name: string, value: string): string {
-  const spec: { annotations?: Record<string, unknown> | null } = JSON.parse(configJson, keepNumbers);
+  // Looking at every value takes a parse several times as long.
+  const reviver = /\d{16}/.test(configJson) ? keepNumbers : undefined;
+  const spec: { annotations?: Record<string, unknown> | null } = JSON.parse(configJson, reviver);
   spec.annotations = { ...spec.annotations, [name]: value };
   return JSON.stringify(spec);
 }
@@ -68,13 +72,13 @@ function keepNumbers(_key: string, value: unknown, context?: { source?: string }
  * Leaves for `delete` (native/launcher/remove.cc), which runs in a process of its own, what it needs to find the container
  * again.
  */
-export async function saveOptions(bundle: string, options: RuncOptions): Promise<void> {
+export function saveOptions(bundle: string, options: RuncOptions): void {
   const paths = bundlePaths(bundle);
   const { binaryName, root, systemdCgroup } = options;
   // The names that containerd's own shim writes.
   const saved = { binary_name: binaryName, root, systemd_cgroup: systemdCgroup };
-  await writeFile(paths.options, JSON.stringify(saved), { mode: 0o600 });
-  await writeFile(paths.runtime, binaryName, { mode: 0o600 });
+  writeFileSync(paths.options, JSON.stringify(saved), { mode: 0o600 });
+  writeFileSync(paths.runtime, binaryName, { mode: 0o600 });
 }
 
 /** At once and without a pause. Tells `delete` that nothing of the container is left: it need not search the machine for what a killed shim leaves. */
@@ -88,8 +92,8 @@ export function runcRoot(options: Pick<RuncOptions, 'root'>, namespace: string):
   return join(options.root || DEFAULT_ROOT, namespace);
 }
 
-export async function readPid(file: string): Promise<number> {
-  const pid = Number.parseInt(await readFile(file, 'utf8'), 10);
+export function readPid(file: string): number {
+  const pid = Number.parseInt(readFileSync(file, 'utf8'), 10);
   if (!Number.isInteger(pid) || pid <= 0)
     throw new ShimError(Code.internal, `Cannot find a pid in "${file}"`);
   return pid;

@@ -276,7 +276,7 @@ export class Container {
       );
       // Before anybody watches: what fails here is a failed Create, no container that ended.
       await io.started();
-      this.#watchInit(await readPid(pidFile));
+      this.#watchInit(readPid(pidFile));
     });
   }
 

@@ -1,5 +1,5 @@
 /** Further processes of one container. */
-import { unlink, writeFile } from 'node:fs/promises';
+import { unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
@@ -124,7 +124,7 @@ export class Execs {
     const exit = process.state.kind === 'stopped' ? process.state.exit : { status: 0, at: 0n };
     process.state = { kind: 'deleted' };
     this.#execs.delete(execId);
-    await this.#remove(`${execId}.pid`);
+    this.#remove(`${execId}.pid`);
     return { pid: process.pid, exit };
   }
 
@@ -158,13 +158,13 @@ export class Execs {
     process.io = io;
     await watcher.holding(async () => {
       try {
-        await writeFile(spec, this.#execs.get(process.id)?.spec ?? '', { mode: 0o600 });
+        writeFileSync(spec, this.#execs.get(process.id)?.spec ?? '', { mode: 0o600 });
         const { childStdio, consoleSocket } = io;
         await runc.exec({ id, process: spec, pidFile, consoleSocket }, { stdio: childStdio, cwd: bundle });
       } finally {
-        await this.#remove(`${process.id}.process.json`);
+        this.#remove(`${process.id}.process.json`);
       }
-      const pid = await readPid(pidFile);
+      const pid = readPid(pidFile);
       try {
         await io.started();
       } catch (error) {
@@ -189,9 +189,9 @@ export class Execs {
     });
   }
 
-  async #remove(name: string): Promise<void> {
+  #remove(name: string): void {
     try {
-      await unlink(join(this.#config.bundle, name));
+      unlinkSync(join(this.#config.bundle, name));
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }

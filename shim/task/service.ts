@@ -124,9 +124,10 @@ export class TaskService {
     this.#creating.add(id);
     try {
       const rootfs = r.rootfs.map(toMount);
-      const spec = await readSpec(bundle);
+      const spec = readSpec(bundle);
       const options = await this.#options(r.options, spec);
-      await Promise.all([saveOptions(bundle, options), addCriuConfig(bundle, spec)]);
+      saveOptions(bundle, options);
+      addCriuConfig(bundle, spec);
       const runc = this.#deps.makeRunc(bundle, options);
       const { namespace, planner, log } = this.#deps;
       const checkpoint = r.checkpoint
