@@ -6,6 +6,8 @@
 #include "chunk.h"
 #include "fifo.h"
 #include "files.h"
+#include "idmap.h"
+#include "loop.h"
 #include "mount.h"
 #include "namespaces.h"
 #include "paths.h"
@@ -35,6 +37,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("mount", thaw::Mount);
   add("umount", thaw::Umount);
   add("mountOverlay", thaw::MountOverlay);
+  add("loopAttach", thaw::LoopAttach);
+  add("userNamespace", thaw::UserNamespace);
+  add("mountMapped", thaw::MountMapped);
   add("readInNamespaces", thaw::ReadInNamespaces);
   add("writeInNamespaces", thaw::WriteInNamespaces);
   add("pipe", thaw::Pipe);

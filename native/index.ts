@@ -73,6 +73,21 @@ export interface Addon {
     workDir: string,
     options: string[],
   ): void;
+  /**
+   * Makes a block device of a file. The device goes when neither `fd`, which the caller closes, nor a mount has it open any
+   * more. EBUSY if others take every device that is free.
+   */
+  loopAttach(file: string, readonly: boolean): { device: string; fd: number };
+  /**
+   * A user namespace of no process, for `mountMapped`. Maps are lines of "<inside> <outside> <count>", as user_namespaces(7)
+   * has them; the caller closes the descriptor.
+   */
+  userNamespace(uidMap: string, gidMap: string): number;
+  /**
+   * Mounts the directory `source`, without what is mounted below it, on `target`, with its owners as the user namespace
+   * maps them. `source` and `target` may be the same. EINVAL where the file system or the kernel (before 5.12) cannot.
+   */
+  mountMapped(source: string, target: string, userNamespace: number): void;
 
   /** pipe2(2): [read end, write end], close-on-exec. `nonblocking` applies to neither end of a child's stdio. */
   pipe(): [number, number];

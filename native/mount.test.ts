@@ -13,7 +13,8 @@ async function inNamespace(source: string): Promise<unknown> {
   mkdirSync(root);
   const user = process.getuid?.() === 0 ? [] : ['--map-root-user'];
   const output = await runNode(
-    `import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+    `import { execFileSync } from 'node:child_process';
+    import { chownSync, closeSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
     const root = ${JSON.stringify(root)};
     native.mount('tmpfs', root, 'tmpfs', 0, 'mode=700');
     const mk = (name) => { mkdirSync(root + '/' + name, { recursive: true }); return root + '/' + name; };
@@ -106,4 +107,58 @@ test('mount refuses an option string that the kernel would cut', () => {
   expect(() => native.mount('x', '/nonexistent', 'tmpfs', 0, 'a'.repeat(70_000))).toThrow(
     "E2BIG: argument list too long, mount '/nonexistent': the option string exceeds one page",
   );
+});
+
+test.skipIf(process.getuid?.() !== 0)('loopAttach makes a device that goes with its mount', async () => {
+  const result = await inNamespace(`
+    const file = root + '/disk';
+    writeFileSync(file, '');
+    execFileSync('truncate', ['-s', '2M', file]);
+    execFileSync('mkfs.ext4', ['-q', file]);
+    const on = mk('on');
+    const attached = () => readdirSync('/sys/block').filter((name) => {
+      try { return readFileSync('/sys/block/' + name + '/loop/backing_file', 'utf8').includes(root + '/disk'); }
+      catch { return false; }
+    });
+    const { device, fd } = native.loopAttach(file, true);
+    native.mount(device, on, 'ext4', 1, '');
+    closeSync(fd);
+    const seen = { files: readdirSync(on), attached: attached().map((name) => '/dev/' + name === device) };
+    const denied = caught(() => writeFileSync(on + '/new', ''));
+    native.umount(on, 0);
+    const { fd: unused } = native.loopAttach(file, false);
+    closeSync(unused);
+    return { ...seen, denied, after: attached(), missing: caught(() => native.loopAttach(root + '/none', true)) };`);
+  expect(result).toEqual({
+    files: ['lost+found'],
+    attached: [true],
+    denied: "EROFS: read-only file system, open '/on/new'",
+    after: [],
+    missing: "ENOENT: no such file or directory, open '/none'",
+  });
+});
+
+test.skipIf(process.getuid?.() !== 0)('mountMapped shows files as those of other users', async () => {
+  const result = await inNamespace(`
+    const layer = mk('layer'), on = mk('on');
+    writeFileSync(layer + '/file', '');
+    chownSync(layer + '/file', 1, 2);
+    const users = native.userNamespace('0 100000 10', '0 200000 10');
+    native.mountMapped(layer, on, users);
+    closeSync(users);
+    const owner = (path) => { const { uid, gid } = statSync(path); return [uid, gid]; };
+    const seen = { mapped: owner(on + '/file'), root: owner(on), layer: owner(layer + '/file') };
+    native.umount(on, 0);
+    return {
+      ...seen,
+      children: native.children(),
+      wrong: caught(() => native.userNamespace('0 0', '0 0 1')).split(',')[0],
+    };`);
+  expect(result).toEqual({
+    mapped: [100001, 200002],
+    root: [100000, 200000],
+    layer: [1, 2],
+    children: [],
+    wrong: 'EINVAL: invalid argument',
+  });
 });

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createContainerd } from '../cli/containerd/index.ts';
@@ -71,6 +71,16 @@ describe('the shim under containerd', () => {
     const ran = await ctrRun(['--rm'], 'big', 'sh', '-c', 'head -c 3000000 /dev/zero; echo end');
     expect(ran.stdout.length).toBe(3_000_004);
     expect(ran.stdout.endsWith('end\n')).toBe(true);
+  });
+
+  it('shows the image to a container with a user namespace as its own', async () => {
+    const map = ['--uidmap', '0:100000:65536', '--gidmap', '0:100000:65536', '--remap-labels'];
+    // Where containerd's own state lies, others may pass too.
+    for (const dir of ['.', ...readdirSync('/run/test')]) chmodSync(join('/run/test', dir), 0o711);
+    const look = 'cat /proc/self/uid_map; stat -c "%u %g" /bin; echo > /new && stat -c "%u %g" /new';
+    const ran = await ctrRun(['--rm', ...map], 'mapped', 'sh', '-c', look);
+    expect(ran).toMatchObject({ code: 0, stderr: '' });
+    expect(ran.stdout.split(/\s+/).filter(Boolean)).toEqual(['0', '100000', '65536', '0', '0', '0', '0']);
   });
 
   it('passes input on, and its end', async () => {

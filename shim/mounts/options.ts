@@ -1,4 +1,6 @@
 /** Mount options as containerd writes them (those of mount(8)) into flags and data of mount(2). */
+import { Code } from '../../proto/status.ts';
+import { ShimError } from '../error.ts';
 
 const MS = {
   rdonly: 0x1,
@@ -81,11 +83,23 @@ export interface ParsedOptions {
   propagation: number;
   /** Flags of the second mount(2) call that a bind mount needs to become read-only and the like, or 0. */
   remount: number;
+  /** The source is a file to be made a block device first. */
+  loop: boolean;
+  /** Whose files the mount shows; undefined: as they are. */
+  idMap: IdMap | undefined;
+}
+
+/** Lines of "<inside> <outside> <count>", as user_namespaces(7) has them. */
+export interface IdMap {
+  users: string;
+  groups: string;
 }
 
 export function parseMountOptions(options: readonly string[]): ParsedOptions {
   let flags = 0;
   let propagation = 0;
+  let loop = false;
+  const maps: { users?: string; groups?: string } = {};
   const data: string[] = [];
   for (const option of options) {
     const set = lookup(SET, option);
@@ -94,10 +108,34 @@ export function parseMountOptions(options: readonly string[]): ParsedOptions {
     if (set !== undefined) flags |= set;
     else if (clear !== undefined) flags &= ~clear;
     else if (propagate !== undefined) propagation |= propagate;
+    else if (option === 'loop') loop = true;
+    else if (option.startsWith('uidmap=')) maps.users = parseIdMap(option);
+    else if (option.startsWith('gidmap=')) maps.groups = parseIdMap(option);
     else if (option) data.push(option);
   }
   const remount = flags & MS.bind && flags & NEEDS_REMOUNT ? (flags & ~MS.rec) | MS.remount | MS.bind : 0;
-  return { flags, data, propagation, remount };
+  const { users, groups } = maps;
+  if ((users === undefined) !== (groups === undefined))
+    throw new ShimError(Code.invalidArgument, 'Cannot map users without groups: give both uidmap and gidmap');
+  const idMap = users !== undefined && groups !== undefined ? { users, groups } : undefined;
+  return { flags, data, propagation, remount, loop, idMap };
+}
+
+/** Of "uidmap=<inside>:<outside>:<count>[,…]", as containerd writes it for a pod with a user namespace. */
+function parseIdMap(option: string): string {
+  const lines = option
+    .slice(option.indexOf('=') + 1)
+    .split(',')
+    .map((range) => {
+      const numbers = range.split(':');
+      if (numbers.length !== 3 || !numbers.every((number) => /^\d{1,10}$/.test(number)))
+        throw new ShimError(
+          Code.invalidArgument,
+          `Cannot understand the mount option "${option}": use <inside>:<outside>:<count>`,
+        );
+      return numbers.join(' ');
+    });
+  return lines.join('\n');
 }
 
 export interface OverlayLayout {

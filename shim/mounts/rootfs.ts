@@ -1,32 +1,28 @@
 /** Mounts a container's root file system from containerd's mounts and takes it away again. */
 import { lstatSync, mkdirSync, readFileSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
-import type { Addon } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
 import type { Mount } from '../task/start-plan.ts';
+import { type MountCalls, mountOne } from './mount-one.ts';
 import { mountPointsBelow } from './mountinfo.ts';
-import { overlayLayout, parseMountOptions } from './options.ts';
 
-export type MountCalls = Pick<Addon, 'mount' | 'umount' | 'mountOverlay'>;
-
-/** mount(2) copies at most one page of data; a longer overlay needs the newer calls. */
-const PAGE = 4096;
 const MNT_DETACH = 2;
 const UMOUNT_NOFOLLOW = 8;
 const BUSY_TRIES = 5;
 const BUSY_PAUSE_MS = 20;
 
-/** Mounts all or nothing. `target` is made if it is missing. */
+/** Mounts all or nothing. `target` is made if it is missing; nothing is left in `scratch`. */
 export async function mountRootfs(
   mounts: readonly Mount[],
   target: string,
+  scratch: string,
   calls: MountCalls,
 ): Promise<void> {
   if (mounts.length === 0) return;
   mkdirSync(target, { recursive: true, mode: 0o711 });
   try {
-    for (const mount of mounts) mountOne(mount, placeOf(mount, target), calls);
+    for (const mount of mounts) mountOne(mount, placeOf(mount, target), scratch, calls);
   } catch (cause) {
     await unmountRootfs(target, calls);
     if (cause instanceof ShimError) throw cause;
@@ -77,22 +73,6 @@ function umount(
         throw error;
     }
   }
-}
-
-function mountOne(mount: Mount, target: string, calls: MountCalls): void {
-  const { flags, data, propagation, remount } = parseMountOptions(mount.options);
-  if (data.includes('loop'))
-    throw new ShimError(Code.unimplemented, `Cannot mount "${mount.source}": loop devices are not supported`);
-  const text = data.join(',');
-  if (mount.type === 'overlay' && text.length >= PAGE) {
-    const { lower, upper, work, rest } = overlayLayout(data);
-    calls.mountOverlay(target, lower, upper, work, rest);
-  } else {
-    // The type of a bind mount is ignored by the kernel, and "bind" is no file system.
-    calls.mount(mount.source, target, mount.type, flags, text);
-  }
-  if (remount) calls.mount('', target, '', remount, '');
-  if (propagation) calls.mount('', target, '', propagation, '');
 }
 
 /** Where a mount goes. A path below the root must not lead out of it: the image may hold links. */

@@ -23,6 +23,8 @@ export function bundlePaths(bundle: string) {
     runtime: join(bundle, 'runtime'),
     criuConf: join(bundle, 'criu.conf'),
     work: join(bundle, 'work'),
+    /** Mounts for a moment; `delete` unmounts what a killed shim leaves below `work`. */
+    layers: join(bundle, 'work/layers'),
   };
 }
 

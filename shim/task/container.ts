@@ -254,7 +254,8 @@ export class Container {
   }
 
   async #mount(rootfs: readonly Mount[]): Promise<void> {
-    await mountRootfs(rootfs, bundlePaths(this.config.bundle).rootfs, this.#deps.calls);
+    const paths = bundlePaths(this.config.bundle);
+    await mountRootfs(rootfs, paths.rootfs, paths.layers, this.#deps.calls);
     this.#mounted = rootfs.length > 0;
   }
 

@@ -98,6 +98,15 @@ export class FakeKernel implements MountCalls, StdioKernel, ExecFifoCalls {
     if (at < 0) throw Object.assign(new Error('not mounted'), { code: 'EINVAL' });
     this.mounted.splice(at, 1);
   }
+  loopAttach(file: string): { device: string; fd: number } {
+    return { device: file, fd: openSync('/dev/null', 'r') };
+  }
+  userNamespace(): number {
+    return openSync('/dev/null', 'r');
+  }
+  mountMapped(source: string, target: string): void {
+    this.mount(source, target);
+  }
   pipe(): [number, number] {
     const pipe = this.#makePipe();
     this.pipes.push(pipe);

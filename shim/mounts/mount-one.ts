@@ -1,0 +1,88 @@
+/** One of containerd's mounts, with what mount(8) and containerd do for some of them: loop devices, mapped users. */
+import { closeSync, mkdirSync, rmdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Addon } from '../../native/index.ts';
+import type { Mount } from '../task/start-plan.ts';
+import { MS_RDONLY, overlayLayout, parseMountOptions } from './options.ts';
+
+export type MountCalls = Pick<
+  Addon,
+  'mount' | 'umount' | 'mountOverlay' | 'loopAttach' | 'userNamespace' | 'mountMapped'
+>;
+
+/** mount(2) copies at most one page of data; a longer overlay needs the newer calls. */
+const PAGE = 4096;
+const MNT_DETACH = 2;
+
+/** @param scratch a directory that need not be there yet, for mounts that are gone when this returns. */
+export function mountOne(mount: Mount, target: string, scratch: string, calls: MountCalls): void {
+  const options = parseMountOptions(mount.options);
+  const held: number[] = [];
+  try {
+    let users: number | undefined;
+    if (options.idMap) {
+      users = calls.userNamespace(options.idMap.users, options.idMap.groups);
+      held.push(users);
+    }
+    let source = mount.source;
+    if (options.loop) {
+      const loop = calls.loopAttach(source, (options.flags & MS_RDONLY) !== 0);
+      held.push(loop.fd);
+      source = loop.device;
+    }
+    const text = options.data.join(',');
+    if (mount.type === 'overlay' && users !== undefined) {
+      mountMappedOverlay(options.data, target, users, scratch, calls);
+    } else if (mount.type === 'overlay' && text.length >= PAGE) {
+      const { lower, upper, work, rest } = overlayLayout(options.data);
+      calls.mountOverlay(target, lower, upper, work, rest);
+    } else {
+      // The type of a bind mount is ignored by the kernel, and "bind" is no file system.
+      calls.mount(source, target, mount.type, options.flags, text);
+      if (options.remount) calls.mount('', target, '', options.remount, '');
+      if (users !== undefined) calls.mountMapped(target, target, users);
+    }
+    if (options.propagation) calls.mount('', target, '', options.propagation, '');
+  } finally {
+    for (const fd of held) closeSync(fd);
+  }
+}
+
+/**
+ * An overlay cannot map users itself, but takes layers that are mapped mounts; what is written goes to a directory that
+ * belongs to the mapped users already. The overlay keeps copies of the layers' mounts of its own (ovl_get_layers), so those
+ * here go again at once.
+ */
+function mountMappedOverlay(
+  data: readonly string[],
+  target: string,
+  users: number,
+  scratch: string,
+  calls: MountCalls,
+): void {
+  const { lower, upper, work, rest } = overlayLayout(data);
+  const mapped: string[] = [];
+  try {
+    mkdirSync(scratch, { recursive: true, mode: 0o700 });
+    for (const [index, layer] of lower.entries()) {
+      const place = join(scratch, String(index));
+      mkdirSync(place, { recursive: true, mode: 0o700 });
+      mapped.push(place);
+      calls.mountMapped(layer, place, users);
+    }
+    calls.mountOverlay(target, mapped, upper, work, rest);
+  } finally {
+    for (const place of mapped) takeAway(place, calls);
+    rmdirSync(scratch);
+  }
+}
+
+function takeAway(place: string, calls: MountCalls): void {
+  try {
+    calls.umount(place, MNT_DETACH);
+  } catch (error) {
+    // It was not mounted: that is what failed.
+    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+  }
+  rmdirSync(place);
+}
