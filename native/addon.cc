@@ -45,6 +45,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("pipe", thaw::Pipe);
   add("duplicate", thaw::Duplicate);
   add("fchown", thaw::Fchown);
+  add("trimMemory", thaw::TrimMemory);
   add("fifoRead", thaw::FifoRead);
   add("relayStart", thaw::RelayStart);
   add("relayDrain", thaw::RelayDrain);

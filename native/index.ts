@@ -93,6 +93,8 @@ export interface Addon {
   pipe(): [number, number];
   /** Another descriptor of the same open file, close-on-exec. */
   duplicate(fd: number): number;
+  /** malloc_trim(3): gives what is free in the C heap back to the kernel. */
+  trimMemory(): void;
   /** fchown(2). */
   fchown(fd: number, uid: number, gid: number): void;
   /**

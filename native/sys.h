@@ -13,6 +13,7 @@ Napi::Value Fchown(const Napi::CallbackInfo& info);
 Napi::Value PeerCredentials(const Napi::CallbackInfo& info);
 Napi::Value TryLock(const Napi::CallbackInfo& info);
 Napi::Value Realtime(const Napi::CallbackInfo& info);
+Napi::Value TrimMemory(const Napi::CallbackInfo& info);
 Napi::Value Syncfs(const Napi::CallbackInfo& info);
 
 }  // namespace thaw

@@ -8,6 +8,7 @@ import { removeSocket, type ShimFlags } from './bootstrap/index.ts';
 import { CgroupFinder } from './cgroup/index.ts';
 import { ShimError } from './error.ts';
 import { ContainerdSink, EventQueue, encodeEvent, encodeForward } from './events/index.ts';
+import { Footprint } from './footprint.ts';
 import { openLog } from './log.ts';
 import { ExitWatcher } from './process/exits.ts';
 import { ChildSpawner } from './process/spawn.ts';
@@ -119,8 +120,15 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
     // The answer to Shutdown leaves first.
     onShutdown: () => setImmediate(() => void end('shutdown')),
   });
+  const footprint = new Footprint({
+    calls,
+    resident: () => process.memoryUsage.rss(),
+    engine: async () => (await import('./engine.ts')).engine,
+    onError,
+  });
   const server = new TtrpcServer({
     services: service.services(),
+    onAnswered: () => footprint.called(),
     authorize: (socket) => authorize(socket, calls),
     onError,
   });

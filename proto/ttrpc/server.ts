@@ -24,6 +24,8 @@ export interface TtrpcServerOptions {
   authorize?: (socket: Socket) => void;
   /** Failures outside of calls: refused peers, broken connections, accept errors. */
   onError?: (error: unknown) => void;
+  /** A call was answered, also with an error. */
+  onAnswered?: () => void;
 }
 
 export class TtrpcServer {
@@ -178,6 +180,7 @@ class Connection {
     } finally {
       clearTimeout(timer);
       this.#gone.signal.removeEventListener('abort', onGone);
+      this.#options.onAnswered?.();
     }
   }
 

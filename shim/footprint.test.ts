@@ -1,0 +1,69 @@
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { engine } from './engine.ts';
+import { CALLS_UNTIL_STEADY, Footprint, IDLE_MS, WORTHWHILE_BYTES } from './footprint.ts';
+
+let resident: number;
+let done: string[];
+let footprint: Footprint;
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  resident = 10_000_000;
+  done = [];
+  footprint = new Footprint({
+    calls: { trimMemory: () => void done.push('trim') },
+    resident: () => resident,
+    engine: async () => ({
+      collectGarbage: () => {
+        done.push('collect');
+        resident = 5_000_000;
+      },
+      stopOptimizing: () => void done.push('steady'),
+    }),
+    onError: (error) => expect.fail(String(error)),
+  });
+});
+afterEach(() => vi.useRealTimers());
+
+it('collects garbage when the calls have stopped, not between them', async () => {
+  for (let i = 0; i < 5; i += 1) {
+    footprint.called();
+    await vi.advanceTimersByTimeAsync(IDLE_MS - 1);
+  }
+  expect(done).toEqual([]);
+  await vi.advanceTimersByTimeAsync(1);
+  expect(done).toEqual(['collect', 'trim']);
+});
+
+it('collects again only when there is enough', async () => {
+  const idle = async () => {
+    footprint.called();
+    await vi.advanceTimersByTimeAsync(IDLE_MS);
+  };
+  await idle();
+  resident += WORTHWHILE_BYTES - 1;
+  await idle();
+  expect(done).toHaveLength(2);
+  resident += 1;
+  await idle();
+  expect(done).toHaveLength(4);
+});
+
+it('stops optimizing once, when it has seen many calls', async () => {
+  for (let i = 1; i < CALLS_UNTIL_STEADY; i += 1) footprint.called();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(done).toEqual([]);
+  for (let i = 0; i < 2 * CALLS_UNTIL_STEADY; i += 1) footprint.called();
+  await vi.advanceTimersByTimeAsync(0);
+  expect(done).toEqual(['steady']);
+});
+
+it('frees what nobody holds', async () => {
+  vi.useRealTimers();
+  const held = new WeakRef({ text: 'x'.repeat(1000) });
+  // A WeakRef keeps its target until the end of the job that made it.
+  await new Promise((resolve) => setImmediate(resolve));
+  engine.collectGarbage();
+  expect(held.deref()).toBeUndefined();
+  expect((globalThis as { gc?: unknown }).gc).toBeUndefined();
+});
