@@ -18,6 +18,9 @@ import { runcOptions } from './task-client.ts';
 import { withRig } from './with-rig.ts';
 
 const deadline = (call: Promise<unknown>) => fails(call, Code.deadlineExceeded);
+/** As `deadline`; the stock shim's own answer, which wraps the same error without its code, may just be the first. */
+const deadlineOrAnswer = (call: Promise<unknown>) =>
+  deadline(call).catch(() => fails(call, Code.unknown, /context deadline exceeded/));
 
 export function upstreamIssueCases(name: PeerName): void {
   describe('upstream issue', () => {
@@ -134,7 +137,7 @@ export function upstreamIssueCases(name: PeerName): void {
         thaw: false,
       });
       const kill = () => task.client.kill(15, { timeoutMs: 400 });
-      if (hangs) await Promise.all(Array.from({ length: 20 }, () => deadline(kill())));
+      if (hangs) await Promise.all(Array.from({ length: 20 }, () => deadlineOrAnswer(kill())));
       else await Promise.allSettled(Array.from({ length: 20 }, kill));
       const begun = performance.now();
       expect(await task.client.status()).not.toBe('UNKNOWN');
