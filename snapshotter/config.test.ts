@@ -10,6 +10,7 @@ test('an empty file gives the defaults', () => {
     containerd_address: '/run/containerd/containerd.sock',
     log_level: 'info',
     fetch: { connections: 8, index_timeout_ms: 30_000 },
+    cache: {},
     registries: {},
   });
 });
@@ -27,6 +28,7 @@ test.each([
   ['[registries."x"]\nhttp = true', 'unknown key "registries.x.http"'],
   ['root = "relative"', '"root": must be an absolute path'],
   ['[fetch]\nconnections = 0', '"fetch.connections": '],
+  ['[cache]\nmax_bytes = 0', '"cache.max_bytes": '],
   ['root = ', 'it is no valid TOML in line 1'],
 ])('%j is refused with its key', (text, message) => {
   expect(() => parseConfig(text)).toThrow(

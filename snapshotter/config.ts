@@ -24,6 +24,12 @@ const schema = z.strictObject({
       index_timeout_ms: z.number().int().min(100).max(600_000).default(30_000),
     })
     .prefault({}),
+  cache: z
+    .strictObject({
+      /** Most bytes that checkpoints take on this node; without it as many as the disk has. */
+      max_bytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
+    })
+    .prefault({}),
   /** A docker config.json with credentials for registries. */
   docker_config: path.optional(),
   /** By host as in an image reference: "registry.example:5000". */

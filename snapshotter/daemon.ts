@@ -1,5 +1,5 @@
 /** Puts the parts together: one daemon from start to end. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
@@ -118,11 +118,14 @@ function makeCache(
     directory: layoutOf(config.root).cache,
     tryLock: native.tryLock,
     reopen,
+    maxBytes: config.cache.max_bytes === undefined ? undefined : BigInt(config.cache.max_bytes),
+    now: Date.now,
     entry: {
       writeChunk: native.writeChunk,
       limiter: new Limiter(config.fetch.connections),
       parallel: config.fetch.connections,
       clock: () => performance.now(),
+      bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
     },
     events: {
       onStarted: ({ id }, { description }) => log.info({ id, from: description }, 'fetch started'),
@@ -152,6 +155,8 @@ function makeCache(
         ),
       onSyncFailed: ({ id }, error) =>
         log.error({ id, error: describeError(error).message }, 'cache not synced'),
+      onDisplaced: (id, freedBytes) =>
+        log.info({ id, freedBytes: Number(freedBytes) }, 'evicted for another checkpoint'),
       onDiscarded: (id, reason) => log.info({ id, reason }, 'cache entry discarded'),
     },
   });

@@ -1,15 +1,18 @@
 /** One checkpoint in the node cache: its files, and the state of bringing them here. */
-import { open, readFile, rename, rm, stat } from 'node:fs/promises';
+import { lstat, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
 import { decodeIndex } from '../../checkpoint/index-format.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
+import { chunkAt } from './chunk-lookup.ts';
 import { download, type WriteChunk } from './download.ts';
 import { ImageFiles, syncPath } from './image-files.ts';
 import type { Limiter } from './limiter.ts';
 import { Presence } from './presence.ts';
+import { loadPresence, PRESENCE_FILE, type SavedPresence, savePresence } from './presence-file.ts';
+import { verifyChunks } from './verify.ts';
 
 export type EntryState =
   | { kind: 'idle' }
@@ -32,7 +35,13 @@ export interface EntryOptions {
   parallel: number;
   /** Monotonic milliseconds. */
   clock: () => number;
+  /** /proc/sys/kernel/random/boot_id. */
+  bootId: string;
   events: EntryEvents;
+  /** Before a fetch takes disk space; rejects if there is none for it. */
+  makeRoom(entry: CacheEntry): Promise<void>;
+  /** The disk is full: true if another attempt is worth it. */
+  freeSome(entry: CacheEntry): Promise<boolean>;
 }
 
 export interface Progress {
@@ -45,6 +54,9 @@ export interface Progress {
 }
 
 const COMPLETE = 'complete';
+/** What a daemon that is killed may lose of a fetch, and how long. */
+const SAVE_BYTES = 256n << 20n;
+const SAVE_MS = 10_000;
 
 export class CacheEntry {
   /** Digest of the index. */
@@ -56,8 +68,16 @@ export class CacheEntry {
   readonly #files: ImageFiles;
   readonly #presence: Presence;
   readonly #storedBytes: bigint;
+  /** Of disk that it takes when it is complete. */
+  readonly bytes: bigint;
+  /** Milliseconds since 1970. */
+  lastUsed = 0;
   #state: EntryState = { kind: 'idle' };
   #madeFiles = false;
+  /** What an earlier run says is here, until that is taken over. */
+  #left: SavedPresence | undefined;
+  #saved = { bytes: 0n, at: 0 };
+  #saving: Promise<void> | undefined;
   #fetched = 0n;
   #local = 0n;
 
@@ -76,6 +96,7 @@ export class CacheEntry {
     this.#files = new ImageFiles(join(directory, 'files'));
     this.#presence = new Presence(index.chunkCount);
     this.#storedBytes = index.files.reduce((sum, file) => sum + BigInt(file.chunks.storedBytes()), 0n);
+    this.bytes = index.files.reduce((sum, file) => sum + BigInt(file.chunks.decodedBytes()), 0n);
   }
 
   get state(): EntryState {
@@ -100,22 +121,33 @@ export class CacheEntry {
     };
   }
 
-  /** Takes over what an earlier run of the daemon completed; false if it did not. */
+  /** Takes over what an earlier run of the daemon left here; false if that is not all. */
   async adopt(): Promise<boolean> {
-    let marker: string;
+    if (!(await this.#filesAreHere())) return false;
+    if (await this.#isMarkedComplete()) {
+      this.#local = this.#storedBytes;
+      this.#state = { kind: 'complete', synced: Promise.resolve() };
+      return true;
+    }
+    this.#left = await loadPresence(this.directory, this.id, this.index.chunkCount);
+    this.#madeFiles = this.#left !== undefined;
+    return false;
+  }
+
+  async #isMarkedComplete(): Promise<boolean> {
     try {
-      marker = await readFile(join(this.directory, COMPLETE), 'utf8');
+      return (await readFile(join(this.directory, COMPLETE), 'utf8')) === `${this.id}\n`;
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
       throw error;
     }
-    if (marker !== `${this.id}\n`) return false;
+  }
+
+  async #filesAreHere(): Promise<boolean> {
     for (const { name, size } of this.index.files) {
-      const found = await stat(join(this.imagesDirectory, name), { bigint: true }).catch(() => undefined);
+      const found = await lstat(join(this.imagesDirectory, name), { bigint: true }).catch(() => undefined);
       if (!found?.isFile() || found.size !== size) return false;
     }
-    this.#local = this.#storedBytes;
-    this.#state = { kind: 'complete', synced: Promise.resolve() };
     return true;
   }
 
@@ -170,12 +202,66 @@ export class CacheEntry {
   }
 
   async #fetch(source: BlobSource, signal: AbortSignal): Promise<void> {
-    const { writeChunk, limiter, parallel } = this.#options;
+    await this.#options.makeRoom(this);
+    signal.throwIfAborted();
     if (!this.#madeFiles) {
-      await rm(join(this.directory, COMPLETE), { force: true });
+      for (const name of [COMPLETE, PRESENCE_FILE]) await rm(join(this.directory, name), { force: true });
       await this.#files.create(this.index.files);
       this.#madeFiles = true;
     }
+    if (this.#left) await this.#takeOver(this.#left, signal);
+    this.#saved = { bytes: this.#presence.bytes, at: this.#options.clock() };
+    for (;;) {
+      try {
+        await this.#download(source, signal);
+        break;
+      } catch (error) {
+        await this.#saving;
+        if (isFull(error) && !signal.aborted && (await this.#options.freeSome(this))) continue;
+        await this.#save().catch(() => {});
+        throw error;
+      }
+    }
+    await this.#saving;
+  }
+
+  async #takeOver({ bootId, bits }: SavedPresence, signal: AbortSignal): Promise<void> {
+    const claimed = (ordinal: number) => ((bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0;
+    // Pages that were written in this boot are read back as they were written, whatever the disk does.
+    const right =
+      bootId === this.#options.bootId
+        ? Array.from({ length: this.index.chunkCount }, (_, ordinal) => ordinal).filter(claimed)
+        : await verifyChunks(this.imagesDirectory, this.index, claimed, signal);
+    for (const ordinal of right) this.#presence.add(ordinal, chunkAt(this.index, ordinal).chunk.storedLength);
+    this.#local += this.#presence.bytes;
+    this.#left = undefined;
+  }
+
+  /** Puts the chunks that are here on disk, then says so there. */
+  async #save(): Promise<void> {
+    const { bootId, clock } = this.#options;
+    const { bytes } = this.#presence;
+    if (bytes === this.#saved.bytes) return;
+    this.#saved = { bytes, at: clock() };
+    const bits = this.#presence.bits();
+    await this.#files.sync(this.index.files);
+    await savePresence(this.directory, this.id, { bootId, bits });
+  }
+
+  #saveNowAndThen(): void {
+    const { bytes, at } = this.#saved;
+    const due = this.#presence.bytes >= bytes + SAVE_BYTES || this.#options.clock() >= at + SAVE_MS;
+    if (!due || this.#saving) return;
+    // A map that cannot be saved costs another fetch, no more; the end of this one says that the disk fails.
+    this.#saving = this.#save()
+      .catch(() => {})
+      .finally(() => {
+        this.#saving = undefined;
+      });
+  }
+
+  async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
+    const { writeChunk, limiter, parallel } = this.#options;
     await download({
       index: this.index,
       source,
@@ -188,6 +274,7 @@ export class CacheEntry {
       onBytes: (bytes) => {
         if (source.kind === 'remote') this.#fetched += BigInt(bytes);
         else this.#local += BigInt(bytes);
+        this.#saveNowAndThen();
       },
     });
     if (!this.#presence.complete)
@@ -207,6 +294,7 @@ export class CacheEntry {
     }
     await rename(`${marker}.new`, marker);
     await syncPath(this.directory);
+    await rm(join(this.directory, PRESENCE_FILE), { force: true });
   }
 }
 
@@ -222,7 +310,7 @@ export async function readEntryFiles(
 function explain(cause: unknown, source: BlobSource): SnapshotError {
   if (cause instanceof SnapshotError) return cause;
   const { code, message, context } = describeError(cause);
-  if (context.errno === 'ENOSPC' || context.errno === 'EDQUOT')
+  if (isFull(cause))
     return new SnapshotError(
       Code.resourceExhausted,
       'Cannot store the checkpoint: the disk of the node cache is full; free space there',
@@ -232,6 +320,11 @@ function explain(cause: unknown, source: BlobSource): SnapshotError {
     cause,
     context,
   });
+}
+
+function isFull(error: unknown): boolean {
+  const { errno } = describeError(error).context;
+  return errno === 'ENOSPC' || errno === 'EDQUOT';
 }
 
 /** The promise, or the signal's reason if that comes first. */

@@ -3,17 +3,18 @@
  * all who restore it. Called by remote/ and checkpoints/; knows neither snapshots nor registries, only BlobSource.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf } from '../../checkpoint/digest.ts';
 import { decodeIndex } from '../../checkpoint/index-format.ts';
 import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
-import { describeError } from '../../proto/status.ts';
+import { Code, describeError } from '../../proto/status.ts';
 import { diskUsage } from '../disk-usage.ts';
-import { dataLoss, failedPrecondition, notFound } from '../error.ts';
+import { dataLoss, failedPrecondition, notFound, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
 import { CacheEntry, type EntryEvents, type EntryOptions, readEntryFiles } from './entry.ts';
 import { syncPath } from './image-files.ts';
+import { byLastUse, lacking } from './room.ts';
 
 export { type OpenBeneath, readBeneath } from './beneath.ts';
 export type { BlobName, BlobSource } from './blob-source.ts';
@@ -24,10 +25,16 @@ export { LocalSource } from './local-source.ts';
 
 export interface NodeCacheOptions {
   directory: string;
-  entry: Omit<EntryOptions, 'events'>;
+  entry: Omit<EntryOptions, 'events' | 'makeRoom' | 'freeSome'>;
+  /** Most bytes of all checkpoints together; undefined: as many as the disk has. */
+  maxBytes: bigint | undefined;
+  /** Milliseconds since 1970, for the order of use, which outlives a run. */
+  now: () => number;
   events: EntryEvents & {
     /** An entry of an earlier run was thrown away. */
     onDiscarded(id: string, reason: string): void;
+    /** It went for another one. */
+    onDisplaced(id: string, freedBytes: bigint): void;
   };
   /** flock(2) on a descriptor, not waiting. */
   tryLock: (fd: number, exclusive: boolean) => boolean;
@@ -47,12 +54,16 @@ export class NodeCache {
   readonly #adding = new Map<string, Promise<CacheEntry>>();
   readonly #retries = new Map<string, NodeJS.Timeout>();
   readonly #entryOptions: EntryOptions;
+  /** One makes room at a time, or two would count the same free bytes. */
+  #makingRoom: Promise<unknown> = Promise.resolve();
 
   constructor(options: NodeCacheOptions) {
     this.#options = options;
     const { events } = options;
     this.#entryOptions = {
       ...options.entry,
+      makeRoom: (entry) => this.#inTurn(() => this.#makeRoom(entry)),
+      freeSome: (entry) => this.#inTurn(() => this.#displaceOne(entry)),
       events: {
         onStarted: (...args) => events.onStarted(...args),
         onComplete: (...args) => events.onComplete(...args),
@@ -79,7 +90,10 @@ export class NodeCache {
    */
   async add(id: string, indexBytes: Uint8Array, checkpointJson: Uint8Array): Promise<CacheEntry> {
     const known = this.#entries.get(id) ?? this.#adding.get(id);
-    if (known) return known;
+    if (known) {
+      await this.#touch(await known);
+      return known;
+    }
     const adding = this.#make(id, indexBytes, checkpointJson).finally(() => this.#adding.delete(id));
     this.#adding.set(id, adding);
     return adding;
@@ -89,6 +103,7 @@ export class NodeCache {
   async wait(id: string, signal: AbortSignal): Promise<CacheEntry> {
     const entry = this.#entries.get(id);
     if (!entry) throw notFound(`Checkpoint ${id} is not on this node; locate it first`);
+    await this.#touch(entry);
     const { state } = entry;
     if (
       state.kind === 'idle' ||
@@ -146,8 +161,60 @@ export class NodeCache {
     await writeFile(join(directory, 'lock'), '', { mode: 0o600, flag: 'a' });
     await syncPath(directory);
     const entry = new CacheEntry(id, directory, index, checkpointJson, this.#entryOptions);
+    await this.#touch(entry);
     this.#entries.set(id, entry);
     return entry;
+  }
+
+  /** The lock's time of change is when its checkpoint was used last. */
+  async #touch(entry: CacheEntry): Promise<void> {
+    entry.lastUsed = this.#options.now();
+    const seconds = entry.lastUsed / 1000;
+    // Only the order of a later run suffers if this cannot be written.
+    await utimes(entry.lockFile, seconds, seconds).catch(() => {});
+  }
+
+  async #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#makingRoom.then(work);
+    this.#makingRoom = done.catch(() => {});
+    return done;
+  }
+
+  /** RESOURCE_EXHAUSTED if the checkpoint is larger than the cache, or what is in use leaves too little. */
+  async #makeRoom(entry: CacheEntry): Promise<void> {
+    const { maxBytes: limit } = this.#options;
+    if (limit === undefined) return;
+    if (entry.bytes > limit)
+      throw new SnapshotError(
+        Code.resourceExhausted,
+        `Cannot store the checkpoint: it takes ${entry.bytes} bytes, and the node cache may hold ${limit}; raise cache.max_bytes`,
+      );
+    while (lacking(entry, this.#others(entry), limit) > 0n) {
+      if (await this.#displaceOne(entry)) continue;
+      throw new SnapshotError(
+        Code.resourceExhausted,
+        `Cannot store the checkpoint: ${lacking(entry, this.#others(entry), limit)} bytes are missing in the node cache, and all that is in there is in use; raise cache.max_bytes, or try again when containers have been restored`,
+      );
+    }
+  }
+
+  /** Evicts the one that was not used for longest; false if all are in use, or on their way. */
+  async #displaceOne(entry: CacheEntry): Promise<boolean> {
+    const idle = this.#others(entry).filter(({ state }) => state.kind !== 'fetching');
+    for (const id of byLastUse(idle)) {
+      try {
+        this.#options.events.onDisplaced(id, await this.evict(id));
+        return true;
+      } catch (error) {
+        const { code } = describeError(error);
+        if (code !== Code.failedPrecondition && code !== Code.notFound) throw error;
+      }
+    }
+    return false;
+  }
+
+  #others(entry: CacheEntry): CacheEntry[] {
+    return this.entries().filter((other) => other !== entry);
   }
 
   async #recoverEntry(id: string, directory: string): Promise<void> {
@@ -159,6 +226,7 @@ export class NodeCache {
       readCheckpointFacts(checkpointJson, index.checkpointJson);
       await writeFile(join(directory, 'lock'), '', { mode: 0o600, flag: 'a' });
       const entry = new CacheEntry(id, directory, index, checkpointJson, this.#entryOptions);
+      entry.lastUsed = (await stat(entry.lockFile)).mtimeMs;
       const source = (await entry.adopt()) ? undefined : reopen(id);
       if (entry.state.kind === 'complete' || source) {
         this.#entries.set(id, entry);

@@ -51,13 +51,16 @@ function makeCache(writeChunk: WriteChunk = writeStoredChunk): NodeCache {
   const cache = new NodeCache({
     directory: dir,
     tryLock: () => !locked,
+    maxBytes: undefined,
+    now: () => 0,
     reopen: () => sources.shift(),
-    entry: { writeChunk, limiter: new Limiter(3), parallel: 3, clock: () => clock },
+    entry: { writeChunk, limiter: new Limiter(3), parallel: 3, clock: () => clock, bootId: 'this boot' },
     events: {
       onStarted: () => log.push('started'),
       onComplete: () => log.push('complete'),
       onFailed: (_, __, error) => log.push(`failed: ${error.message}`),
       onSyncFailed: (_, error) => log.push(`sync failed: ${String(error)}`),
+      onDisplaced: () => {},
       onDiscarded: (_, reason) => log.push(`discarded: ${reason}`),
     },
   });

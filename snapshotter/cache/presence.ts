@@ -22,6 +22,11 @@ export class Presence {
     this.#bytes += BigInt(storedBytes);
   }
 
+  /** A copy, one bit a chunk, lowest first. */
+  bits(): Uint8Array {
+    return this.#bits.slice();
+  }
+
   get complete(): boolean {
     return this.#chunks === this.#total;
   }

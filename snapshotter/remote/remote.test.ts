@@ -45,13 +45,22 @@ beforeEach(() => {
   cache = new NodeCache({
     directory: join(dir, 'cache'),
     tryLock: () => true,
+    maxBytes: undefined,
+    now: () => 0,
     reopen: (id) => remote.sourceOf(id),
-    entry: { writeChunk: writeStoredChunk, limiter: new Limiter(2), parallel: 2, clock: () => 0 },
+    entry: {
+      writeChunk: writeStoredChunk,
+      limiter: new Limiter(2),
+      parallel: 2,
+      clock: () => 0,
+      bootId: 'this boot',
+    },
     events: {
       onStarted: () => {},
       onComplete: () => {},
       onFailed: () => {},
       onSyncFailed: () => {},
+      onDisplaced: () => {},
       onDiscarded: () => {},
     },
   });
