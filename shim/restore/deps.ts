@@ -19,7 +19,7 @@ import {
   criuTempDirs,
   removeCgroup,
   removeMountedDir,
-  unmountBelow,
+  unmountCgroupYard,
 } from './traces.ts';
 
 const traceDeps = {
@@ -70,7 +70,7 @@ export function attemptDeps(): AttemptDeps {
       // CRIU mounts the cgroup hierarchies in its work directory: removing it with them would remove cgroups. mountinfo has
       // real paths, and the bundle's `work` is a link.
       const place = await realpath(work).catch(() => work);
-      if (keptWorkDir) await unmountBelow(place, traceDeps);
+      if (keptWorkDir) await unmountCgroupYard(place, traceDeps);
       else await removeMountedDir(place, traceDeps);
     },
   };

@@ -2,9 +2,11 @@
  * The plan for CRIU images that the caller names (CreateTaskRequest.checkpoint): who asks for exactly this gets an error
  * where it cannot be done, no cold start. Loaded only for such a container.
  */
-import { describeError } from '../../proto/status.ts';
+import { Code, describeError } from '../../proto/status.ts';
 import type { PlanInput, RestorePlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore } from './attempt.ts';
+import { RestoreError } from './error.ts';
+import { hasUserNamespace } from './preflight.ts';
 
 /** No cold start has to fit in after it; the caller's own deadline may be shorter. */
 const RESTORE_DEADLINE_MS = 90_000;
@@ -16,6 +18,11 @@ export interface GivenImages {
 }
 
 export function planGiven(input: PlanInput, images: GivenImages, deps: AttemptDeps): RestorePlan {
+  if (hasUserNamespace(input.spec))
+    throw new RestoreError(
+      Code.failedPrecondition,
+      'Cannot restore into a container with a user namespace of its own; create it without one',
+    );
   return {
     kind: 'restore',
     rootfs: input.rootfs,

@@ -96,6 +96,11 @@ describe('planRestore', () => {
       () => plan(fakeDeps(), { process: { ...spec.process, terminal: true } }),
       /has a terminal/,
     ],
+    [
+      'a user namespace',
+      () => plan(fakeDeps(), { linux: { namespaces: [{ type: 'pid' }, { type: 'user' }] } }),
+      /user namespace of its own/,
+    ],
     ['the annotation off', () => plan(fakeDeps(), { annotations: { 'thaw.dev/restore': 'off' } }), /"off"/],
     [
       'an older CRIU',

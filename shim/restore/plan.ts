@@ -12,7 +12,7 @@ import { type AttemptDeps, attemptRestore } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
-import { preflight } from './preflight.ts';
+import { hasUserNamespace, preflight } from './preflight.ts';
 import { listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
 
 /** The kubelet gives StartContainer two minutes; fetch, restore and the cold start after it must fit. */
@@ -71,6 +71,7 @@ export async function planRestore(
   if (policy === 'off') return cold(`the annotation ${POLICY_ANNOTATION} is "off"`);
   // The saved process may have had none, or another one's settings; CRIU has to be told which before it is known.
   if (input.spec.process?.terminal) return cold('the container has a terminal');
+  if (hasUserNamespace(input.spec)) return cold('the container has a user namespace of its own');
   let located: Located;
   try {
     located = await deps.daemon.locate({

@@ -5,6 +5,7 @@
 import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import type { HostFacts, MountFacts } from '../host-facts.ts';
 import { launchDifferences } from '../launch.ts';
+import type { OciSpec } from '../task/oci-spec.ts';
 
 export interface Live {
   launch: CheckpointFacts['launch'];
@@ -66,4 +67,12 @@ export function compareVersions(a: string, b: string): number {
     if (difference !== 0) return Math.sign(difference);
   }
   return 0;
+}
+
+/**
+ * The user ids in the images are those of the namespace that they were taken in, and CRIU would put them into whichever it
+ * is told to join: what they would be worth outside of the container cannot be compared.
+ */
+export function hasUserNamespace(spec: OciSpec): boolean {
+  return spec.linux?.namespaces?.some(({ type }) => type === 'user') ?? false;
 }

@@ -2,7 +2,14 @@ import { mkdir, mkdtemp, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { cgroupDirs, cgroupMounts, criuTempDirs, removeCgroup, removeMountedDir } from './traces.ts';
+import {
+  cgroupDirs,
+  cgroupMounts,
+  criuTempDirs,
+  removeCgroup,
+  removeMountedDir,
+  unmountCgroupYard,
+} from './traces.ts';
 
 const mountinfo = [
   '22 1 0:20 / / rw - ext4 /dev/vda rw',
@@ -49,4 +56,17 @@ it('unmounts innermost first', async () => {
     umount: (target) => gone.push(target),
   });
   expect(gone).toEqual(['/run/criu-root/proc', '/run/criu-root']);
+});
+
+it('unmounts CRIU’s cgroups in a directory that is somebody’s own, and nothing else', async () => {
+  const line = (point: string) => `30 22 0:30 / ${point} rw - cgroup cgroup rw`;
+  const gone: string[] = [];
+  await unmountCgroupYard('/mnt/criu', {
+    mountinfo: async () =>
+      ['', '/data', '/.criu.cgyard.Ab1', '/.criu.cgyard.Ab1/memory']
+        .map((at) => line(`/mnt/criu${at}`))
+        .join('\n'),
+    umount: (target) => gone.push(target),
+  });
+  expect(gone).toEqual(['/mnt/criu/.criu.cgyard.Ab1/memory', '/mnt/criu/.criu.cgyard.Ab1']);
 });

@@ -78,12 +78,25 @@ function kill(pid: number): void {
 }
 
 /** Unmounts everything at or below a directory, innermost first. */
-export async function unmountBelow(dir: string, deps: TraceDeps): Promise<void> {
-  const targets = (await deps.mountinfo())
-    .split('\n')
-    .map((line) => decodeOctal(line.split(' ')[4] ?? ''))
-    .filter((target) => target === dir || target.startsWith(`${dir}/`));
+async function unmountBelow(dir: string, deps: TraceDeps): Promise<void> {
+  const targets = (await mountTargets(deps)).filter(
+    (target) => target === dir || target.startsWith(`${dir}/`),
+  );
   for (const target of targets.toReversed()) deps.umount(target, MNT_DETACH);
+}
+
+/**
+ * Unmounts the cgroup hierarchies that CRIU mounts in its work directory, and nothing else there: the directory is
+ * somebody's own. Source: criu/cgroup.c, ".criu.cgyard.XXXXXX".
+ */
+export async function unmountCgroupYard(workDir: string, deps: TraceDeps): Promise<void> {
+  const yard = `${workDir}/.criu.cgyard.`;
+  for (const target of (await mountTargets(deps)).filter((one) => one.startsWith(yard)).toReversed())
+    deps.umount(target, MNT_DETACH);
+}
+
+async function mountTargets(deps: TraceDeps): Promise<string[]> {
+  return (await deps.mountinfo()).split('\n').map((line) => decodeOctal(line.split(' ')[4] ?? ''));
 }
 
 /** Removes a directory with all that is mounted there, and never what is mounted itself. */
