@@ -29,11 +29,13 @@ namespace {
 
 constexpr size_t kStack = 16 * 1024;
 
-// Runs in the child, on a stack of its own in our memory, and is killed there: system calls alone.
-int Sleep(void*) {
+// Runs in the child, on a stack of its own in our memory, and is killed there. System calls alone, and not through libc's
+// cancellation points: those write into the thread's control block, which is ours too.
+int Sleep(void* parent) {
   // Safe: concerns the child alone. It does not outlive a shim that is killed.
-  prctl(PR_SET_PDEATHSIG, SIGKILL);
-  for (;;) pause();
+  syscall(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  if (syscall(SYS_getppid) != *static_cast<const pid_t*>(parent)) _exit(0);  // that was before
+  for (;;) syscall(SYS_ppoll, nullptr, 0, nullptr, nullptr, 0);
   return 0;
 }
 
@@ -66,9 +68,10 @@ Failure MakeNamespace(const std::string& users, const std::string& groups, Uniqu
   // Safe: the child starts with every signal blocked, so no handler of ours runs in it; only SIGKILL gets through.
   pthread_sigmask(SIG_SETMASK, &all, &old);
   int pidfd = -1;
-  // Safe: shares our memory but touches none of it. No exit signal: nobody else is told of this child, or waits for it.
+  pid_t self = getpid();
+  // Safe: shares our memory but writes none of it. No exit signal: nobody else is told of this child, or waits for it.
   const pid_t pid =
-      clone(Sleep, static_cast<char*>(stack) + kStack, CLONE_VM | CLONE_NEWUSER | CLONE_PIDFD, nullptr, &pidfd, nullptr,
+      clone(Sleep, static_cast<char*>(stack) + kStack, CLONE_VM | CLONE_NEWUSER | CLONE_PIDFD, &self, &pidfd, nullptr,
             nullptr);
   const int error = errno;
   pthread_sigmask(SIG_SETMASK, &old, nullptr);

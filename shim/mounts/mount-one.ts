@@ -3,7 +3,7 @@ import { closeSync, mkdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Addon } from '../../native/index.ts';
 import type { Mount } from '../task/start-plan.ts';
-import { MS_RDONLY, overlayLayout, parseMountOptions } from './options.ts';
+import { flagNames, MS_RDONLY, type OverlayLayout, overlayLayout, parseMountOptions } from './options.ts';
 
 export type MountCalls = Pick<
   Addon,
@@ -31,10 +31,14 @@ export function mountOne(mount: Mount, target: string, scratch: string, calls: M
       source = loop.device;
     }
     const text = options.data.join(',');
+    const overlay = () => {
+      const layout = overlayLayout(options.data);
+      return { ...layout, rest: [...layout.rest, ...flagNames(options.flags)] };
+    };
     if (mount.type === 'overlay' && users !== undefined) {
-      mountMappedOverlay(options.data, target, users, scratch, calls);
+      mountMappedOverlay(overlay(), target, users, scratch, calls);
     } else if (mount.type === 'overlay' && text.length >= PAGE) {
-      const { lower, upper, work, rest } = overlayLayout(options.data);
+      const { lower, upper, work, rest } = overlay();
       calls.mountOverlay(target, lower, upper, work, rest);
     } else {
       // The type of a bind mount is ignored by the kernel, and "bind" is no file system.
@@ -54,16 +58,14 @@ export function mountOne(mount: Mount, target: string, scratch: string, calls: M
  * here go again at once.
  */
 function mountMappedOverlay(
-  data: readonly string[],
+  { lower, upper, work, rest }: OverlayLayout,
   target: string,
   users: number,
   scratch: string,
   calls: MountCalls,
 ): void {
-  const { lower, upper, work, rest } = overlayLayout(data);
   const mapped: string[] = [];
   try {
-    mkdirSync(scratch, { recursive: true, mode: 0o700 });
     for (const [index, layer] of lower.entries()) {
       const place = join(scratch, String(index));
       mkdirSync(place, { recursive: true, mode: 0o700 });
@@ -72,17 +74,22 @@ function mountMappedOverlay(
     }
     calls.mountOverlay(target, mapped, upper, work, rest);
   } finally {
+    // What cannot be taken away is the bundle's: `delete` unmounts what it finds there, and containerd removes the rest.
     for (const place of mapped) takeAway(place, calls);
-    rmdirSync(scratch);
+    quietly(() => rmdirSync(scratch));
   }
 }
 
 function takeAway(place: string, calls: MountCalls): void {
+  quietly(() => calls.umount(place, MNT_DETACH));
+  quietly(() => rmdirSync(place));
+}
+
+/** A failure here must not hide the one that matters. */
+function quietly(work: () => void): void {
   try {
-    calls.umount(place, MNT_DETACH);
-  } catch (error) {
-    // It was not mounted: that is what failed.
-    if ((error as NodeJS.ErrnoException).code !== 'EINVAL') throw error;
+    work();
+  } catch {
+    // not mounted, or not made: that is what failed
   }
-  rmdirSync(place);
 }

@@ -177,12 +177,17 @@ describe('mountRootfs', () => {
   it('maps the layers of an overlay, and a bind mount as a whole', async () => {
     const map = ['uidmap=0:1000:65536', 'gidmap=0:1000:65536'];
     const layers = join(dir, 'layers');
-    await mountRootfs([overlay(['lowerdir=/b:/a', 'upperdir=/u', 'workdir=/w', ...map])], dir, layers, calls);
+    await mountRootfs(
+      [overlay(['ro', 'nodev', 'lowerdir=/b:/a', 'upperdir=/u', 'workdir=/w', ...map])],
+      dir,
+      layers,
+      calls,
+    );
     expect(calls.calls).toEqual([
       ['userNamespace', '0 1000 65536', '0 1000 65536'],
       ['mountMapped', '/b', join(layers, '0')],
       ['mountMapped', '/a', join(layers, '1')],
-      ['mountOverlay', dir, [join(layers, '0'), join(layers, '1')], '/u', '/w', []],
+      ['mountOverlay', dir, [join(layers, '0'), join(layers, '1')], '/u', '/w', ['ro', 'nodev']],
       ['umount', join(layers, '0'), 2],
       ['umount', join(layers, '1'), 2],
     ]);

@@ -121,6 +121,11 @@ export function parseMountOptions(options: readonly string[]): ParsedOptions {
   return { flags, data, propagation, remount, loop, idMap };
 }
 
+/** Flags as the options that they came from, for what takes no numbers. */
+export function flagNames(flags: number): string[] {
+  return Object.entries(SET).flatMap(([name, bits]) => (bits !== 0 && (flags & bits) === bits ? name : []));
+}
+
 /** Of "uidmap=<inside>:<outside>:<count>[,…]", as containerd writes it for a pod with a user namespace. */
 function parseIdMap(option: string): string {
   const lines = option
