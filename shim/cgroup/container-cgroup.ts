@@ -10,6 +10,7 @@ export class ContainerCgroup {
   readonly #place: CgroupPlace;
   readonly #calls: CgroupCalls;
   #oom: OomWatch | undefined;
+  #onOom: (() => void) | undefined;
   #reading: Promise<EncodedStats> | undefined;
 
   constructor(place: CgroupPlace, calls: CgroupCalls) {
@@ -35,11 +36,17 @@ export class ContainerCgroup {
   async enableControllers(): Promise<void> {
     if (this.#place.version !== 'v2') return;
     const { enableControllers } = await import('./controllers.ts');
-    await enableControllers(this.#place.mount, this.#place.dir);
+    try {
+      enableControllers(this.#place.mount, this.#place.dir);
+    } finally {
+      // memory.events may be there only now.
+      if (this.#onOom && !this.#oom) this.watchOom(this.#onOom);
+    }
   }
 
   /** Calls back for each kill for want of memory, until `close`. */
   watchOom(onOom: () => void): void {
+    this.#onOom = onOom;
     this.#oom = watchOom(this.#place, this.#calls, onOom);
   }
 
@@ -51,6 +58,7 @@ export class ContainerCgroup {
   close(): void {
     this.#oom?.close();
     this.#oom = undefined;
+    this.#onOom = undefined;
   }
 
   async #read(): Promise<EncodedStats> {

@@ -1,13 +1,13 @@
 /** Controllers of a v2 cgroup: a file such as memory.current is there only where every cgroup above hands its controller down. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /**
  * Enables what the hierarchy has in all cgroups from its root down to a container's parent, as containerd's own shim does.
- * Rejects with the last failure after trying everywhere; a cgroup that holds processes itself refuses some (cgroups(7)).
+ * Throws the last failure after trying everywhere; a cgroup that holds processes itself refuses some (cgroups(7)).
  */
-export async function enableControllers(mount: string, dir: string): Promise<void> {
-  const [available, own] = await Promise.all([names(mount), names(dir)]);
+export function enableControllers(mount: string, dir: string): void {
+  const [available, own] = [names(mount), names(dir)];
   const wanted = available.filter((controller) => !own.includes(controller));
   if (wanted.length === 0) return;
   let failure: unknown;
@@ -15,15 +15,17 @@ export async function enableControllers(mount: string, dir: string): Promise<voi
   for (const part of dir.slice(mount.length).split('/').filter(Boolean)) {
     // One by one: the kernel takes all of a line or nothing.
     for (const controller of wanted) {
-      await writeFile(join(at, 'cgroup.subtree_control'), `+${controller}`).catch((error: unknown) => {
+      try {
+        writeFileSync(join(at, 'cgroup.subtree_control'), `+${controller}`);
+      } catch (error) {
         failure = error;
-      });
+      }
     }
     at = join(at, part);
   }
   if (failure) throw failure;
 }
 
-async function names(dir: string): Promise<string[]> {
-  return (await readFile(join(dir, 'cgroup.controllers'), 'utf8')).split(/\s+/).filter(Boolean);
+function names(dir: string): string[] {
+  return readFileSync(join(dir, 'cgroup.controllers'), 'utf8').split(/\s+/).filter(Boolean);
 }
