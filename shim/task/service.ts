@@ -134,6 +134,11 @@ export class TaskService {
         ? { imagePath: r.checkpoint, workPath: options.criuWorkPath }
         : undefined;
       const plan = await planner({ id, namespace, bundle, rootfs, checkpoint, spec, runc, log });
+      if (this.#givenUp.has(id)) {
+        // containerd has removed the bundle, and what is mounted now would make it anew.
+        if (plan.kind === 'restore') await plan.release();
+        throw givenUp(id);
+      }
       const container = new Container(
         { id, namespace, bundle, spec, options, runc, stdio: { stdin, stdout, stderr, terminal } },
         this.#deps,
@@ -141,7 +146,7 @@ export class TaskService {
       await container.create(plan);
       if (this.#givenUp.has(id)) {
         await container.discard();
-        throw new ShimError(Code.aborted, `container ${id} was given up while it was made`);
+        throw givenUp(id);
       }
       this.#containers.set(id, container);
       this.#deps.onContainer();
@@ -161,10 +166,10 @@ export class TaskService {
       return { pid };
     } finally {
       this.#creating.delete(id);
-      const givenUp = this.#givenUp.delete(id);
+      const unwanted = this.#givenUp.delete(id);
       if (this.empty) {
         this.#deps.onEmpty();
-        if (givenUp) this.#deps.onShutdown();
+        if (unwanted) this.#deps.onShutdown();
       }
     }
   }
@@ -242,6 +247,10 @@ export class TaskService {
       execId: r.execId,
     };
   }
+}
+
+function givenUp(id: string): ShimError {
+  return new ShimError(Code.aborted, `container ${id} was given up while it was made`);
 }
 
 /** 0001-01-01, Go's time.Time{}. */
