@@ -1,3 +1,6 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import { engine } from './engine.ts';
 import { CALLS_UNTIL_STEADY, Footprint, IDLE_MS, WORTHWHILE_BYTES } from './footprint.ts';
@@ -66,4 +69,13 @@ it('frees what nobody holds', async () => {
   engine.collectGarbage();
   expect(held.deref()).toBeUndefined();
   expect((globalThis as { gc?: unknown }).gc).toBeUndefined();
+});
+
+it('names flags that this V8 knows', async () => {
+  const index = join(import.meta.dirname, 'engine.ts');
+  const program = `import { engine } from ${JSON.stringify(index)}; engine.stopOptimizing(); engine.collectGarbage();`;
+  const args = ['--input-type=module', '-e', program];
+  // V8 says of one that it does not know that it is unrecognized, and goes on.
+  const { stderr } = await promisify(execFile)(process.execPath, args, { timeout: 10_000 });
+  expect(stderr).not.toContain('unrecognized');
 });

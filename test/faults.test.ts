@@ -216,11 +216,13 @@ it('a shim killed in the middle of a restore leaves nothing, and the pod can be 
   // At its beginning, and while CRIU makes the tasks.
   for (const pauseMs of [0, 5, 15, 30, 60]) {
     const pod = await node.createPod({ image, command });
+    pods.push(pod);
     const started = node.cri.startContainer(pod.containerId).catch((error: unknown) => error);
     await until('CRIU', () => running(/criu.* swrk /).length > 0);
     await sleep(pauseMs);
     for (const pid of running(/ serve $/)) process.kill(Number(pid), 'SIGKILL');
     await started;
+    pods.pop();
     await removeAfterCrash(pod);
     await assertNothingLeft(stock);
   }

@@ -74,8 +74,13 @@ const FULL_BYTES = 64n << 10n;
  * may lack what CRIU had to say of it.
  */
 export async function dumpSpaceError(error: unknown, workDir: string): Promise<unknown> {
-  const { bavail, bsize } = await statfs(workDir, { bigint: true });
-  return bavail * bsize < FULL_BYTES ? fullError(error, workDir) : error;
+  if (describeError(error).code === Code.canceled) return error;
+  // Not what is free for others: CRIU runs as root.
+  const free = await statfs(workDir, { bigint: true }).then(
+    ({ bfree, bsize }) => bfree * bsize,
+    () => FULL_BYTES,
+  );
+  return free < FULL_BYTES ? fullError(error, workDir) : error;
 }
 
 /** A full disk in words that help; every other error as it is. */
