@@ -54,6 +54,11 @@ export class KubeletNode {
     writeFileSync(config, `root = "${root}"\ncontainerd_address = "${containerd.socket}"\n`);
     const node = new KubeletNode(registry, containerd, root, config);
     await node.startSnapshotter();
+    // It was not there when containerd first looked, which looks again only after a while.
+    await until('containerd to reach the snapshotter', async () => {
+      await containerd.ctr(['-n', 'k8s.io', 'snapshots', '--snapshotter', 'thaw', 'ls']);
+      return true;
+    });
     const tar = `${containerd.dir}/pause.tar`;
     writeFileSync(tar, await imageTar('test.local/pause:1', await pauseImage()));
     const local = containerd.version === '2' ? ['--local'] : [];
