@@ -5,7 +5,7 @@ import { errorCases } from './conformance/shim/errors.ts';
 import { eventCases } from './conformance/shim/events.ts';
 import { execCases } from './conformance/shim/exec.ts';
 import { lifecycleCases } from './conformance/shim/lifecycle.ts';
-import type { PeerName } from './conformance/shim/peer.ts';
+import { retriesOf } from './conformance/shim/peer.ts';
 import { podCases } from './conformance/shim/pods.ts';
 import { protocolCases } from './conformance/shim/protocol.ts';
 import { raceCases } from './conformance/shim/races.ts';
@@ -15,19 +15,20 @@ import { terminalCases } from './conformance/shim/terminal.ts';
 import { unusedShim } from './conformance/shim/unused-shim.ts';
 import { upstreamIssueCases } from './conformance/shim/upstream-issues.ts';
 
-describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
-  const unusedShimCase = unusedShim(name);
-  bootstrapCases(name);
-  lifecycleCases(name);
-  execCases(name);
-  stdioCases(name);
-  terminalCases(name);
-  eventCases(name);
-  errorCases(name);
-  protocolCases(name);
-  podCases(name);
-  raceCases(name);
-  resourceCases(name);
-  upstreamIssueCases(name);
-  unusedShimCase();
-});
+for (const name of ['stock', 'thaw'] as const)
+  describe(name, retriesOf(name), () => {
+    const unusedShimCase = unusedShim(name);
+    bootstrapCases(name);
+    lifecycleCases(name);
+    execCases(name);
+    stdioCases(name);
+    terminalCases(name);
+    eventCases(name);
+    errorCases(name);
+    protocolCases(name);
+    podCases(name);
+    raceCases(name);
+    resourceCases(name);
+    upstreamIssueCases(name);
+    unusedShimCase();
+  });
