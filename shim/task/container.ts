@@ -207,7 +207,9 @@ export class Container {
     const { options, runc } = this.config;
     // Where runc is runc, its list is that of the cgroup; others may run processes that are not the kernel's.
     const listed = isRunc(options.binaryName) ? await this.#cgroup?.pids() : undefined;
-    return listed?.length ? listed : runc.ps(this.id);
+    const pids = listed?.length ? listed : await runc.ps(this.id);
+    // Nothing is left of one that has just ended, before we have heard of it.
+    return pids.length > 0 ? pids : [this.init.pid];
   }
 
   /** Removes the container from runc and from the file system. Throws while it runs. */
