@@ -206,6 +206,8 @@ export class CacheEntry {
     signal.throwIfAborted();
     if (!this.#madeFiles) {
       for (const name of [COMPLETE, PRESENCE_FILE]) await rm(join(this.directory, name), { force: true });
+      // Or a power failure could bring them back, above new and empty files of the same sizes.
+      await syncPath(this.directory);
       await this.#files.create(this.index.files);
       this.#madeFiles = true;
     }
