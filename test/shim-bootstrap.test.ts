@@ -201,7 +201,9 @@ describe('start', () => {
   it('has containerd’s log say what a server wrote that failed', async () => {
     const node = `${TREE}/bin/node`;
     renameSync(node, `${node}.away`);
-    writeFileSync(node, '#!/bin/sh\necho "GLIBC_2.99 not found" >&2; exit 127\n', { mode: 0o755 });
+    // containerd runs `delete` for a server that it had reached; one that was gone before, it forgets.
+    const fails = '#!/bin/sh\necho "GLIBC_2.99 not found" >&2; sleep 3; exit 127\n';
+    writeFileSync(node, fails, { mode: 0o755 });
     try {
       expect((await ctrRun(['--rm'], 'failing', 'true')).code).toBe(1);
     } finally {
