@@ -1,26 +1,32 @@
-// test-summary.ts RESULTS RUN:OUTCOME:TIME…: the closing lines of scripts/test, from vitest's JSON reports.
-// Exit status 1 if a test failed, or if a run that should have tests has none.
+// test-summary.ts RESULTS RUN:STATUS:SECONDS… [-- STATUS…]: the closing lines of scripts/test, from vitest's JSON reports;
+// behind -- the exit statuses of the second tries. Exit status 1 if a test failed, or if a run that should have tests has none.
 
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { describeReport, notRun, type Report, total } from './test-totals.ts';
+import { readRun, readRuns } from './test-runs.ts';
+import { describeTry, passedAgain, secondTries } from './test-second-try.ts';
+import { describeReport, notRun, total } from './test-totals.ts';
 
-const [results = '', ...runs] = process.argv.slice(2);
+const [results = '', ...rest] = process.argv.slice(2);
+const end = rest.includes('--') ? rest.indexOf('--') : rest.length;
+const runs = readRuns(results, rest.slice(0, end));
+const statuses = rest.slice(end + 1).map(Number);
 
-function read(name: string): Report | undefined {
-  const path = join(results, `${name}.json`);
-  return existsSync(path) ? (JSON.parse(readFileSync(path, 'utf8')) as Report) : undefined;
+for (const { name, exitStatus, report, seconds } of runs) {
+  const outcome = exitStatus === 0 ? 'ok' : `failed (${exitStatus})`;
+  console.log(`${name}: ${outcome}, ${describeReport(report)}, ${seconds} s`);
 }
-
-const reports = runs.map((run) => {
-  const [name = '', outcome = '', time = ''] = run.split(':');
-  return { name, outcome, time, report: read(name === 'check' ? 'unit' : name) };
-});
-for (const { name, outcome, time, report } of reports)
-  console.log(`${name}: ${outcome}, ${describeReport(report)}, ${time}`);
-const short = [...new Set(reports.flatMap(({ report }) => notRun(report)))];
+const short = [...new Set(runs.flatMap(({ report }) => notRun(report)))];
 for (const line of short) console.log(line);
 if (short.length > 0) console.log('scripts/test --full runs all of these');
-const { passed, failed } = total(reports.map((r) => ({ ok: r.outcome === 'ok', report: r.report })));
+
+const tries = secondTries(runs).map((one, i) => {
+  const attempt = readRun(results, one.run, statuses[i] ?? 1, `again-${i}`);
+  return { one, mended: passedAgain(one, attempt) };
+});
+for (const { one, mended } of tries) console.log(describeTry(one, mended));
+
+const first = total(runs.map(({ exitStatus, report }) => ({ ok: exitStatus === 0, report })));
+const mended = tries.filter((each) => each.mended).length;
+const passed = first.passed + mended;
+const failed = first.failed - mended;
 console.log(`${passed} passed, ${failed} failed`);
 process.exitCode = failed > 0 || passed === 0 ? 1 : 0;

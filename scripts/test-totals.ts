@@ -4,11 +4,21 @@ export interface Report {
   numPassedTests: number;
   numFailedTests: number;
   numPendingTests: number;
-  testResults: { status: string; assertionResults: TestResult[] }[];
+  testResults: TestFile[];
+}
+
+export interface TestFile {
+  status: string;
+  /** Its path, absolute where it ran. */
+  name?: string;
+  assertionResults: TestResult[];
 }
 
 export interface TestResult {
   status: string;
+  /** Of the `describe`s around it, outermost first. */
+  ancestorTitles?: string[];
+  title?: string;
   /** What the test itself says; `notRun` of a short form is what it left out. */
   meta?: { notRun?: string };
 }
@@ -19,7 +29,7 @@ export interface Totals {
 }
 
 /** Failed tests, and one for each file that failed without a failed test (it did not load, or a hook failed). */
-function failures(report: Report): number {
+export function failures(report: Report): number {
   const broken = report.testResults.filter(
     (file) => file.status === 'failed' && !file.assertionResults.some((test) => test.status === 'failed'),
   );
