@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { alternate, type Side } from './alternate.ts';
+import { alternate, type Side, takeTurns } from './alternate.ts';
 
 test('sides alternate, each goes first half of the time, the warm-up does not count', async () => {
   const calls: Side[] = [];
@@ -23,4 +23,10 @@ test('a slow machine ends it early, but not before it has enough', async () => {
 test('without a warm-up every call counts', async () => {
   const samples = await alternate({ runs: 1, warmUp: false }, async (side) => side);
   expect(samples).toEqual({ ours: ['ours'], peer: ['peer'] });
+});
+
+test('of three sides each is first, in the middle and last equally often', async () => {
+  const calls: string[] = [];
+  await takeTurns(['a', 'b', 'c'], { runs: 3, warmUp: false }, async (side) => calls.push(side));
+  expect(calls.join('')).toBe('abcbcacab');
 });

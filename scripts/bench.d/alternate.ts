@@ -1,4 +1,4 @@
-/** Taking turns: what changes on the machine while a bench runs must reach both sides alike. */
+/** Taking turns: what changes on the machine while a bench runs must reach all sides alike. */
 
 export type Side = 'ours' | 'peer';
 
@@ -17,26 +17,37 @@ export interface Turns {
   warmUp?: boolean;
 }
 
-/**
- * Calls `measure` for both sides in turn, after a warm-up: the first call pays for caches that are cold. Who goes first
- * changes with every pair, so that no side always follows the other.
- */
-export async function alternate<T>(
+/** Two sides in turn; see `takeTurns`. */
+export function alternate<T>(
   turns: Turns,
   measure: (side: Side) => Promise<T>,
   now: () => number = () => performance.now(),
 ): Promise<Sides<T[]>> {
-  const samples: Sides<T[]> = { ours: [], peer: [] };
+  return takeTurns(['ours', 'peer'], turns, measure, now);
+}
+
+/**
+ * Calls `measure` for every side in turn, after a warm-up: the first call pays for caches that are cold. Who goes first
+ * changes with every round, so that no side is always first or last.
+ */
+export async function takeTurns<K extends string, T>(
+  sides: readonly K[],
+  turns: Turns,
+  measure: (side: K) => Promise<T>,
+  now: () => number = () => performance.now(),
+): Promise<Record<K, T[]>> {
+  const samples = Object.fromEntries(sides.map((side) => [side, [] as T[]])) as Record<K, T[]>;
   const { runs, budgetMs = Number.POSITIVE_INFINITY, atLeast = runs, warmUp = true } = turns;
   const began = now();
-  if (warmUp) for (const side of order(1)) await measure(side);
+  if (warmUp) for (const side of order(sides, 1)) await measure(side);
   for (let run = 0; run < runs; run++) {
     if (run >= atLeast && now() - began > budgetMs) break;
-    for (const side of order(run)) samples[side].push(await measure(side));
+    for (const side of order(sides, run)) samples[side].push(await measure(side));
   }
   return samples;
 }
 
-function order(run: number): Side[] {
-  return run % 2 === 0 ? ['ours', 'peer'] : ['peer', 'ours'];
+function order<K>(sides: readonly K[], round: number): K[] {
+  const first = round % sides.length;
+  return [...sides.slice(first), ...sides.slice(0, first)];
 }

@@ -4,8 +4,7 @@
  */
 import { parseArgs } from 'node:util';
 import { describeError } from '../../proto/status.ts';
-import { jsonReport, textReport } from './report.ts';
-import { runShimBench } from './shim/bench.ts';
+import { jsonReport, type Report, textReport } from './report.ts';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -14,19 +13,33 @@ const { values, positionals } = parseArgs({
     quick: { type: 'boolean', default: false },
     profile: { type: 'boolean', default: false },
     only: { type: 'string' },
+    plot: { type: 'string' },
   },
 });
-if (positionals[0] !== 'shim') throw new Error('Run scripts/bench; it calls this program');
+const { quick, profile } = values;
+const only = values.only?.split(',');
+const progress = (line: string) => process.stderr.write(`${line}\n`);
+
+/** One bench does not load what another needs. */
+async function measure(name: string | undefined): Promise<Report> {
+  switch (name) {
+    case 'shim':
+      return (await import('./shim/bench.ts')).runShimBench({ quick, profile, only }, progress);
+    case 'restore': {
+      const options = { quick, only, plotFile: values.plot };
+      return (await import('./restore/bench.ts')).runRestoreBench(options, progress);
+    }
+    default:
+      throw new Error('Run scripts/bench; it calls this program');
+  }
+}
 
 try {
-  const report = await runShimBench(
-    { quick: values.quick, profile: values.profile, only: values.only?.split(',') },
-    (line) => process.stderr.write(`${line}\n`),
-  );
+  const report = await measure(positionals[0]);
   process.stdout.write(`${textReport(report)}\n`);
   if (values.json) process.stdout.write(`${JSON.stringify(jsonReport(report))}\n`);
 } catch (error) {
-  process.stderr.write(`error: ${describeError(error).message}\n`);
+  progress(`error: ${describeError(error).message}`);
   process.exitCode = 1;
 }
 // A daemon that could not be stopped must not keep anyone waiting: the node ends it.

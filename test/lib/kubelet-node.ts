@@ -1,7 +1,7 @@
 /** Everything of a thaw node in one place: registry, thaw-snapshotter, containerd, a kubelet's CRI calls, the CLI. */
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
-import { Containerd } from './containerd.ts';
+import { Containerd, type ContainerdOptions } from './containerd.ts';
 import { type ContainerOptions, CriClient, containerConfig, podCgroup, podConfig } from './cri/index.ts';
 import { privateDir } from './dirs.ts';
 import { busybox, type Entry, image, imageTar, layer, pauseImage, push } from './image.ts';
@@ -43,10 +43,11 @@ export class KubeletNode {
     this.cri = new CriClient(containerd.socket);
   }
 
-  static async start(): Promise<KubeletNode> {
+  static async start(options: Pick<ContainerdOptions, 'logLevel' | 'extra'> = {}): Promise<KubeletNode> {
     const root = privateDir('thaw');
     const registry = await Registry.start();
     const containerd = await Containerd.start({
+      ...options,
       snapshotterRoot: root,
       snapshotterSocket: `${STATE}/snapshotter.sock`,
     });

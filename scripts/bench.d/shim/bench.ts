@@ -1,14 +1,13 @@
 /** `scripts/bench shim`: our shim and containerd's own under one containerd, in turn. */
-import { Code } from '../../../proto/status.ts';
 import type { Turns } from '../alternate.ts';
-import { BenchError } from '../error.ts';
+import { choose } from '../groups.ts';
 import type { Metric, Report } from '../report.ts';
+import { versions } from '../versions.ts';
 import { Bed } from './bed.ts';
 import { measureCycles, measureExec } from './cycles.ts';
 import { measureGrowth } from './growth.ts';
 import { measureIdle } from './idle.ts';
 import { measureThroughput } from './throughput.ts';
-import { versions } from './versions.ts';
 
 export interface ShimBenchOptions {
   quick: boolean;
@@ -68,7 +67,7 @@ export async function runShimBench(
   options: ShimBenchOptions,
   progress: (line: string) => void,
 ): Promise<Report> {
-  const chosen = choose(options.only);
+  const chosen = choose(groups, options.only);
   const bed = await Bed.start();
   const notes: string[] = [];
   const metrics: Metric[] = [];
@@ -87,13 +86,4 @@ export async function runShimBench(
     );
   notes.push(await versions());
   return { bench: 'shim', metrics, notes };
-}
-
-function choose(only: readonly string[] | undefined): readonly Group[] {
-  if (only === undefined) return groups;
-  const names = groups.map(({ name }) => name);
-  const unknown = only.find((name) => !names.includes(name));
-  if (unknown !== undefined)
-    throw new BenchError(Code.invalidArgument, `Unknown measurement '${unknown}': use ${names.join(', ')}`);
-  return groups.filter(({ name }) => only.includes(name));
 }

@@ -1,5 +1,5 @@
 import { availableParallelism, loadavg, release } from 'node:os';
-import { run } from '../../../test/lib/index.ts';
+import { run } from '../../test/lib/index.ts';
 
 /** One line: what the numbers depend on. */
 export async function versions(): Promise<string> {
@@ -9,6 +9,7 @@ export async function versions(): Promise<string> {
     `kernel ${release()}`,
     `containerd ${await first(/ v?(\d[^\s+~]*)/, 'containerd', '--version')}`,
     `runc ${await first(/version (\d[^\s+]*)/, 'runc', '--version')}`,
+    `criu ${await first(/Version: (\d[^\s]*)/, 'criu', '--version')}`,
     `node ${process.versions.node}`,
     `${availableParallelism()} CPUs`,
     `load ${loadavg()[0]?.toFixed(1)} at the end`,

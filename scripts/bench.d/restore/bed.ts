@@ -1,0 +1,118 @@
+/** What the restore benches stand on: a thaw node with its registry, and checkpoints of workers. */
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { type Containerd as Client, createContainerd } from '../../../cli/containerd/index.ts';
+import { run, runDir, until } from '../../../test/lib/index.ts';
+import { KubeletNode, type Pod } from '../../../test/lib/kubelet-node.ts';
+import { ask, listPages, outcome, SOCKET, workerProgram } from './probe.ts';
+
+const NAMESPACE = 'k8s.io';
+const CHECKPOINT_MS = 20 * 60_000;
+
+/** Checksums that every restored worker must give too. */
+export interface Answers {
+  answer: string;
+  pass: string;
+}
+
+/** A checkpoint of a worker, complete on this node, beside the worker itself. */
+export interface Saved {
+  mib: number;
+  command: string[];
+  /** Name of the checkpoint image. */
+  image: string;
+  /** CRIU's images in the node cache. */
+  imagesDir: string;
+  /** List of the pages that must come back, and their bytes. */
+  pages: string;
+  bytes: number;
+  /** The source of the checkpoint, which goes on. */
+  original: Pod;
+  originalRootfs: string;
+  answers: Answers;
+}
+
+interface Status {
+  checkpoints: { id: string; image: string; state: string; error: string }[];
+}
+
+export class Bed {
+  readonly node: KubeletNode;
+  readonly client: Client;
+  /** For small files, on tmpfs. */
+  readonly dir: string;
+
+  private constructor(node: KubeletNode, client: Client) {
+    this.node = node;
+    this.client = client;
+    this.dir = runDir('bench');
+  }
+
+  static async start(): Promise<Bed> {
+    // At its default level: no program is asked to write a line for every step.
+    const node = await KubeletNode.start({ logLevel: 'info' });
+    return new Bed(node, await createContainerd({ address: node.containerd.socket, namespace: NAMESPACE }));
+  }
+
+  /** Ends the daemons; containers and files go with the node. */
+  async stop(): Promise<void> {
+    this.client.close();
+    this.node.cri.close();
+    await this.node.stopSnapshotter();
+    await this.node.containerd.halt();
+    await this.node.registry.halt();
+  }
+
+  /** Where a container's root file system is mounted while its task is there. */
+  rootfs(containerId: string): string {
+    const tasks = 'state/io.containerd.runtime.v2.task';
+    return join(dirname(this.node.containerd.socket), tasks, NAMESPACE, containerId, 'rootfs');
+  }
+
+  /** Runs a worker of this size and checkpoints it; then makes the checkpoint complete on this node. */
+  async save(mib: number): Promise<Saved> {
+    const repository = `bench/worker-${mib}`;
+    const command = ['/bin/worker', String(mib), `/${SOCKET}`];
+    const worker = { path: 'bin/worker', mode: 0o755, content: readFileSync(workerProgram) };
+    const cold = await this.node.pushImage(repository, [worker], command);
+    const original = await this.node.runPod({ image: cold, command });
+    const originalRootfs = this.rootfs(original.containerId);
+    const asked = await ask(originalRootfs, ['beat', 'answer:1', 'pass']);
+    const answers = { answer: outcome(asked, 'answer').value, pass: outcome(asked, 'pass').value };
+    const pages = join(this.dir, `pages-${mib}`);
+    const { pid } = await this.client.tasks.get(original.containerId);
+    const bytes = await listPages(pid, pages);
+    const image = `${this.node.registry.host}/${repository}:warm`;
+    const address = this.node.containerd.socket;
+    const args = ['--address', address, 'checkpoint', original.containerId, '--image', image, '--json'];
+    await run('thaw', args, { timeoutMs: CHECKPOINT_MS });
+    const imagesDir = await this.#complete(image, command);
+    return { mib, command, image, imagesDir, pages, bytes, original, originalRootfs, answers };
+  }
+
+  /** Ends a checkpoint's source and forgets the checkpoint. */
+  async drop(saved: Saved): Promise<void> {
+    await this.node.removePod(saved.original);
+    await this.node.forget(saved.image);
+  }
+
+  /** Pulls a checkpoint image and waits until all of it is here; the folder with CRIU's images. */
+  async #complete(image: string, command: string[]): Promise<string> {
+    const pod = await this.node.createPod({ image, command });
+    const entry = await until(
+      `all of ${image} to be on this node`,
+      async () => {
+        const { checkpoints } = JSON.parse((await this.node.thaw(['status', '--json'])).stdout) as Status;
+        return checkpoints.find(
+          (checkpoint) => checkpoint.image === image && checkpoint.state === 'complete',
+        );
+      },
+      CHECKPOINT_MS,
+    );
+    await this.node.removePod(pod);
+    const dir = join(this.node.root, 'cache', entry.id.replace(/^sha256:/, ''), 'files');
+    // Into the page cache, where all sides find it.
+    await run('sh', ['-c', 'cat "$0"/* >/dev/null', dir], { timeoutMs: CHECKPOINT_MS });
+    return dir;
+  }
+}
