@@ -62,7 +62,15 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
     dockerConfig: config.docker_config,
   });
   closers.push(() => registries.close());
-  const cache = makeCache(config, native, log, (id) => remote.sourceOf(id));
+  const cache = makeCache(config, native, log, (id) => {
+    try {
+      return remote.sourceOf(id);
+    } catch (error) {
+      // Credentials that cannot be read now may be later.
+      log.error({ id, error: describeError(error).message }, 'no source');
+      return undefined;
+    }
+  });
   closers.push(() => cache.close());
   const remote: RemoteLayers = new RemoteLayers({
     snapshotter,
@@ -123,6 +131,7 @@ function makeCache(
     entry: {
       writeChunk: native.writeChunk,
       limiter: new Limiter(config.fetch.connections),
+      demandLimiter: new Limiter(config.fetch.connections),
       parallel: config.fetch.connections,
       clock: () => performance.now(),
       bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),

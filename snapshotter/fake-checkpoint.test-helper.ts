@@ -136,6 +136,8 @@ export class FakeSource implements BlobSource {
   readonly description = 'a test';
   readonly reads: { digest: string; offset: number; length: number }[] = [];
   readonly #blobs: Map<string, Buffer>;
+  /** Longest piece in which bytes come. */
+  pieceBytes = 1000;
   /** Changes what is sent, or throws. */
   tamper: (
     bytes: Buffer,
@@ -161,10 +163,10 @@ export class FakeSource implements BlobSource {
     this.reads.push({ digest, offset, length });
     const wanted = Buffer.from(blob.subarray(offset, offset + length));
     const bytes = await this.tamper(wanted, { digest, offset }, this.reads.length);
-    for (let at = 0; at < bytes.length; at += 1000) {
+    for (let at = 0; at < bytes.length; at += this.pieceBytes) {
       await new Promise((resolve) => setImmediate(resolve));
       signal.throwIfAborted();
-      yield bytes.subarray(at, at + 1000);
+      yield bytes.subarray(at, at + this.pieceBytes);
     }
   }
 }

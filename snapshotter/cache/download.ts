@@ -1,12 +1,17 @@
 /** One attempt to bring what is missing of a checkpoint to this node. */
 import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import type { SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
+import type { Demand } from './demand.ts';
+import { explain, isFinal } from './fetch-failure.ts';
+import type { GivenUp } from './given-up.ts';
 import type { ImageFiles } from './image-files.ts';
 import type { Limiter } from './limiter.ts';
-import { DEFAULT_PLAN, type PlannedRange, planRanges } from './plan.ts';
+import { DEFAULT_PLAN, type PlannedRange } from './plan.ts';
 import type { Presence } from './presence.ts';
 import { fetchRange } from './range-fetch.ts';
+import { TransferQueue } from './transfer-queue.ts';
 
 /** native.writeChunk. */
 export type WriteChunk = (
@@ -23,10 +28,15 @@ export interface DownloadOptions {
   source: BlobSource;
   files: ImageFiles;
   presence: Presence;
+  /** Empty; filled with what could not be had although the rest could. */
+  givenUp: GivenUp;
+  demand: Demand;
   writeChunk: WriteChunk;
-  /** Bounds the transfers of all downloads together. */
+  /** Bounds the streaming transfers of all downloads together. */
   limiter: Limiter;
-  /** Transfers of this download at a time. */
+  /** Bounds the transfers for those who wait, apart: they never stand behind a long range. */
+  demandLimiter: Limiter;
+  /** Streaming transfers of this download at a time. */
   parallel: number;
   signal: AbortSignal;
   onBytes: (bytes: number) => void;
@@ -34,34 +44,87 @@ export interface DownloadOptions {
 
 const CORRUPT_RETRIES = 3;
 const CORRUPT_WAIT_MS = 200;
+/** Transfers of one download, beside the streaming ones, for those who wait. */
+const DEMAND_TRANSFERS = 4;
+/** A wanted chunk that a long range is bringing already is fetched by itself if it is not there after so long. */
+const OVERDUE_MS = 150;
 
-/** Resolves when nothing is missing. After the first failure the others are broken off; what was stored stays. */
+/**
+ * Resolves when nothing is missing. A chunk or layer that cannot be had does not stop the others; what fails for all of
+ * them (network, disk) breaks the attempt off. What was stored stays either way.
+ */
 export async function download(options: DownloadOptions): Promise<void> {
-  const { index, presence, parallel, limiter, signal } = options;
-  const ranges = planRanges(index, (ordinal) => !presence.has(ordinal));
+  const { index, presence, givenUp, demand, parallel, limiter, demandLimiter, signal } = options;
+  const queue = new TransferQueue(
+    index,
+    (ordinal) => !presence.has(ordinal) && givenUp.errorOf(ordinal) === undefined,
+  );
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   // Reused from range to range: fresh pages for every byte received would cost more than its copy.
   const buffers: Buffer[] = [];
-  let next = 0;
-  const worker = async () => {
-    for (let range = ranges[next++]; range; range = ranges[next++]) {
-      const current = range;
-      await limiter.run(() => fetchInto(current, buffers, options, stop));
+
+  /** False if there is nothing to take. */
+  const transfer = async (range: PlannedRange | undefined): Promise<boolean> => {
+    if (!range) return false;
+    try {
+      await fetchInto(range, buffers, options, stop);
+      return true;
+    } finally {
+      queue.release(range);
     }
   };
-  const workers = Array.from({ length: Math.min(parallel, ranges.length) }, async () => {
+  const work = async (slots: Limiter, take: () => PlannedRange | undefined): Promise<void> => {
     try {
-      await worker();
+      while (await slots.run(() => transfer(stop.aborted ? undefined : take())));
     } catch (error) {
       failed.abort(error);
-      throw error;
     }
-  });
-  await Promise.allSettled(workers);
+  };
+
+  const urgent = new Set<Promise<void>>();
+  const serve = (): void => {
+    while (urgent.size < DEMAND_TRANSFERS && queue.hasDemand && !stop.aborted) {
+      const serving = work(demandLimiter, () => queue.takeDemand()).then(() => {
+        urgent.delete(serving);
+        serve();
+      });
+      urgent.add(serving);
+    }
+  };
+  const overdue = new Set<NodeJS.Timeout>();
+  const want = (ordinals: readonly number[]): void => {
+    const coming = ordinals.filter((ordinal) => queue.isUnderWay(ordinal));
+    queue.want(ordinals);
+    serve();
+    if (coming.length === 0) return;
+    const timer = setTimeout(() => {
+      overdue.delete(timer);
+      queue.want(
+        coming.filter((ordinal) => demand.has(ordinal)),
+        { again: true },
+      );
+      serve();
+    }, OVERDUE_MS);
+    overdue.add(timer);
+  };
+
+  demand.onWanted = want;
+  want(demand.ordinals);
+  const streams = Array.from({ length: parallel }, () =>
+    work(limiter, () => queue.takeDemand() ?? queue.takeStream()),
+  );
+  try {
+    await Promise.all(streams);
+    while (urgent.size > 0) await Promise.all(urgent);
+  } finally {
+    demand.onWanted = () => {};
+    for (const timer of overdue) clearTimeout(timer);
+  }
   signal.throwIfAborted();
   // The first failure; those of the others are its consequence.
   if (failed.signal.aborted) throw failed.signal.reason;
+  if (givenUp.first) throw givenUp.first;
 }
 
 async function fetchInto(
@@ -71,7 +134,10 @@ async function fetchInto(
   signal: AbortSignal,
 ): Promise<void> {
   signal.throwIfAborted();
-  const { index, source, presence, files, writeChunk, onBytes } = options;
+  const { index, source, presence, files, givenUp, demand, writeChunk, onBytes } = options;
+  const giveUp = (ordinals: Iterable<number>, error: SnapshotError) => {
+    if (isFinal(error)) for (const ordinal of ordinals) demand.failed(ordinal, error);
+  };
   const buffer =
     range.length > DEFAULT_PLAN.maxBytes
       ? Buffer.allocUnsafeSlow(range.length)
@@ -85,11 +151,21 @@ async function fetchInto(
       corruptWaitMs: CORRUPT_WAIT_MS,
       onBytes,
       store: async (ordinal, stored) => {
+        if (presence.has(ordinal)) return;
         const { file, chunk } = chunkAt(index, ordinal);
         await files.use(file.name, (fd) =>
           writeChunk(fd, chunk.fileOffset, stored, chunk.decodedLength, chunk.digest, chunk.crc32),
         );
         presence.add(ordinal, chunk.storedLength);
+      },
+      onCorrupt: (ordinal, error) => {
+        givenUp.chunk(ordinal, error);
+        giveUp([ordinal], error);
+      },
+      onUnreadable: (layer, cause) => {
+        givenUp.layer(layer, explain(cause, source));
+        const lost = demand.ordinals.filter((ordinal) => givenUp.errorOf(ordinal) !== undefined);
+        giveUp(lost, explain(cause, source));
       },
     });
   } finally {

@@ -1,17 +1,22 @@
 /** One checkpoint in the node cache: its files, and the state of bringing them here. */
-import { lstat, open, readFile, rename, rm } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
 import { decodeIndex } from '../../checkpoint/index-format.ts';
-import { Code, describeError } from '../../proto/status.ts';
-import { SnapshotError } from '../error.ts';
+import { Code } from '../../proto/status.ts';
+import { invalidArgument, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
+import { Demand } from './demand.ts';
 import { download, type WriteChunk } from './download.ts';
+import { explain, isFinal, isFull } from './fetch-failure.ts';
+import { GivenUp } from './given-up.ts';
 import { ImageFiles, syncPath } from './image-files.ts';
 import type { Limiter } from './limiter.ts';
 import { Presence } from './presence.ts';
 import { loadPresence, PRESENCE_FILE, type SavedPresence, savePresence } from './presence-file.ts';
+import { PresenceWatch } from './presence-watch.ts';
 import { verifyChunks } from './verify.ts';
 
 export type EntryState =
@@ -19,7 +24,14 @@ export type EntryState =
   | { kind: 'fetching'; source: BlobSource; abort: AbortController; done: Promise<void> }
   /** Verified and written; `synced` settles when it is also on disk and marked so. */
   | { kind: 'complete'; synced: Promise<void> }
-  | { kind: 'failed'; error: SnapshotError; at: number; failures: number };
+  | {
+      kind: 'failed';
+      error: SnapshotError;
+      at: number;
+      /** Attempts in a row that brought nothing, and how many of them somebody was waiting for. */
+      failures: number;
+      wantedFailures: number;
+    };
 
 export interface EntryEvents {
   onStarted(entry: CacheEntry, source: BlobSource): void;
@@ -32,6 +44,7 @@ export interface EntryEvents {
 export interface EntryOptions {
   writeChunk: WriteChunk;
   limiter: Limiter;
+  demandLimiter: Limiter;
   parallel: number;
   /** Monotonic milliseconds. */
   clock: () => number;
@@ -42,6 +55,8 @@ export interface EntryOptions {
   makeRoom(entry: CacheEntry): Promise<void>;
   /** The disk is full: true if another attempt is worth it. */
   freeSome(entry: CacheEntry): Promise<boolean>;
+  /** Runs `work` while nobody uses the entry; FAILED_PRECONDITION if somebody does. */
+  whileUnused<T>(entry: CacheEntry, work: () => Promise<T>): Promise<T>;
 }
 
 export interface Progress {
@@ -51,12 +66,24 @@ export interface Progress {
   /** Received from a registry, and read from files on this node. */
   fetchedBytes: bigint;
   localBytes: bigint;
+  /** Chunks that somebody waits for. */
+  wantedChunks: number;
 }
 
+export interface PresentChunks {
+  /** One bit a chunk by ordinal, lowest first. */
+  bits: Uint8Array;
+  chunks: number;
+  complete: boolean;
+}
+
+const INDEX = 'index';
 const COMPLETE = 'complete';
 /** What a daemon that is killed may lose of a fetch, and how long. */
 const SAVE_BYTES = 256n << 20n;
 const SAVE_MS = 10_000;
+/** A failure that waiting does not help is the answer for so long; then it is tried again. */
+const STALE_MS = 10_000;
 
 export class CacheEntry {
   /** Digest of the index. */
@@ -72,6 +99,9 @@ export class CacheEntry {
   readonly bytes: bigint;
   /** Milliseconds since 1970. */
   lastUsed = 0;
+  readonly #demand = new Demand();
+  readonly #watch = new PresenceWatch();
+  #givenUp: GivenUp;
   #state: EntryState = { kind: 'idle' };
   #madeFiles = false;
   /** What an earlier run says is here, until that is taken over. */
@@ -95,6 +125,11 @@ export class CacheEntry {
     this.#options = options;
     this.#files = new ImageFiles(join(directory, 'files'));
     this.#presence = new Presence(index.chunkCount);
+    this.#presence.onAdded = (ordinal) => {
+      this.#demand.arrived(ordinal);
+      this.#watch.notify();
+    };
+    this.#givenUp = new GivenUp(index);
     this.#storedBytes = index.files.reduce((sum, file) => sum + BigInt(file.chunks.storedBytes()), 0n);
     this.bytes = index.files.reduce((sum, file) => sum + BigInt(file.chunks.decodedBytes()), 0n);
   }
@@ -111,6 +146,15 @@ export class CacheEntry {
     return join(this.directory, 'lock');
   }
 
+  /** The index, as it was verified. */
+  get indexFile(): string {
+    return join(this.directory, INDEX);
+  }
+
+  get isWanted(): boolean {
+    return this.#demand.size > 0;
+  }
+
   get progress(): Progress {
     const complete = this.#state.kind === 'complete';
     return {
@@ -118,19 +162,21 @@ export class CacheEntry {
       presentBytes: complete ? this.#storedBytes : this.#presence.bytes,
       fetchedBytes: this.#fetched,
       localBytes: this.#local,
+      wantedChunks: this.#demand.size,
     };
   }
 
   /** Takes over what an earlier run of the daemon left here; false if that is not all. */
   async adopt(): Promise<boolean> {
-    if (!(await this.#filesAreHere())) return false;
+    if (!(await this.#files.exist(this.index.files))) return false;
     if (await this.#isMarkedComplete()) {
       this.#local = this.#storedBytes;
       this.#state = { kind: 'complete', synced: Promise.resolve() };
       return true;
     }
+    // A shim may have them mapped, so they stay. Without a map none of their chunks counts as present.
+    this.#madeFiles = true;
     this.#left = await loadPresence(this.directory, this.id, this.index.chunkCount);
-    this.#madeFiles = this.#left !== undefined;
     return false;
   }
 
@@ -143,35 +189,93 @@ export class CacheEntry {
     }
   }
 
-  async #filesAreHere(): Promise<boolean> {
-    for (const { name, size } of this.index.files) {
-      const found = await lstat(join(this.imagesDirectory, name), { bigint: true }).catch(() => undefined);
-      if (!found?.isFile() || found.size !== size) return false;
-    }
-    return true;
-  }
-
   /** Starts to bring here what is missing, unless that is done or going on. */
   start(source: BlobSource): void {
     if (this.#state.kind === 'complete' || this.#state.kind === 'fetching') return;
-    const failures = this.#state.kind === 'failed' ? this.#state.failures : 0;
+    const before = this.#state.kind === 'failed' ? this.#state : { failures: 0, wantedFailures: 0 };
     const abort = new AbortController();
     const { clock, events } = this.#options;
     const started = clock();
+    let present = this.#presence.chunks;
+    this.#givenUp = new GivenUp(this.index);
     events.onStarted(this, source);
-    const done = this.#fetch(source, abort.signal).then(
+    const fetch = async () => {
+      await this.#prepare(abort.signal);
+      present = this.#presence.chunks;
+      await this.#bring(source, abort.signal);
+    };
+    const done = fetch().then(
       () => {
         const synced = this.#persist().catch((error: unknown) => events.onSyncFailed(this, error));
         this.#state = { kind: 'complete', synced };
+        this.#watch.notify();
         events.onComplete(this, source, Math.round(clock() - started));
       },
       (cause: unknown) => {
         const error = explain(cause, source);
-        this.#state = { kind: 'failed', error, at: clock(), failures: failures + 1 };
-        if (!abort.signal.aborted) events.onFailed(this, source, error);
+        const progressed = this.#presence.chunks > present;
+        this.#state = {
+          kind: 'failed',
+          error,
+          at: clock(),
+          failures: progressed ? 1 : before.failures + 1,
+          wantedFailures: !this.isWanted ? 0 : progressed ? 1 : before.wantedFailures + 1,
+        };
+        if (abort.signal.aborted) return;
+        if (isFinal(error)) this.#demand.failAll(error);
+        events.onFailed(this, source, error);
       },
     );
     this.#state = { kind: 'fetching', source, abort, done };
+  }
+
+  /**
+   * Resolves when these chunks are verified and written; until then they go before all others, in every attempt.
+   * INVALID_ARGUMENT for an ordinal that the index does not have. Rejects with a failure that waiting does not help,
+   * or when `signal` aborts. Starts no attempt.
+   */
+  async want(ordinals: readonly number[], signal: AbortSignal): Promise<void> {
+    const unknown = ordinals.find((ordinal) => ordinal >= this.index.chunkCount);
+    if (unknown !== undefined)
+      throw invalidArgument(
+        `Cannot bring chunk ${unknown} of the checkpoint: it has ${this.index.chunkCount} chunks`,
+      );
+    if (this.#state.kind === 'complete') return;
+    const missing = ordinals.filter((ordinal) => !this.#presence.has(ordinal));
+    if (missing.length === 0) return;
+    const error = this.#lostCause(missing);
+    if (error) throw error;
+    await this.#demand.wait(missing, signal);
+  }
+
+  /** Why waiting for chunks does not help; undefined if it may. */
+  #lostCause(ordinals: readonly number[]): SnapshotError | undefined {
+    const state = this.#state;
+    if (state.kind === 'failed') {
+      if (this.#options.clock() - state.at >= STALE_MS) return undefined;
+      if (this.#givenUp.first === undefined && isFinal(state.error)) return state.error;
+    }
+    for (const ordinal of ordinals) {
+      const error = this.#givenUp.errorOf(ordinal);
+      if (error && isFinal(error)) return error;
+    }
+    return undefined;
+  }
+
+  get present(): PresentChunks {
+    const complete = this.#state.kind === 'complete';
+    const count = this.index.chunkCount;
+    return {
+      bits: complete ? allSet(count) : this.#presence.bits(),
+      chunks: complete ? count : this.#presence.chunks,
+      complete: complete || this.#presence.complete,
+    };
+  }
+
+  /** Resolves when other chunks are present than `known`, all are, some 10 s have passed, or `signal` aborts. */
+  async presenceOtherThan(known: number, signal: AbortSignal): Promise<void> {
+    if (this.#state.kind === 'complete' || this.#presence.complete || this.#presence.chunks !== known) return;
+    await this.#watch.change(signal);
   }
 
   /** Resolves when every byte is here. Rejects with the reason why the last attempt failed, or when `signal` aborts. */
@@ -190,8 +294,10 @@ export class CacheEntry {
     }
   }
 
-  /** Ends an attempt, and waits until nothing is written any more. */
-  async stop(): Promise<void> {
+  /** Ends an attempt, and waits until nothing is written any more. Whoever waits for chunks gets `reason`. */
+  async stop(reason: SnapshotError): Promise<void> {
+    this.#demand.failAll(reason);
+    this.#watch.notify();
     const state = this.#state;
     if (state.kind === 'fetching') {
       state.abort.abort(new SnapshotError(Code.canceled, 'The fetch of the checkpoint was stopped'));
@@ -201,18 +307,24 @@ export class CacheEntry {
     }
   }
 
-  async #fetch(source: BlobSource, signal: AbortSignal): Promise<void> {
+  async #prepare(signal: AbortSignal): Promise<void> {
     await this.#options.makeRoom(this);
     signal.throwIfAborted();
     if (!this.#madeFiles) {
       for (const name of [COMPLETE, PRESENCE_FILE]) await rm(join(this.directory, name), { force: true });
       // Or a power failure could bring them back, above new and empty files of the same sizes.
       await syncPath(this.directory);
-      await this.#files.create(this.index.files);
+      const create = () => this.#files.create(this.index.files);
+      // A shim locks what it is about to use; until there were files it cannot have mapped any.
+      if (existsSync(this.imagesDirectory)) await this.#options.whileUnused(this, create);
+      else await create();
       this.#madeFiles = true;
     }
     if (this.#left) await this.#takeOver(this.#left, signal);
     this.#saved = { bytes: this.#presence.bytes, at: this.#options.clock() };
+  }
+
+  async #bring(source: BlobSource, signal: AbortSignal): Promise<void> {
     for (;;) {
       try {
         await this.#download(source, signal);
@@ -263,14 +375,17 @@ export class CacheEntry {
   }
 
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
-    const { writeChunk, limiter, parallel } = this.#options;
+    const { writeChunk, limiter, demandLimiter, parallel } = this.#options;
     await download({
       index: this.index,
       source,
       files: this.#files,
       presence: this.#presence,
+      givenUp: this.#givenUp,
+      demand: this.#demand,
       writeChunk,
       limiter,
+      demandLimiter,
       parallel,
       signal,
       onBytes: (bytes) => {
@@ -304,29 +419,16 @@ export class CacheEntry {
 export async function readEntryFiles(
   directory: string,
 ): Promise<{ indexBytes: Uint8Array; index: CheckpointIndex; checkpointJson: Uint8Array }> {
-  const indexBytes = await readFile(join(directory, 'index'));
+  const indexBytes = await readFile(join(directory, INDEX));
   const checkpointJson = await readFile(join(directory, 'checkpoint.json'));
   return { indexBytes, index: decodeIndex(indexBytes), checkpointJson };
 }
 
-function explain(cause: unknown, source: BlobSource): SnapshotError {
-  if (cause instanceof SnapshotError) return cause;
-  const { code, message, context } = describeError(cause);
-  if (isFull(cause))
-    return new SnapshotError(
-      Code.resourceExhausted,
-      'Cannot store the checkpoint: the disk of the node cache is full; free space there',
-      { cause },
-    );
-  return new SnapshotError(code, `Cannot fetch the checkpoint from ${source.description}: ${message}`, {
-    cause,
-    context,
-  });
-}
-
-function isFull(error: unknown): boolean {
-  const { errno } = describeError(error).context;
-  return errno === 'ENOSPC' || errno === 'EDQUOT';
+function allSet(count: number): Uint8Array {
+  const bits = new Uint8Array(Math.ceil(count / 8)).fill(0xff);
+  const last = count & 7;
+  if (last !== 0) bits[bits.length - 1] = (1 << last) - 1;
+  return bits;
 }
 
 /** The promise, or the signal's reason if that comes first. */

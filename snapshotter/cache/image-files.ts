@@ -1,6 +1,6 @@
 /** The files of one cached checkpoint: made sparse at full size, opened while chunks are written to them. */
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { IndexFile } from '../../checkpoint/index-format.ts';
 
@@ -17,12 +17,25 @@ export class ImageFiles {
     this.directory = directory;
   }
 
-  /** Makes every file anew. Files of an earlier attempt are unlinked, not truncated: somebody may have them mapped. */
-  async create(files: readonly IndexFile[]): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true });
-    await mkdir(this.directory, { mode: 0o700 });
+  /** Whether all of them are here, with the sizes they must have. */
+  async exist(files: readonly IndexFile[]): Promise<boolean> {
     for (const { name, size } of files) {
-      const handle = await open(join(this.directory, name), 'wx', 0o600);
+      const found = await lstat(join(this.directory, name), { bigint: true }).catch(() => undefined);
+      if (!found?.isFile() || found.size !== size) return false;
+    }
+    return (await lstat(this.directory).catch(() => undefined)) !== undefined;
+  }
+
+  /**
+   * Makes every file anew, all at once. Nobody may have those that were here mapped: what is fetched would never get
+   * to see them.
+   */
+  async create(files: readonly IndexFile[]): Promise<void> {
+    const fresh = `${this.directory}.new`;
+    for (const path of [this.directory, fresh]) await rm(path, { recursive: true, force: true });
+    await mkdir(fresh, { mode: 0o700 });
+    for (const { name, size } of files) {
+      const handle = await open(join(fresh, name), 'wx', 0o600);
       try {
         // The index bounds a file's size far below 2^53.
         await handle.truncate(Number(size));
@@ -30,6 +43,7 @@ export class ImageFiles {
         await handle.close();
       }
     }
+    await rename(fresh, this.directory);
   }
 
   /** Runs `work` with the file's descriptor; it stays open while anybody uses it. */

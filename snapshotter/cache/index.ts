@@ -12,8 +12,15 @@ import { Code, describeError } from '../../proto/status.ts';
 import { diskUsage } from '../disk-usage.ts';
 import { dataLoss, failedPrecondition, notFound, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
-import { CacheEntry, type EntryEvents, type EntryOptions, readEntryFiles } from './entry.ts';
+import {
+  CacheEntry,
+  type EntryEvents,
+  type EntryOptions,
+  type PresentChunks,
+  readEntryFiles,
+} from './entry.ts';
 import { syncPath } from './image-files.ts';
+import { retryDelay } from './retry-schedule.ts';
 import { byLastUse, lacking } from './room.ts';
 
 export { type OpenBeneath, readBeneath } from './beneath.ts';
@@ -25,7 +32,7 @@ export { LocalSource } from './local-source.ts';
 
 export interface NodeCacheOptions {
   directory: string;
-  entry: Omit<EntryOptions, 'events' | 'makeRoom' | 'freeSome'>;
+  entry: Omit<EntryOptions, 'events' | 'makeRoom' | 'freeSome' | 'whileUnused'>;
   /** Most bytes of all checkpoints together; undefined: as many as the disk has. */
   maxBytes: bigint | undefined;
   /** Milliseconds since 1970, for the order of use, which outlives a run. */
@@ -42,8 +49,6 @@ export interface NodeCacheOptions {
   reopen: (id: string) => BlobSource | undefined;
 }
 
-const RETRY_FIRST_MS = 30_000;
-const RETRY_MAX_MS = 600_000;
 /** A caller that waits makes a failed entry try again, but not one that failed just now. */
 const RETRY_ON_DEMAND_MS = 10_000;
 const GONE = 'gone-';
@@ -64,6 +69,12 @@ export class NodeCache {
       ...options.entry,
       makeRoom: (entry) => this.#inTurn(() => this.#makeRoom(entry)),
       freeSome: (entry) => this.#inTurn(() => this.#displaceOne(entry)),
+      whileUnused: ({ directory }, work) =>
+        this.#locked(
+          directory,
+          'Cannot fetch the checkpoint anew: a container uses what is left of it',
+          work,
+        ),
       events: {
         onStarted: (...args) => events.onStarted(...args),
         onComplete: (...args) => events.onComplete(...args),
@@ -101,8 +112,7 @@ export class NodeCache {
 
   /** As `entry.wait`; a failed entry tries once more if there is a source and the failure is not fresh. */
   async wait(id: string, signal: AbortSignal): Promise<CacheEntry> {
-    const entry = this.#entries.get(id);
-    if (!entry) throw notFound(`Checkpoint ${id} is not on this node; locate it first`);
+    const entry = this.#known(id);
     await this.#touch(entry);
     const { state } = entry;
     if (
@@ -111,6 +121,36 @@ export class NodeCache {
     )
       this.#tryAgain(entry);
     await entry.wait(signal);
+    return entry;
+  }
+
+  /**
+   * As `entry.want`; NOT_FOUND for a checkpoint that is not here. While somebody waits, a fetch that failed is tried
+   * again soon.
+   */
+  async want(id: string, ordinals: readonly number[], signal: AbortSignal): Promise<void> {
+    const entry = this.#known(id);
+    void this.#touch(entry);
+    const arrived = entry.want(ordinals, signal);
+    if (entry.isWanted) {
+      if (entry.state.kind === 'idle') this.#tryAgain(entry);
+      else this.#scheduleRetry(entry);
+    }
+    await arrived;
+  }
+
+  /**
+   * What is present of a checkpoint: at once if that is not `known` chunks or all, else when it changes, or after 10 s.
+   * NOT_FOUND for a checkpoint that is not here.
+   */
+  async presence(id: string, known: number, signal: AbortSignal): Promise<PresentChunks> {
+    await this.#known(id).presenceOtherThan(known, signal);
+    return this.#known(id).present;
+  }
+
+  #known(id: string): CacheEntry {
+    const entry = this.#entries.get(id);
+    if (!entry) throw notFound(`Checkpoint ${id} is not on this node; locate it first`);
     return entry;
   }
 
@@ -132,11 +172,13 @@ export class NodeCache {
   async evict(id: string): Promise<bigint> {
     const entry = this.#entries.get(id);
     if (!entry) throw notFound(`Checkpoint ${id} is not on this node`);
-    return this.#locked(entry.directory, async () => {
+    const refusal =
+      'Cannot evict the checkpoint: a container is being restored from it; try again when it runs';
+    return this.#locked(entry.directory, refusal, async () => {
       this.#entries.delete(id);
       clearTimeout(this.#retries.get(id));
       this.#retries.delete(id);
-      await entry.stop();
+      await entry.stop(notFound(`Checkpoint ${id} was evicted from this node; locate it again`));
       const { size } = await diskUsage(entry.directory);
       await this.#empty(entry.directory);
       return size;
@@ -146,7 +188,8 @@ export class NodeCache {
   async close(): Promise<void> {
     for (const timer of this.#retries.values()) clearTimeout(timer);
     this.#retries.clear();
-    await Promise.allSettled(this.entries().map((entry) => entry.stop()));
+    const reason = new SnapshotError(Code.unavailable, 'The snapshotter ends; try again');
+    await Promise.allSettled(this.entries().map((entry) => entry.stop(reason)));
   }
 
   async #make(id: string, indexBytes: Uint8Array, checkpointJson: Uint8Array): Promise<CacheEntry> {
@@ -161,6 +204,8 @@ export class NodeCache {
     await writeFile(join(directory, 'lock'), '', { mode: 0o600, flag: 'a' });
     await syncPath(directory);
     const entry = new CacheEntry(id, directory, index, checkpointJson, this.#entryOptions);
+    // What an earlier run left may be in use still.
+    await entry.adopt();
     await this.#touch(entry);
     this.#entries.set(id, entry);
     return entry;
@@ -238,7 +283,7 @@ export class NodeCache {
       reason = describeError(error).message;
     }
     try {
-      await this.#locked(directory, () => this.#empty(directory));
+      await this.#locked(directory, 'it is in use', () => this.#empty(directory));
       await rm(directory, { recursive: true, force: true });
       events.onDiscarded(id, reason);
     } catch (error) {
@@ -247,14 +292,11 @@ export class NodeCache {
   }
 
   /** Runs `work` while nobody can take the entry's lock. The lock's file stays: somebody may be about to lock it. */
-  async #locked<T>(directory: string, work: () => Promise<T>): Promise<T> {
+  async #locked<T>(directory: string, refusal: string, work: () => Promise<T>): Promise<T> {
     const handle = await open(join(directory, 'lock'), 'a', 0o600);
     try {
       if (!this.#options.tryLock(handle.fd, true))
-        throw failedPrecondition(
-          'Cannot evict the checkpoint: a container is being restored from it; try again when it runs',
-          { context: { directory } },
-        );
+        throw failedPrecondition(refusal, { context: { directory } });
       return await work();
     } finally {
       await handle.close();
@@ -275,7 +317,10 @@ export class NodeCache {
   #scheduleRetry(entry: CacheEntry): void {
     const { state } = entry;
     if (state.kind !== 'failed') return;
-    const delay = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(state.failures - 1, 10));
+    const { retryAfterMs } = state.error.context;
+    const asked = typeof retryAfterMs === 'number' ? retryAfterMs : undefined;
+    const due = state.at + retryDelay({ ...state, retryAfterMs: asked }, entry.isWanted);
+    const delay = Math.max(0, due - this.#entryOptions.clock());
     clearTimeout(this.#retries.get(entry.id));
     this.#retries.set(
       entry.id,

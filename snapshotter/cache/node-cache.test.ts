@@ -54,7 +54,14 @@ function makeCache(writeChunk: WriteChunk = writeStoredChunk): NodeCache {
     maxBytes: undefined,
     now: () => 0,
     reopen: () => sources.shift(),
-    entry: { writeChunk, limiter: new Limiter(3), parallel: 3, clock: () => clock, bootId: 'this boot' },
+    entry: {
+      writeChunk,
+      limiter: new Limiter(3),
+      demandLimiter: new Limiter(2),
+      parallel: 3,
+      clock: () => clock,
+      bootId: 'this boot',
+    },
     events: {
       onStarted: () => log.push('started'),
       onComplete: () => log.push('complete'),
@@ -91,6 +98,7 @@ test('everything arrives, verified and sparse, and is counted', async () => {
     presentBytes: STORED,
     fetchedBytes: STORED,
     localBytes: 0n,
+    wantedChunks: 0,
   });
   expect(statSync(join(entry.imagesDirectory, 'pages-1.img')).mode & 0o777).toBe(0o600);
   await synced(entry);

@@ -3,7 +3,7 @@ import { DATA_START } from '../../checkpoint/layer-layout.ts';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { chunkAt } from './chunk-lookup.ts';
-import { planRanges } from './plan.ts';
+import { planDemand, planRanges, restOfRange } from './plan.ts';
 
 const KIB = 1024;
 const chunks = (count: number, bytes: number) =>
@@ -55,6 +55,34 @@ test('each data layer has ranges of its own', () => {
 test('a checkpoint without chunks needs nothing', () => {
   const { index } = fakeCheckpoint([[{ name: 'empty', size: 4096, chunks: [] }]]);
   expect(planRanges(index)).toEqual([]);
+});
+
+test('what somebody waits for comes in that order, neighbours at once, and nothing else', () => {
+  const { index } = fakeCheckpoint([[file('a', 6, KIB)], [file('b', 3, KIB)]]);
+  const plan = planDemand(index, [8, 3, 1, 2, 8, 5], { maxBytes: 2 * KIB, maxGap: 0 });
+  expect(plan.map(({ layer, length, ordinals }) => [layer, length, [...ordinals]])).toEqual([
+    [1, KIB, [8]],
+    [0, KIB, [3]],
+    [0, 2 * KIB, [1, 2]],
+    [0, KIB, [5]],
+  ]);
+});
+
+test('of a range is left what is not skipped', () => {
+  const { index } = fakeCheckpoint([[file('a', 8, KIB)]]);
+  const [range] = planRanges(index);
+  if (!range) throw new Error('no range');
+  const left = (skipped: number[], maxGap: number) =>
+    restOfRange(index, range, (ordinal) => skipped.includes(ordinal), { maxGap }).map(
+      ({ offset, length, ordinals }) => [(offset - DATA_START) / KIB, length / KIB, [...ordinals]],
+    );
+  expect(left([], 0)).toEqual([[0, 8, [0, 1, 2, 3, 4, 5, 6, 7]]]);
+  expect(left([0, 3, 7], 0)).toEqual([
+    [1, 2, [1, 2]],
+    [4, 3, [4, 5, 6]],
+  ]);
+  expect(left([0, 3, 7], KIB)).toEqual([[1, 6, [1, 2, 4, 5, 6]]]);
+  expect(left([0, 1, 2, 3, 4, 5, 6, 7], 0)).toEqual([]);
 });
 
 test('every wanted chunk is in one range, inside of its bounds', () => {

@@ -1,8 +1,6 @@
-/**
- * Which ranges of which layers to read, and in which order. Pure: an index in, ranges out, so that another order (demand
- * first) only has to reorder the result.
- */
+/** Which ranges of which layers to read, and in which order. Pure: an index in, ranges out. */
 import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import { chunkAt } from './chunk-lookup.ts';
 
 export interface PlannedRange {
   /** Which of the index's data layers. */
@@ -22,6 +20,8 @@ export interface PlanOptions {
 }
 
 export const DEFAULT_PLAN: PlanOptions = { maxBytes: 8 << 20, maxGap: 64 << 10 };
+/** For chunks that somebody waits for: nothing is read that is not wanted. */
+export const DEMAND_PLAN: PlanOptions = { maxBytes: 2 << 20, maxGap: 0 };
 
 /**
  * Every chunk for which `wanted` holds is in exactly one range. Ranges come in the order of the first use of any of
@@ -33,26 +33,39 @@ export function planRanges(
   options: PlanOptions = DEFAULT_PLAN,
 ): PlannedRange[] {
   const ranks = accessRanks(index);
-  const ranges: (PlannedRange & { rank: number })[] = [];
-  for (const chunks of chunksByLayer(index, wanted)) {
-    let start = 0;
-    let end = 0;
-    for (let i = 0; i < chunks.length; i++) {
-      const chunk = chunks[i] as PlacedChunk;
-      const first = chunks[start] as PlacedChunk;
-      const fits =
-        chunk.offset + chunk.length - first.offset <= options.maxBytes &&
-        chunk.offset - end <= options.maxGap;
-      if (i > start && !fits) {
-        ranges.push(rangeOf(chunks.slice(start, i), end, ranks));
-        start = i;
-        end = 0;
-      }
-      end = Math.max(end, chunk.offset + chunk.length);
-    }
-    if (chunks.length > start) ranges.push(rangeOf(chunks.slice(start), end, ranks));
+  return inOrder(chunksByLayer(index, wanted), (ordinal) => ranks[ordinal] as number, options);
+}
+
+/** As planRanges for a few chunks, in the order given; takes no longer for a larger index. */
+export function planDemand(
+  index: CheckpointIndex,
+  ordinals: readonly number[],
+  options: PlanOptions = DEMAND_PLAN,
+): PlannedRange[] {
+  const ranks = new Map<number, number>();
+  for (const ordinal of ordinals) if (!ranks.has(ordinal)) ranks.set(ordinal, ranks.size);
+  const layers = new Map<number, PlacedChunk[]>();
+  for (const chunk of placed(index, ranks.keys())) {
+    const sameLayer = layers.get(chunk.layer);
+    if (sameLayer) sameLayer.push(chunk);
+    else layers.set(chunk.layer, [chunk]);
   }
-  return ranges.sort((a, b) => a.rank - b.rank).map(({ rank: _, ...range }) => range);
+  return inOrder([...layers.values()].map(byOffset), (ordinal) => ranks.get(ordinal) ?? 0, options);
+}
+
+/** What is left of a range without the chunks to skip, ascending by offset. */
+export function restOfRange(
+  index: CheckpointIndex,
+  range: PlannedRange,
+  skip: (ordinal: number) => boolean,
+  { maxGap }: Pick<PlanOptions, 'maxGap'> = DEFAULT_PLAN,
+): PlannedRange[] {
+  if (!range.ordinals.some(skip)) return [range];
+  const left = placed(
+    index,
+    range.ordinals.filter((ordinal) => !skip(ordinal)),
+  );
+  return grouped(left, { maxBytes: range.length, maxGap }).map(rangeOf);
 }
 
 interface PlacedChunk {
@@ -78,8 +91,54 @@ function chunksByLayer(index: CheckpointIndex, wanted: (ordinal: number) => bool
       });
     }
   }
-  for (const layer of layers) layer.sort((a, b) => a.offset - b.offset || a.ordinal - b.ordinal);
-  return layers;
+  return layers.map(byOffset);
+}
+
+function placed(index: CheckpointIndex, ordinals: Iterable<number>): PlacedChunk[] {
+  return Array.from(ordinals, (ordinal) => {
+    const { layer, layerOffset, storedLength } = chunkAt(index, ordinal).chunk;
+    return { layer, offset: Number(layerOffset), length: storedLength, ordinal };
+  });
+}
+
+function byOffset(chunks: PlacedChunk[]): PlacedChunk[] {
+  return chunks.sort((a, b) => a.offset - b.offset || a.ordinal - b.ordinal);
+}
+
+/** Runs of chunks of one layer that are read at once. */
+function grouped(chunks: readonly PlacedChunk[], { maxBytes, maxGap }: PlanOptions): PlacedChunk[][] {
+  const groups: PlacedChunk[][] = [];
+  let group: PlacedChunk[] = [];
+  let start = 0;
+  let end = 0;
+  for (const chunk of chunks) {
+    const chunkEnd = chunk.offset + chunk.length;
+    if (group.length > 0 && chunkEnd - start <= maxBytes && chunk.offset - end <= maxGap) {
+      group.push(chunk);
+      end = Math.max(end, chunkEnd);
+      continue;
+    }
+    group = [chunk];
+    groups.push(group);
+    start = chunk.offset;
+    end = chunkEnd;
+  }
+  return groups;
+}
+
+function inOrder(
+  layers: readonly PlacedChunk[][],
+  rankOf: (ordinal: number) => number,
+  options: PlanOptions,
+): PlannedRange[] {
+  const ranges: { range: PlannedRange; rank: number }[] = [];
+  for (const chunks of layers)
+    for (const group of grouped(chunks, options)) {
+      let rank = Number.POSITIVE_INFINITY;
+      for (const { ordinal } of group) rank = Math.min(rank, rankOf(ordinal));
+      ranges.push({ range: rangeOf(group), rank });
+    }
+  return ranges.sort((a, b) => a.rank - b.rank).map(({ range }) => range);
 }
 
 function accessRanks(index: CheckpointIndex): Uint32Array {
@@ -90,15 +149,14 @@ function accessRanks(index: CheckpointIndex): Uint32Array {
   return ranks;
 }
 
-function rangeOf(chunks: PlacedChunk[], end: number, ranks: Uint32Array): PlannedRange & { rank: number } {
+function rangeOf(chunks: readonly PlacedChunk[]): PlannedRange {
   const [first] = chunks as [PlacedChunk];
-  let rank = Number.POSITIVE_INFINITY;
-  for (const { ordinal } of chunks) rank = Math.min(rank, ranks[ordinal] as number);
+  let end = 0;
+  for (const { offset, length } of chunks) end = Math.max(end, offset + length);
   return {
     layer: first.layer,
     offset: first.offset,
     length: end - first.offset,
     ordinals: Uint32Array.from(chunks, (chunk) => chunk.ordinal),
-    rank,
   };
 }

@@ -4,6 +4,8 @@ export class Presence {
   readonly #total: number;
   #chunks = 0;
   #bytes = 0n;
+  /** Told of every chunk that becomes present. */
+  onAdded: (ordinal: number) => void = () => {};
 
   constructor(chunkCount: number) {
     this.#total = chunkCount;
@@ -20,11 +22,17 @@ export class Presence {
     this.#bits[ordinal >> 3] = (this.#bits[ordinal >> 3] ?? 0) | (1 << (ordinal & 7));
     this.#chunks++;
     this.#bytes += BigInt(storedBytes);
+    this.onAdded(ordinal);
   }
 
   /** A copy, one bit a chunk, lowest first. */
   bits(): Uint8Array {
     return this.#bits.slice();
+  }
+
+  /** How many are present. */
+  get chunks(): number {
+    return this.#chunks;
   }
 
   get complete(): boolean {

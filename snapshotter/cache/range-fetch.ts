@@ -1,9 +1,10 @@
 /** Reads one planned range, and hands on each chunk as soon as its bytes are there. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
-import { dataLoss } from '../error.ts';
+import { dataLoss, type SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
+import { concernsBlob } from './fetch-failure.ts';
 import type { PlannedRange } from './plan.ts';
 
 export interface RangeFetch {
@@ -20,11 +21,16 @@ export interface RangeFetch {
   store: (ordinal: number, stored: Uint8Array) => Promise<void>;
   /** Bytes that arrived, counted as they come. */
   onBytes: (bytes: number) => void;
+  /** A chunk stays wrong: DATA_LOSS. */
+  onCorrupt: (ordinal: number, error: SnapshotError) => void;
+  /** A data layer's blob cannot be read at all. */
+  onUnreadable: (layer: number, cause: unknown) => void;
 }
 
 /**
- * Resolves when every chunk of the range is stored. `buffer` has room for the range and is free again when the call
- * settles. A chunk whose bytes are wrong is read again by itself; one that stays wrong is DATA_LOSS.
+ * Resolves when every chunk of the range is stored, or was said to be corrupt or unreadable. `buffer` has room for the
+ * range and is free again when the call settles. A chunk whose bytes are wrong is read again by itself. Rejects with
+ * what breaks every transfer: network, disk, the signal.
  */
 export async function fetchRange(range: PlannedRange, buffer: Buffer, fetch: RangeFetch): Promise<void> {
   const writes: Promise<void>[] = [];
@@ -32,7 +38,7 @@ export async function fetchRange(range: PlannedRange, buffer: Buffer, fetch: Ran
   const failures: unknown[] = [];
   let next = 0;
   try {
-    await fill(range, buffer, fetch, (received) => {
+    await read(range, buffer, fetch, (received) => {
       for (; next < range.ordinals.length; next++) {
         const ordinal = range.ordinals[next] as number;
         const { chunk } = chunkAt(fetch.index, ordinal);
@@ -52,7 +58,7 @@ export async function fetchRange(range: PlannedRange, buffer: Buffer, fetch: Ran
     await Promise.all(writes);
   }
   if (failures.length > 0) throw failures[0];
-  for (const ordinal of corrupt) await fetchAgain(ordinal, fetch);
+  await Promise.all(corrupt.map((ordinal) => fetchAgain(ordinal, fetch)));
 }
 
 async function fetchAgain(ordinal: number, fetch: RangeFetch): Promise<void> {
@@ -70,7 +76,7 @@ async function fetchAgain(ordinal: number, fetch: RangeFetch): Promise<void> {
   let cause: unknown;
   for (let retry = 0; retry < retries; retry++) {
     await sleep(corruptWaitMs * 2 ** retry, undefined, { signal });
-    await fill(range, buffer, fetch, () => {});
+    if (!(await read(range, buffer, fetch, () => {}))) return;
     try {
       await fetch.store(ordinal, buffer);
       return;
@@ -79,18 +85,38 @@ async function fetchAgain(ordinal: number, fetch: RangeFetch): Promise<void> {
       cause = error;
     }
   }
-  throw dataLoss(
-    `Cannot use the checkpoint: a chunk of "${file.name}" from ${source.description} is corrupt; push the image again`,
-    {
-      cause,
-      context: {
-        file: file.name,
-        ordinal,
-        layer: index.dataLayers[chunk.layer]?.digest,
-        offset: chunk.layerOffset,
+  fetch.onCorrupt(
+    ordinal,
+    dataLoss(
+      `Cannot use the checkpoint: a chunk of "${file.name}" from ${source.description} is corrupt; push the image again`,
+      {
+        cause,
+        context: {
+          file: file.name,
+          ordinal,
+          layer: index.dataLayers[chunk.layer]?.digest,
+          offset: chunk.layerOffset,
+        },
       },
-    },
+    ),
   );
+}
+
+/** False if the layer cannot be read; then not all of it has come. */
+async function read(
+  range: PlannedRange,
+  buffer: Buffer,
+  fetch: RangeFetch,
+  onProgress: (received: number) => void,
+): Promise<boolean> {
+  try {
+    await fill(range, buffer, fetch, onProgress);
+    return true;
+  } catch (error) {
+    if (fetch.signal.aborted || !concernsBlob(error)) throw error;
+    fetch.onUnreadable(range.layer, error);
+    return false;
+  }
 }
 
 async function fill(

@@ -53,7 +53,14 @@ function makeCache(directory: string, source: BlobSource, bootId = 'this boot'):
     maxBytes: undefined,
     now: () => 0,
     reopen: () => source,
-    entry: { writeChunk: writeStoredChunk, limiter: new Limiter(1), parallel: 1, clock: () => clock, bootId },
+    entry: {
+      writeChunk: writeStoredChunk,
+      limiter: new Limiter(1),
+      demandLimiter: new Limiter(2),
+      parallel: 1,
+      clock: () => clock,
+      bootId,
+    },
     events: {
       onStarted() {},
       onComplete() {},

@@ -59,6 +59,7 @@ describe('a node cache that is full', () => {
       entry: {
         writeChunk,
         limiter: new Limiter(2),
+        demandLimiter: new Limiter(2),
         parallel: 2,
         clock: () => clock,
         bootId: 'this boot',

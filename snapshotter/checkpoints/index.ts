@@ -25,6 +25,7 @@ export function checkpointServices(options: LocateOptions & { log: Logger }): Se
       checkpointJson: entry.checkpointJson,
       imagesDir: entry.imagesDirectory,
       lockFile: entry.lockFile,
+      indexFile: entry.indexFile,
     };
   });
 
@@ -34,9 +35,20 @@ export function checkpointServices(options: LocateOptions & { log: Logger }): Se
     return { fetchedBytes: wire(fetchedBytes), localBytes: wire(localBytes) };
   });
 
+  const Want = method(v1.WantRequest, v1.WantResponse, async ({ id, ordinals }, { signal }: CallContext) => {
+    await cache.want(id, ordinals, signal);
+    return {};
+  });
+
+  const Presence = method(
+    v1.PresenceRequest,
+    v1.PresenceResponse,
+    ({ id, knownChunks }, { signal }: CallContext) => cache.presence(id, knownChunks, signal),
+  );
+
   const List = method(v1.ListRequest, v1.ListResponse, () => ({
     checkpoints: cache.entries().map((entry) => {
-      const { storedBytes, presentBytes, fetchedBytes } = entry.progress;
+      const { storedBytes, presentBytes, fetchedBytes, wantedChunks } = entry.progress;
       const [layer] = snapshotter.store.withCheckpoint(entry.id);
       return {
         id: entry.id,
@@ -45,6 +57,7 @@ export function checkpointServices(options: LocateOptions & { log: Logger }): Se
         storedBytes: wire(storedBytes),
         presentBytes: wire(presentBytes),
         fetchedBytes: wire(fetchedBytes),
+        wantedChunks,
         error: entry.state.kind === 'failed' ? entry.state.error.message : '',
       };
     }),
@@ -60,6 +73,8 @@ export function checkpointServices(options: LocateOptions & { log: Logger }): Se
     'thaw.v1.Checkpoints': {
       Locate: logged('Locate', log, Locate),
       Await: logged('Await', log, Await),
+      Want: logged('Want', log, Want),
+      Presence,
       List,
       Evict: logged('Evict', log, Evict),
     },

@@ -51,6 +51,7 @@ beforeEach(() => {
     entry: {
       writeChunk: writeStoredChunk,
       limiter: new Limiter(2),
+      demandLimiter: new Limiter(2),
       parallel: 2,
       clock: () => 0,
       bootId: 'this boot',
