@@ -17,6 +17,7 @@
 #include "sys.h"
 #include "watch.h"
 #include "terminal.h"
+#include "page-server/face.h"
 
 namespace {
 
@@ -65,6 +66,14 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("syncfs", thaw::Syncfs);
   add("writeChunk", thaw::WriteChunk);
   add("decodeLz4", thaw::DecodeLz4);
+  add("pageServerStart", thaw::PageServerStart);
+  add("pageServerGuard", thaw::PageServerGuard);
+  add("pageServerProcess", thaw::PageServerProcess);
+  add("pageServerPresent", thaw::PageServerPresent);
+  add("pageServerDrain", thaw::PageServerDrain);
+  add("pageServerFinish", thaw::PageServerFinish);
+  add("pageServerStats", thaw::PageServerStats);
+  add("messageSockets", thaw::MessageSockets);
   return exports;
 }
 

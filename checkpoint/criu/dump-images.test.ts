@@ -9,12 +9,12 @@ import { Code } from '../../proto/status.ts';
 import { CheckpointError } from '../error.ts';
 import { seeded } from '../random.test-helper.ts';
 import { readDescriptors, readFiles } from './files.ts';
-import { Magic, writeMessages } from './framing.ts';
+import { Magic, readMessages, writeMessages } from './framing.ts';
 import { ImageDir } from './image-dir.ts';
 import { readInventory } from './inventory.ts';
 import { readIpcVars, writeIpcVars } from './ipcns.ts';
 import { readMountpoints } from './mountpoints.ts';
-import { PageFlag, readPagemap } from './pagemap.ts';
+import { PageFlag, readPagemap, writePagemap } from './pagemap.ts';
 import { summarizeDump } from './summary.ts';
 import { readTaskRights, rightsOfCore } from './task-rights.ts';
 import { readCore, readPstree, readVmas } from './tasks.ts';
@@ -52,6 +52,15 @@ describe('page maps', () => {
       [8, PageFlag.present],
       [8, PageFlag.parent],
     ]);
+  });
+
+  it('are written for both', async () => {
+    const saved = readPagemap(await fixture('pagemap-1.img'), 'pagemap-1.img');
+    const huge = { address: 1n << 46n, pages: 2 ** 33, flags: PageFlag.present };
+    const written = writePagemap({ ...saved, runs: [...saved.runs, huge] });
+    expect(readPagemap(written, 'x')).toEqual({ ...saved, runs: [...saved.runs, huge] });
+    const [, first] = readMessages(written, Magic.pagemap, 'x');
+    expect(criu.dump.PagemapEntry.decode(first ?? head).compatNrPages).toBe(1);
   });
 
   it('with fields or flags that are not known are refused', () => {

@@ -3,9 +3,9 @@ import protobuf from 'protobufjs/minimal.js';
 import { criu } from '../../proto/gen/criu-dump.js';
 import { Code } from '../../proto/status.ts';
 import { CheckpointError } from '../error.ts';
-import { type Int64, toBigInt } from '../int64.ts';
+import { fromBigInt, type Int64, toBigInt } from '../int64.ts';
 import { decodeMessage, optional } from './decode.ts';
-import { broken, Magic, readMessages } from './framing.ts';
+import { broken, Magic, readMessages, writeMessages } from './framing.ts';
 
 export const PAGE_BYTES = 4096;
 
@@ -56,4 +56,20 @@ function readRun(bytes: Uint8Array, name: string): PageRun {
   const pages = toBigInt((optional(entry, 'nrPages') as Int64 | undefined) ?? entry.compatNrPages);
   if (pages === 0n || pages > MAX_PAGES) throw broken(name, `a run has ${pages} pages`);
   return { address: toBigInt(entry.vaddr as Int64), pages: Number(pages), flags };
+}
+
+/** A page map in both dialects at once: the count in field 5, and in field 2 where it fits. */
+export function writePagemap({ pagesId, runs }: Pagemap): Buffer {
+  const { PagemapHead, PagemapEntry } = criu.dump;
+  return writeMessages(Magic.pagemap, [
+    PagemapHead.encode({ pagesId }).finish(),
+    ...runs.map(({ address, pages, flags }) =>
+      PagemapEntry.encode({
+        vaddr: fromBigInt(address) as never,
+        compatNrPages: pages < 2 ** 32 ? pages : 0,
+        flags,
+        nrPages: fromBigInt(BigInt(pages)) as never,
+      }).finish(),
+    ),
+  ]);
 }

@@ -1,7 +1,7 @@
 /** The process tree of a dump. */
 import { criu } from '../../proto/gen/criu-dump.js';
 import { type Int64, toBigInt } from '../int64.ts';
-import { decodeMessage, decodeOnly } from './decode.ts';
+import { decodeMessage, decodeOnly, optional } from './decode.ts';
 import { broken, Magic, readMessages } from './framing.ts';
 
 /** As far as pids go on Linux (PID_MAX_LIMIT). */
@@ -29,6 +29,8 @@ export interface DumpedVma {
   /** PROT_* and MAP_* bits. */
   protection: number;
   flags: number;
+  /** One bit for each MADV_* in force. */
+  advice: bigint;
 }
 
 /** CRIU's TASK_DEAD; a zombie has no memory. */
@@ -63,11 +65,16 @@ export function readCore(bytes: Uint8Array, name: string): DumpedCore {
   };
 }
 
+/** mm-<pid>.img, in order of address. */
 export function readVmas(bytes: Uint8Array, name: string): DumpedVma[] {
   const mm = decodeOnly(criu.dump.Mm, readMessages(bytes, Magic.mm, name), name);
+  let before = 0n;
   return (mm.vmas ?? []).map((vma) => {
     const [start, end] = [toBigInt(vma.start as Int64), toBigInt(vma.end as Int64)];
     if (start >= end) throw broken(name, 'a mapping ends before it begins');
-    return { start, end, status: vma.status, protection: vma.prot, flags: vma.flags };
+    if (start < before) throw broken(name, 'its mappings are out of order');
+    before = end;
+    const advice = toBigInt(optional(vma, 'madv') as Int64 | undefined);
+    return { start, end, status: vma.status, protection: vma.prot, flags: vma.flags, advice };
   });
 }

@@ -28,6 +28,7 @@ Error ParseAction(std::string_view word, Action* action) {
   if (word == "start") *action = Action::kStart;
   else if (word == "delete") *action = Action::kDelete;
   else if (word == "serve") *action = Action::kServe;
+  else if (word == "guard") *action = Action::kGuard;
   else return {"Unknown action " + Quoted(word) + "; use start or delete"};
   return {};
 }

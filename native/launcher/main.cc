@@ -15,6 +15,7 @@
 #include "error.h"
 #include "files.h"
 #include "flags.h"
+#include "guard.h"
 #include "info.h"
 #include "remove.h"
 #include "start.h"
@@ -65,6 +66,8 @@ Error Run(int argc, char** argv) {
     case Action::kInfo:
       TidyDescriptors();
       return Info();
+    case Action::kGuard:
+      return Guard();
     case Action::kStart:
     case Action::kDelete:
       break;

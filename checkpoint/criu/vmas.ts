@@ -1,0 +1,28 @@
+/** What CRIU and the kernel make of a mapping. */
+import type { DumpedVma } from './tasks.ts';
+
+/** Linux's mman.h. */
+const MAP_PRIVATE = 0x02;
+const MAP_ANONYMOUS = 0x20;
+const MAP_LOCKED = 0x2000;
+const MAP_HUGETLB = 0x40000;
+const MADV_WIPEONFORK = 18n;
+/** CRIU's image.h. */
+const STATUS_VSYSCALL = 1 << 2;
+const STATUS_VDSO = 1 << 3;
+const STATUS_VVAR = 1 << 12;
+
+/** Whether CRIU leaves its pages to a lazy-pages server. Source: vma_entry_can_be_lazy in CRIU's vma.h. */
+export function canBeLazy({ flags, status }: DumpedVma): boolean {
+  const both = MAP_PRIVATE | MAP_ANONYMOUS;
+  return (
+    (flags & both) === both &&
+    (flags & (MAP_LOCKED | MAP_HUGETLB)) === 0 &&
+    (status & (STATUS_VSYSCALL | STATUS_VDSO | STATUS_VVAR)) === 0
+  );
+}
+
+/** A child finds zeros here, whatever the parent has. */
+export function isWipedOnFork({ advice }: DumpedVma): boolean {
+  return ((advice >> MADV_WIPEONFORK) & 1n) === 1n;
+}
