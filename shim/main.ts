@@ -38,7 +38,10 @@ async function main(): Promise<void> {
       env: runcEnv(),
       openFiles: Number.parseInt(process.env['THAW_OPEN_FILES'] ?? '0', 10) || 0,
       ttrpcAddress: process.env['TTRPC_ADDRESS'] ?? '',
-      planner: createStartPlanner({ daemonSocket: DAEMON_SOCKET }),
+      planner: createStartPlanner({
+        daemonSocket: DAEMON_SOCKET,
+        guardProgram: join(dirname(import.meta.filename), '../bin/containerd-shim-thaw-v2'),
+      }),
       // Most shims never dump: what a dump needs (zod among it) stays out of their memory.
       prepareDump: async (input) => (await import('./checkpoint/index.ts')).prepareDump(input),
       exit: (status) => process.exit(status),

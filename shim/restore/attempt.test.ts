@@ -52,6 +52,7 @@ const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
   imageRights: async () => [],
+  cgroupDirs: async () => [],
   removeTraces: async () => {
     done.push('removeTraces');
   },
@@ -87,7 +88,7 @@ describe('attemptRestore', () => {
     const runc = await fakeRunc('sleep 60 & echo $! > "$DIR/bundle/init.pid"');
     const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
     const spec = { process: { capabilities: { bounding: capabilityNames(all) } } };
-    const pid = await attemptRestore(input(runc, { spec }), deps());
+    const { pid } = await attemptRestore(input(runc, { spec }), deps());
     expect(`${pid}\n`).toBe(await readFile(join(dir, 'bundle/init.pid'), 'utf8'));
     process.kill(pid, 'SIGKILL');
   });

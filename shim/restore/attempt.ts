@@ -7,10 +7,13 @@ import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { restoreConf } from '../criu-conf.ts';
 import { criuSaid, withoutLogFile } from '../criu-log.ts';
+import { within } from '../stdio/index.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { RestoreInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
 import { makeImagesDir } from './images-dir.ts';
+import type { LazyMemory } from './lazy/lazy-memory.ts';
+import type { PreparedMemory } from './lazy/prepare.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
 import { killTree, procTree } from './process-tree.ts';
 import { excessRights, rightsFromStatus } from './rights.ts';
@@ -21,14 +24,18 @@ export interface AttemptDeps {
   checkImages(imagesDir: string): Promise<void>;
   /** Rights of every task in the CRIU images of a directory. */
   imageRights(imagesDir: string): Promise<TaskRights[]>;
+  /** Directories of the container's cgroup, one a hierarchy. */
+  cgroupDirs(spec: OciSpec): Promise<string[]>;
   /** Removes runc's state, CRIU's root bind and the container's cgroups, and ends what still runs in them. */
   removeTraces(input: AttemptInput): Promise<void>;
 }
 
 export interface AttemptInput extends RestoreInput {
   spec: OciSpec;
-  /** Complete checkpoint files. */
+  /** Checkpoint files: complete, but for the memory that comes later. */
   imagesDir: string;
+  /** Memory that comes later. */
+  memory?: PreparedMemory | undefined;
   deadlineMs: number;
   /** Work directory of CRIU that the caller named and that is kept; one of the attempt's own if empty. */
   keptWorkDir?: string;
@@ -38,18 +45,29 @@ export function criuWorkDir({ workDir, keptWorkDir }: Pick<AttemptInput, 'workDi
   return keptWorkDir || join(workDir, 'criu');
 }
 
-/** Resolves with the root task's pid, or rejects with a RestoreError once nothing of the attempt is left. */
-export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Promise<number> {
+export interface Restored {
+  /** Of the root task. */
+  pid: number;
+  memory?: LazyMemory | undefined;
+}
+
+/** What a failed attempt may take until nothing of its memory is served any more. */
+const MEMORY_END_MS = 10_000;
+
+/** Rejects with a RestoreError once nothing of the attempt is left. */
+export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Promise<Restored> {
   const { spec, bundle, id, runc, log } = input;
   const images = join(input.workDir, 'images');
   const work = criuWorkDir(input);
   const saved = saveNamespaces(spec, deps.namespaceFiles);
   let restored: number | undefined;
+  let memory: LazyMemory | undefined;
   try {
     await deps.checkImages(input.imagesDir);
     refuseExcess(await deps.imageRights(input.imagesDir), spec);
     await mkdir(work, { recursive: true, mode: 0o700 });
-    await makeImagesDir(input.imagesDir, images, saved);
+    await makeImagesDir(input.imagesDir, images, saved, input.memory?.images);
+    memory = await input.memory?.start(work, await deps.cgroupDirs(spec), runc.spawner, log);
     await writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 });
     await withDeadline(
       (onSpawn) =>
@@ -64,6 +82,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
             noPivot: input.noPivot,
             fileLocks: true,
             externalUnixSockets: true,
+            ...(memory ? { extra: ['--lazy-pages'] } : {}),
           },
           {
             stdio: input.stdio,
@@ -76,11 +95,21 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     );
     restored = Number((await readFile(input.pidFile, 'utf8')).trim());
     refuseExcess([rightsFromStatus(restored, await readFile(`/proc/${restored}/status`, 'utf8'))], spec);
-    return restored;
+    const pid = restored;
+    memory?.attach(pid, ({ message }) => {
+      log.error({ container: id, reason: message }, 'killing the restored container');
+      killTree(pid, procTree).catch((error: unknown) =>
+        log.error({ container: id, reason: describeError(error).message }, 'cannot kill it'),
+      );
+    });
+    return { pid, memory };
   } catch (cause) {
     if (restored !== undefined) await killTree(restored, procTree);
+    memory?.finish();
     const reason = await explain(cause, join(work, 'restore.log'), join(bundle, 'criu-restore.log'));
     await undo(input, deps, images);
+    if (memory && !(await within(memory.ended, MEMORY_END_MS)))
+      log.warn({ container: id }, 'processes of the failed restore are still there');
     throw reason;
   } finally {
     const changed = restoreNamespaces(saved, deps.namespaceFiles);

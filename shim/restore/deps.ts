@@ -28,9 +28,16 @@ const traceDeps = {
 };
 
 export function planDeps(config: RestoreConfig): PlanDeps {
+  const daemon = daemonAt(config.daemonSocket);
   return {
     ...attemptDeps(),
-    daemon: daemonAt(config.daemonSocket),
+    daemon,
+    prepareMemory: async (located, deadlineMs) =>
+      (await import('./lazy/prepare.ts')).prepareMemory(
+        located,
+        { calls: native, daemon, guardProgram: config.guardProgram },
+        deadlineMs,
+      ),
     versions: ({ runc }) => nodeVersions(runc),
     unmountRootfs: (bundle) => unmountRootfs(join(bundle, 'rootfs'), native),
     async lockShared(file) {
@@ -54,6 +61,8 @@ export function attemptDeps(): AttemptDeps {
   return {
     checkImages: checkPages,
     imageRights: readTaskRights,
+    cgroupDirs: async (spec) =>
+      cgroupDirs(spec.linux?.cgroupsPath, cgroupMounts(await traceDeps.mountinfo())),
     namespaceFiles: {
       read: (path, namespaces) => native.readInNamespaces(path, [...namespaces]),
       write: (path, value, namespaces) => native.writeInNamespaces(path, value, [...namespaces]),

@@ -3,7 +3,7 @@ import { silent } from '../task/fakes.ts';
 import type { PlanInput } from '../task/start-plan.ts';
 import { createStartPlanner } from './index.ts';
 
-const planner = createStartPlanner({ daemonSocket: '/none' });
+const planner = createStartPlanner({ daemonSocket: '/none', guardProgram: '/nowhere/guard' });
 const rootfs = [{ type: 'overlay', source: 'overlay', target: '', options: ['lowerdir=/b:/a'] }];
 const input = (checkpoint: PlanInput['checkpoint']): PlanInput => ({
   namespace: 'n',

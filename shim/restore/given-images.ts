@@ -38,7 +38,7 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: AttemptDe
         ...(workPath ? { keptWorkDir: workPath } : {}),
       };
       try {
-        return { kind: 'restored', pid: await attemptRestore(attempt, deps) };
+        return { kind: 'restored', ...(await attemptRestore(attempt, deps)) };
       } catch (cause) {
         const { message } = describeError(cause);
         start.log.warn({ container: start.id, images: imagePath, reason: message }, 'restore failed');

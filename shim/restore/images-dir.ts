@@ -17,8 +17,13 @@ export interface PodNames {
 /** A UTS image holds two names of at most 64 bytes. */
 const MAX_UTSNS_BYTES = 4096;
 
-/** Makes `target`, replacing what an earlier attempt left there. */
-export async function makeImagesDir(source: string, target: string, names: PodNames): Promise<void> {
+/** Makes `target`, replacing what an earlier attempt left there. `changed`: images to write in place of the saved ones. */
+export async function makeImagesDir(
+  source: string,
+  target: string,
+  names: PodNames,
+  changed: ReadonlyMap<string, Uint8Array> = new Map(),
+): Promise<void> {
   await rm(target, { recursive: true, force: true });
   await mkdir(target, { mode: 0o700 });
   // CRIU opens images below its directory's descriptor after it has entered the container's root: an absolute link
@@ -28,7 +33,10 @@ export async function makeImagesDir(source: string, target: string, names: PodNa
   for (const name of files) {
     const from = join(source, name);
     const to = join(target, name);
-    if (/^utsns-\d+\.img$/.test(name) && names.hostname !== undefined) {
+    const bytes = changed.get(name);
+    if (bytes) {
+      await writeFile(to, bytes, { mode: 0o600 });
+    } else if (/^utsns-\d+\.img$/.test(name) && names.hostname !== undefined) {
       await writeFile(to, await withPodNames(from, names), { mode: 0o600 });
     } else {
       await symlink(join(away, name), to);

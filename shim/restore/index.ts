@@ -11,6 +11,8 @@ import { findMarker, withoutCheckpointLayers } from './marker.ts';
 export interface RestoreConfig {
   /** Socket of the snapshotter daemon's thaw.v1 service. */
   daemonSocket: string;
+  /** The launcher, which holds the userfaultfds of restores too. */
+  guardProgram: string;
 }
 
 export function createStartPlanner(config: RestoreConfig): StartPlanner {

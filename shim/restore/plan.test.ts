@@ -50,7 +50,6 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
       indexFile: '/index',
     }),
     awaitComplete: async () => {},
-    connect: () => Promise.reject(new Error('not used')),
   },
   versions: async () => ({ criu: '4.2', runc: '1.3' }),
   lockShared: async () => async () => {},
@@ -58,6 +57,8 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
   imageRights: async () => [],
+  cgroupDirs: async () => [],
+  prepareMemory: async () => undefined,
   removeTraces: async () => {},
   ...change,
 });

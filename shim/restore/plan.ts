@@ -12,6 +12,7 @@ import { type AttemptDeps, attemptRestore } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
+import type { PreparedMemory } from './lazy/prepare.ts';
 import { hasUserNamespace, preflight } from './preflight.ts';
 import { listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
 
@@ -24,7 +25,9 @@ const POLICY_ANNOTATION = 'thaw.dev/restore';
 export type Policy = 'auto' | 'require' | 'off';
 
 export interface PlanDeps extends AttemptDeps {
-  daemon: Daemon;
+  daemon: Pick<Daemon, 'locate' | 'awaitComplete'>;
+  /** Undefined if all of the checkpoint has to be here before the restore. */
+  prepareMemory(located: Located, deadlineMs: number): Promise<PreparedMemory | undefined>;
   versions(input: PlanInput): Promise<Versions>;
   /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
   lockShared(file: string): Promise<() => Promise<void>>;
@@ -118,9 +121,9 @@ interface Chosen {
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
   const { input, overlay, split, located, upper, required } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
-  // Streaming goes on from here in the daemon; Start waits for what is left.
-  const complete = deps.daemon.awaitComplete(located.id, FETCH_DEADLINE_MS);
-  complete.catch(() => {});
+  // Streaming goes on in the daemon; Start waits for what has to be here before.
+  const prepared = prepare(located, deps);
+  prepared.catch(() => {});
   const coldRootfs = withLowerDirs(input.rootfs, split.cold);
   return {
     kind: 'restore',
@@ -131,13 +134,16 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
       const began = performance.now();
       const log = start.log.child({ container: start.id, checkpoint: located.id });
       try {
-        await complete;
-        log.info({ ms: Math.round(performance.now() - began) }, 'checkpoint is complete on this node');
-        const pid = await attemptRestore(
-          { ...start, spec: input.spec, imagesDir: located.imagesDir, deadlineMs: RESTORE_DEADLINE_MS },
+        const memory = await prepared;
+        const ms = Math.round(performance.now() - began);
+        if (memory) log.info({ ms }, 'what the restore begins with is on this node');
+        else log.info({ ms }, 'checkpoint is complete on this node');
+        const { imagesDir } = located;
+        const restored = await attemptRestore(
+          { ...start, spec: input.spec, imagesDir, memory, deadlineMs: RESTORE_DEADLINE_MS },
           deps,
         );
-        return { kind: 'restored', pid };
+        return { kind: 'restored', ...restored };
       } catch (cause) {
         const { message } = describeError(cause);
         if (overlay.upperDir) {
@@ -148,4 +154,11 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
       }
     },
   };
+}
+
+async function prepare(located: Located, deps: PlanDeps): Promise<PreparedMemory | undefined> {
+  // A daemon of the version before does not name the index.
+  const memory = located.indexFile ? await deps.prepareMemory(located, FETCH_DEADLINE_MS) : undefined;
+  if (!memory) await deps.daemon.awaitComplete(located.id, FETCH_DEADLINE_MS);
+  return memory;
 }

@@ -20,7 +20,14 @@ import { Mutex } from './mutex.ts';
 import type { OciSpec } from './oci-spec.ts';
 import type { DumpOptions, RuncOptions } from './options.ts';
 import { TaskProcess } from './process.ts';
-import type { ContainerPaths, Mount, PrepareDump, RestorePlan, StartPlan } from './start-plan.ts';
+import type {
+  ContainerPaths,
+  Mount,
+  PrepareDump,
+  RestoredMemory,
+  RestorePlan,
+  StartPlan,
+} from './start-plan.ts';
 
 export interface ContainerDeps {
   calls: MountCalls & IoDeps['calls'] & ExecFifoCalls;
@@ -44,6 +51,8 @@ export interface ContainerConfig extends ContainerPaths {
 const DRAIN_MS = 10_000;
 /** How long a process that runc has just killed may take to be seen ending. */
 const REAP_MS = 5_000;
+/** How long the page server may take to see that all processes are gone. */
+const MEMORY_END_MS = 5_000;
 const SIGKILL = 9;
 const RESTORE_FAILED = 'OCI runtime restore failed: ';
 
@@ -55,6 +64,7 @@ export class Container {
   readonly #lock = new Mutex();
   #pendingRestore: RestorePlan | undefined;
   #release: () => Promise<void> = async () => {};
+  #memory: RestoredMemory | undefined;
   #mounted = false;
   #cgroup: ContainerCgroup | undefined;
   /** Settles when the init has ended, also before that may be told. */
@@ -162,7 +172,9 @@ export class Container {
     });
   }
 
-  checkpoint(path: string, options: DumpOptions): Promise<void> {
+  async checkpoint(path: string, options: DumpOptions): Promise<void> {
+    // CRIU cannot dump memory that is registered with a userfaultfd, nor pages that are not there.
+    await this.#memory?.complete;
     return this.#lock.run(async () => {
       const { state, pid } = this.init;
       if (state.kind !== 'running' && state.kind !== 'paused')
@@ -309,6 +321,7 @@ export class Container {
     });
     const ms = Math.round(performance.now() - begun);
     if (outcome.kind === 'restored') {
+      this.#memory = outcome.memory;
       await this.#startStreams(io);
       log.info({ container: id, pid: outcome.pid, ms }, 'restored');
       return true;
@@ -398,6 +411,7 @@ export class Container {
 
   async #initExited(exit: Exit): Promise<void> {
     const { init, config } = this;
+    this.#memory?.finish();
     await init.passGate();
     // From here on no exec starts; those that run are reported before the init is.
     const execsEnded = this.execs.end();
@@ -443,6 +457,7 @@ export class Container {
       await this.execs.close();
       await this.#unmount();
     } finally {
+      if (this.#memory) await within(this.#memory.ended, MEMORY_END_MS);
       await this.#release();
     }
   }

@@ -57,8 +57,18 @@ export interface RestoreInput extends ContainerPaths {
   noPivot: boolean;
 }
 
+/** Memory of a restored container that arrives while it runs. */
+export interface RestoredMemory {
+  /** Resolves when all of it is there; rejects if that cannot be, in which case the container is being killed. */
+  readonly complete: Promise<void>;
+  /** Resolves when nothing is served any more: all is there, or all processes are gone. */
+  readonly ended: Promise<void>;
+  /** The processes have ended, or are about to. */
+  finish(): void;
+}
+
 export type RestoreOutcome =
-  | { kind: 'restored'; pid: number }
+  | { kind: 'restored'; pid: number; memory?: RestoredMemory | undefined }
   /**
    * Nothing of the attempt is left (processes, runc state, mounts below the root file system, rules, host name); the
    * root file system itself is still mounted as planned. `rootfs` is what to mount for the cold start.

@@ -1,0 +1,346 @@
+/**
+ * One restore whose memory arrives while its processes already run: the page server, its guard, and the conversation with
+ * the daemon about chunks that are not here yet.
+ */
+import { closeSync, constants, openSync, unlinkSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { CheckpointIndex } from '../../../checkpoint/index-format.ts';
+import type { Addon, PageServer, PageServerEvent } from '../../../native/index.ts';
+import { Code, describeError } from '../../../proto/status.ts';
+import type { Log } from '../../log.ts';
+import type { Spawner } from '../../process/spawn.ts';
+import type { RestoredMemory } from '../../task/start-plan.ts';
+import type { Daemon, DaemonConnection } from '../daemon.ts';
+import { RestoreError } from '../error.ts';
+import type { MemoryPlan } from './memory-plan.ts';
+
+export interface LazyMemoryDeps {
+  calls: Pick<
+    Addon,
+    | 'consoleListen'
+    | 'messageSockets'
+    | 'pageServerStart'
+    | 'pageServerGuard'
+    | 'pageServerProcess'
+    | 'pageServerPresent'
+    | 'pageServerFinish'
+    | 'pageServerStats'
+    | 'pidfdOpen'
+  >;
+  daemon: Pick<Daemon, 'connect'>;
+  spawner: Spawner;
+  /** The launcher, which is the guard too. */
+  guardProgram: string;
+  log: Log;
+}
+
+export interface LazyMemoryInput {
+  /** The checkpoint's name on this node. */
+  id: string;
+  imagesDir: string;
+  index: CheckpointIndex;
+  plan: MemoryPlan;
+  /** Of the container: what the guard ends if this process ends. */
+  cgroups: readonly string[];
+}
+
+/** Relative to CRIU's work directory. Source: CRIU's uffd.c. */
+const SOCKET = 'lazy-pages.socket';
+const GUARD_READY_MS = 10_000;
+const WANT_MS = 60_000;
+/** What no waiting changes. */
+const FINAL: ReadonlySet<Code> = new Set([
+  Code.dataLoss,
+  Code.invalidArgument,
+  Code.resourceExhausted,
+  Code.notFound,
+  Code.failedPrecondition,
+]);
+const FIRST_WAIT_MS = 50;
+const LONGEST_WAIT_MS = 2_000;
+/** Of guards that end at once: then something is wrong with the node, and the one that is left is this process. */
+const MOST_GUARDS = 100;
+
+export class LazyMemory implements RestoredMemory {
+  readonly #input: LazyMemoryInput;
+  readonly #deps: LazyMemoryDeps;
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #complete = Promise.withResolvers<void>();
+  readonly #guarded = Promise.withResolvers<void>();
+  readonly #wanted = new Set<number>();
+  readonly #began = performance.now();
+  #server: PageServer | undefined;
+  #over = false;
+  #failure: RestoreError | undefined;
+  #onFailed: ((error: RestoreError) => void) | undefined;
+  #guards = 0;
+  #connecting: Promise<DaemonConnection> | undefined;
+  #connection: DaemonConnection | undefined;
+
+  private constructor(input: LazyMemoryInput, deps: LazyMemoryDeps) {
+    this.#input = input;
+    this.#deps = deps;
+    for (const { promise } of [this.#complete, this.#guarded]) promise.catch(() => {});
+  }
+
+  /** Listens in CRIU's work directory. What it answers with serves until 'ended', whoever forgets it. */
+  static async start(workDir: string, input: LazyMemoryInput, deps: LazyMemoryDeps): Promise<LazyMemory> {
+    const memory = new LazyMemory(input, deps);
+    memory.#serve(workDir);
+    try {
+      memory.#startGuard();
+      await within(memory.#guarded.promise, GUARD_READY_MS, 'The guard of the restored memory did not start');
+    } catch (cause) {
+      memory.finish();
+      throw cause;
+    }
+    void memory.#follow();
+    return memory;
+  }
+
+  get complete(): Promise<void> {
+    return this.#complete.promise;
+  }
+
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** Whom the guard ends besides, and what to do when memory cannot be had right. */
+  attach(pid: number, onFailed: (error: RestoreError) => void): void {
+    this.#onFailed = onFailed;
+    if (this.#server) this.#deps.calls.pageServerProcess(this.#server, this.#deps.calls.pidfdOpen(pid));
+    if (this.#failure) onFailed(this.#failure);
+  }
+
+  finish(): void {
+    if (this.#server && !this.#over) this.#deps.calls.pageServerFinish(this.#server);
+  }
+
+  #serve(workDir: string): void {
+    const { calls } = this.#deps;
+    const { imagesDir, index, plan, cgroups } = this.#input;
+    // A socket's path has at most 107 bytes; a bundle's may have more.
+    const directory = openSync(workDir, constants.O_RDONLY | constants.O_DIRECTORY);
+    const opened = [directory];
+    try {
+      const path = `/proc/self/fd/${directory}/${SOCKET}`;
+      removeFile(path);
+      const listener = calls.consoleListen(path);
+      opened.push(listener);
+      const files = plan.files.map(({ name, size, firstOrdinal, chunks }) => {
+        const fd = openSync(join(imagesDir, name), constants.O_RDONLY | constants.O_NOFOLLOW);
+        opened.push(fd);
+        return { fd, size, firstOrdinal, chunks };
+      });
+      this.#server = calls.pageServerStart(
+        listener,
+        files,
+        plan.processes,
+        index.chunkCount,
+        Uint32Array.from(index.accessOrder),
+        cgroups,
+        availableParallelism(),
+        true,
+        (event) => this.#on(event),
+      );
+    } finally {
+      for (const fd of opened) closeSync(fd);
+    }
+  }
+
+  #on(event: PageServerEvent): void {
+    const { log } = this.#deps;
+    switch (event.kind) {
+      case 'guard-ready':
+        this.#guarded.resolve();
+        return;
+      case 'guard-lost':
+        if (this.#over) return;
+        log.warn(
+          { checkpoint: this.#input.id },
+          'the guard of the restored memory is gone; starting another',
+        );
+        this.#startGuard();
+        return;
+      case 'restored':
+        log.debug({ checkpoint: this.#input.id }, 'the processes run, their memory follows');
+        return;
+      case 'wanted':
+        void this.#want(event.ordinals);
+        return;
+      case 'failed': {
+        const { code, message } = describeError(event.error);
+        this.#fail(
+          new RestoreError(code, `Cannot read the checkpoint's memory: ${message}`, { cause: event.error }),
+        );
+        return;
+      }
+      case 'ended':
+        this.#end();
+        return;
+      default:
+        event satisfies never;
+    }
+  }
+
+  #end(): void {
+    if (!this.#server) return;
+    this.#over = true;
+    const { faults, zeroFaults, faultBytes, drainedBytes, missingBytes } = this.#deps.calls.pageServerStats(
+      this.#server,
+    );
+    const ms = Math.round(performance.now() - this.#began);
+    this.#deps.log.info(
+      { checkpoint: this.#input.id, ms, faults, zeroFaults, faultBytes, drainedBytes, missingBytes },
+      'no memory of the checkpoint is waited for any more',
+    );
+    this.#server = undefined;
+    this.#connection?.close();
+    if (this.#failure) this.#complete.reject(this.#failure);
+    else this.#complete.resolve();
+    this.#ended.resolve();
+  }
+
+  #fail(failure: RestoreError): void {
+    if (this.#failure || this.#over) return;
+    this.#failure = failure;
+    this.#onFailed?.(failure);
+  }
+
+  #startGuard(): void {
+    const { calls, spawner, guardProgram, log } = this.#deps;
+    if (!this.#server || this.#over) return;
+    if (++this.#guards > MOST_GUARDS) {
+      log.error(
+        { checkpoint: this.#input.id },
+        'guards of the restored memory keep ending; going on without',
+      );
+      return;
+    }
+    const [ours, theirs] = calls.messageSockets();
+    try {
+      spawner
+        .run(guardProgram, ['guard'], {
+          env: {},
+          cwd: '/',
+          deadlineMs: Number.POSITIVE_INFINITY,
+          extraFds: [theirs],
+        })
+        .catch((error: unknown) =>
+          this.#guarded.reject(
+            new RestoreError(Code.internal, 'Cannot start the guard of the restored memory', {
+              cause: error,
+            }),
+          ),
+        );
+    } finally {
+      closeSync(theirs);
+    }
+    calls.pageServerGuard(this.#server, ours);
+  }
+
+  /** Chunks that a process waits for come before all others. */
+  async #want(ordinals: readonly number[]): Promise<void> {
+    const fresh = ordinals.filter((ordinal) => !this.#wanted.has(ordinal));
+    if (fresh.length === 0) return;
+    for (const ordinal of fresh) this.#wanted.add(ordinal);
+    await this.#untilOver(async () => {
+      await (await this.#daemon()).want(this.#input.id, fresh, WANT_MS);
+      this.#present(bitsOf(fresh, this.#input.index.chunkCount));
+      return true;
+    });
+    for (const ordinal of fresh) this.#wanted.delete(ordinal);
+  }
+
+  /** Tells the page server what has arrived, until all has. */
+  async #follow(): Promise<void> {
+    let known = 0;
+    await this.#untilOver(async () => {
+      const { bits, chunks, complete } = await (await this.#daemon()).presence(this.#input.id, known);
+      known = chunks;
+      this.#present(complete ? allBits(this.#input.index.chunkCount) : bits);
+      return complete;
+    });
+  }
+
+  async #daemon(): Promise<DaemonConnection> {
+    if (!this.#connecting || (this.#connection && !this.#connection.usable)) {
+      this.#connection = undefined;
+      this.#connecting = this.#deps.daemon.connect();
+    }
+    const connecting = this.#connecting;
+    try {
+      this.#connection = await connecting;
+    } catch (error) {
+      if (this.#connecting === connecting) this.#connecting = undefined;
+      throw error;
+    }
+    // The last of it may have come meanwhile.
+    if (this.#over) this.#connection.close();
+    return this.#connection;
+  }
+
+  #present(bits: Uint8Array): void {
+    if (this.#server) this.#deps.calls.pageServerPresent(this.#server, bits);
+  }
+
+  /**
+   * Asks again until the answer is true or nobody needs it. A daemon that is away is waited for: the process waits too, and
+   * goes on with right bytes. Bytes that can never be right end the container.
+   */
+  async #untilOver(ask: () => Promise<boolean>): Promise<void> {
+    let wait = FIRST_WAIT_MS;
+    while (!this.#over && !this.#failure) {
+      try {
+        if (await ask()) return;
+        wait = FIRST_WAIT_MS;
+      } catch (cause) {
+        const { code, message } = describeError(cause);
+        if (FINAL.has(code)) {
+          this.#fail(new RestoreError(code, `Cannot have the checkpoint's memory: ${message}`, { cause }));
+          return;
+        }
+        if (wait === FIRST_WAIT_MS)
+          this.#deps.log.warn(
+            { checkpoint: this.#input.id, reason: message },
+            'waiting for memory of the checkpoint',
+          );
+        await sleep(wait);
+        wait = Math.min(wait * 2, LONGEST_WAIT_MS);
+      }
+    }
+  }
+}
+
+function removeFile(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+}
+
+export function bitsOf(ordinals: readonly number[], count: number): Uint8Array {
+  const bits = new Uint8Array(Math.ceil(count / 8));
+  for (const ordinal of ordinals) bits[ordinal >> 3] = (bits[ordinal >> 3] ?? 0) | (1 << (ordinal & 7));
+  return bits;
+}
+
+function allBits(count: number): Uint8Array {
+  return new Uint8Array(Math.ceil(count / 8)).fill(0xff);
+}
+
+async function within(promise: Promise<void>, ms: number, what: string): Promise<void> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new RestoreError(Code.deadlineExceeded, `${what} within ${ms} ms`)), ms);
+  });
+  try {
+    await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

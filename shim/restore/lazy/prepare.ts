@@ -1,0 +1,51 @@
+/** Brings what CRIU reads by itself to this node, and plans the rest: it arrives while the processes already run. */
+import { readFile } from 'node:fs/promises';
+import { writePagemap } from '../../../checkpoint/criu/pagemap.ts';
+import { digestOf } from '../../../checkpoint/digest.ts';
+import { decodeIndex } from '../../../checkpoint/index-format.ts';
+import { Code } from '../../../proto/status.ts';
+import type { Log } from '../../log.ts';
+import type { Spawner } from '../../process/spawn.ts';
+import type { Daemon, Located } from '../daemon.ts';
+import { RestoreError } from '../error.ts';
+import { LazyMemory, type LazyMemoryDeps } from './lazy-memory.ts';
+import { imageOrdinals } from './memory-plan.ts';
+import { readMemoryPlan } from './read-images.ts';
+
+export interface PreparedMemory {
+  /** Images that CRIU must see instead of the saved ones, by name. */
+  readonly images: ReadonlyMap<string, Uint8Array>;
+  /** Listens in CRIU's work directory. */
+  start(workDir: string, cgroups: readonly string[], spawner: Spawner, log: Log): Promise<LazyMemory>;
+}
+
+export type PrepareDeps = Pick<LazyMemoryDeps, 'calls' | 'guardProgram'> & {
+  daemon: Pick<Daemon, 'connect'>;
+};
+
+/** Undefined if nothing of this checkpoint can come later: then all of it is needed before. */
+export async function prepareMemory(
+  located: Located,
+  deps: PrepareDeps,
+  deadlineMs: number,
+): Promise<PreparedMemory | undefined> {
+  const { id, imagesDir, indexFile } = located;
+  const bytes = await readFile(indexFile);
+  if (digestOf(bytes) !== id)
+    throw new RestoreError(Code.dataLoss, 'Cannot trust the index of the checkpoint: its digest differs');
+  const index = decodeIndex(bytes);
+  const daemon = await deps.daemon.connect();
+  try {
+    await daemon.want(id, imageOrdinals(index), deadlineMs);
+    const plan = await readMemoryPlan(imagesDir, index);
+    if (!plan || plan.lazyBytes === 0n) return undefined;
+    await daemon.want(id, plan.eager, deadlineMs);
+    return {
+      images: new Map([...plan.pagemaps].map(([name, pagemap]) => [name, writePagemap(pagemap)])),
+      start: (workDir, cgroups, spawner, log) =>
+        LazyMemory.start(workDir, { id, imagesDir, index, plan, cgroups }, { ...deps, spawner, log }),
+    };
+  } finally {
+    daemon.close();
+  }
+}
