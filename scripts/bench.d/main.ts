@@ -29,6 +29,8 @@ async function measure(name: string | undefined): Promise<Report> {
       const options = { quick, only, plotFile: values.plot };
       return (await import('./restore/bench.ts')).runRestoreBench(options, progress);
     }
+    case 'coldnode':
+      return (await import('./coldnode/bench.ts')).runColdnodeBench({ quick, only }, progress);
     default:
       throw new Error('Run scripts/bench; it calls this program');
   }

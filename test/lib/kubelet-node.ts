@@ -141,7 +141,7 @@ export class KubeletNode {
   }
 
   /** With the pod's cgroup, which a kubelet makes and removes. */
-  async removePod({ podId, uid }: Pod): Promise<void> {
+  async removePod({ podId, uid }: Pick<Pod, 'podId' | 'uid'>): Promise<void> {
     await this.cri.stopPodSandbox(podId);
     await this.cri.removePodSandbox(podId);
     for (const controller of readdirSync('/sys/fs/cgroup')) {

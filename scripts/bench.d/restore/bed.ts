@@ -1,6 +1,7 @@
 /** What the restore benches stand on: a thaw node with its registry, and checkpoints of workers. */
 import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import type { TomlTable } from 'smol-toml';
 import { type Containerd as Client, createContainerd } from '../../../cli/containerd/index.ts';
 import { run, runDir, until } from '../../../test/lib/index.ts';
 import { KubeletNode, type Pod } from '../../../test/lib/kubelet-node.ts';
@@ -48,9 +49,10 @@ export class Bed {
     this.dir = runDir('bench');
   }
 
-  static async start(): Promise<Bed> {
+  /** `extra` are further settings of containerd. */
+  static async start(extra: TomlTable = {}): Promise<Bed> {
     // At its default level: no program is asked to write a line for every step.
-    const node = await KubeletNode.start({ logLevel: 'info' });
+    const node = await KubeletNode.start({ logLevel: 'info', extra });
     return new Bed(node, await createContainerd({ address: node.containerd.socket, namespace: NAMESPACE }));
   }
 

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import type { Turns } from '../alternate.ts';
 import { choose } from '../groups.ts';
 import type { Metric, Report } from '../report.ts';
+import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
 import { Bed, type Saved } from './bed.ts';
 import { Sampler } from './curve.ts';
@@ -104,13 +105,4 @@ async function drawPlot(bed: Bed, saved: Saved, file: string): Promise<void> {
     curves.push({ name, points: sampler.points, heartbeatMs: ((beat?.ended ?? Number.NaN) - asked) / 1e6 });
   }
   writeFileSync(file, plot(`Resident memory of a restored process of ${saved.mib} MiB`, curves));
-}
-
-/** Says how long each step took. */
-function stopwatch(progress: (line: string) => void): (step: string) => void {
-  let began = performance.now();
-  return (step) => {
-    progress(`${step}: ${((performance.now() - began) / 1000).toFixed(1)} s`);
-    began = performance.now();
-  };
 }

@@ -73,7 +73,10 @@ export class Bundle {
     writeFileSync(join(bundle.dir, 'config.json'), JSON.stringify(config));
     const { snapshotter, snapshotKey } = await bed.client.containers.get(containerId);
     for (const { type, source, options } of await bed.client.snapshots(snapshotter).mounts(snapshotKey))
-      await run('mount', ['-t', type, '-o', options.join(','), source, bundle.rootfs]);
+      await run('mount', ['-t', type, '-o', options.join(','), source, bundle.rootfs], {
+        // By fsconfig(2), which it prefers, no option may be longer than 255 bytes.
+        env: { LIBMOUNT_FORCE_MOUNT2: 'always' },
+      });
     return bundle;
   }
 

@@ -1,0 +1,120 @@
+/** What the cold-node bench stands on: checkpoints in a registry behind a slow link, and a node that can be emptied. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { busybox, layer, type RegistryRequest, run, until } from '../../../test/lib/index.ts';
+import { type Answers, Bed, type Saved } from '../restore/bed.ts';
+import { workerProgram } from '../restore/probe.ts';
+import { pushPeerImage } from './peer-image.ts';
+import { type Gbit, throttle, unthrottle } from './throttle.ts';
+
+/** Handlers of the node's containerd: thaw with its snapshotter, thaw on unpacked images, containerd's own. */
+export const handlers = { thaw: 'thaw', whole: 'thaw-whole', runc: 'runc' } as const;
+
+/** A checkpoint of which this node has nothing. */
+export interface Remote {
+  mib: number;
+  command: string[];
+  /** List of the pages that must come back, and their bytes. */
+  pages: string;
+  bytes: number;
+  answers: Answers;
+  /** Checkpoint image, and the image with the same files as an ordinary layer. */
+  image: string;
+  peerImage: string;
+}
+
+export class ColdBed {
+  readonly bed: Bed;
+
+  private constructor(bed: Bed) {
+    this.bed = bed;
+  }
+
+  static async start(): Promise<ColdBed> {
+    // Under the runtime thaw, but unpacked as any image is.
+    const whole = { runtime_type: 'io.containerd.runc.thaw.v2', container_annotations: ['thaw.dev/*'] };
+    const runtimes = { [handlers.whole]: whole };
+    const extra = { plugins: { 'io.containerd.cri.v1.runtime': { containerd: { runtimes } } } };
+    return new ColdBed(await Bed.start(extra));
+  }
+
+  async stop(): Promise<void> {
+    await unthrottle();
+    await this.bed.stop();
+  }
+
+  /** Makes a checkpoint of a worker and puts it into the registry in both forms; the node keeps nothing of it. */
+  async publish(mib: number): Promise<Remote> {
+    const { node } = this.bed;
+    const saved = await this.bed.save(mib);
+    const { command, pages, bytes, answers, image } = saved;
+    const worker = { path: 'bin/worker', mode: 0o755, content: readFileSync(workerProgram) };
+    const peerImage = await pushPeerImage({
+      host: node.registry.host,
+      repository: `bench/peer-${mib}`,
+      tag: 'files',
+      base: [await layer(busybox()), await layer([worker])],
+      command,
+      imagesDir: saved.imagesDir,
+    });
+    await this.#forgetSource(saved);
+    return { mib, command, pages, bytes, answers, image, peerImage };
+  }
+
+  async #forgetSource(saved: Saved): Promise<void> {
+    await this.bed.drop(saved);
+    await this.empty();
+  }
+
+  /**
+   * Takes every image, snapshot and cached checkpoint away, and what the page cache has of any file; then reads the
+   * registry's files again: on another machine nobody would have dropped those.
+   */
+  async empty(): Promise<void> {
+    const { node } = this.bed;
+    for (const { id, repoTags } of await node.cri.listImages())
+      if (repoTags.some((tag) => tag.startsWith(node.registry.host))) await node.forget(id);
+    // A blob's labels name the registry that it came from.
+    await until('containerd to have dropped all blobs of the images', async () => {
+      const { stdout } = await node.containerd.ctr(['-n', 'k8s.io', 'content', 'ls']);
+      return !stdout.includes('/distribution.source.');
+    });
+    await run('sync', [], { timeoutMs: 120_000 });
+    writeFileSync('/proc/sys/vm/drop_caches', '1');
+    const blobs = `${node.registry.dir}/data`;
+    await run('sh', ['-c', 'find "$0" -type f -exec cat {} + >/dev/null', blobs], { timeoutMs: 300_000 });
+  }
+
+  /** URL of an image's largest layer. */
+  async largestBlob(image: string): Promise<string> {
+    const { host } = this.bed.node.registry;
+    const [repository = '', tag = ''] = image.slice(host.length + 1).split(':');
+    const answer = await fetch(`http://${host}/v2/${repository}/manifests/${tag}`, {
+      headers: { accept: 'application/vnd.oci.image.manifest.v1+json' },
+      signal: AbortSignal.timeout(30_000),
+    });
+    const { layers } = (await answer.json()) as { layers: { digest: string; size: number }[] };
+    const largest = layers.reduce((most, next) => (next.size > most.size ? next : most));
+    return `http://${host}/v2/${repository}/blobs/${largest.digest}`;
+  }
+
+  /** Runs something while the registry is that far away; the requests that the registry answered meanwhile. */
+  async behindLink<T>(
+    gbit: Gbit,
+    work: () => Promise<T>,
+  ): Promise<{ result: T; requests: RegistryRequest[] }> {
+    const { registry } = this.bed.node;
+    const before = (await registry.settled()).length;
+    await throttle(gbit);
+    try {
+      const result = await work();
+      return { result, requests: (await registry.settled()).slice(before) };
+    } finally {
+      await unthrottle();
+    }
+  }
+}
+
+/** Body bytes that the registry sent. */
+export function sentBytes(requests: readonly RegistryRequest[]): number {
+  return requests.filter(({ method }) => method === 'GET').reduce((sum, { sent }) => sum + sent, 0);
+}

@@ -1,0 +1,52 @@
+/** A pod on a node that does not have its image: the steps of a kubelet, one by one. */
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, rmSync } from 'node:fs';
+import { containerConfig, type PodSandboxConfig, podConfig } from '../../../test/lib/cri/index.ts';
+import type { KubeletNode } from '../../../test/lib/kubelet-node.ts';
+
+export interface ColdContainer {
+  image: string;
+  /** What PullImage returned. */
+  imageRef: string;
+  command: string[];
+}
+
+export class ColdPod {
+  readonly #node: KubeletNode;
+  readonly #config: PodSandboxConfig;
+  readonly #uid: string;
+  readonly #id: string;
+
+  private constructor(node: KubeletNode, config: PodSandboxConfig, uid: string, id: string) {
+    this.#node = node;
+    this.#config = config;
+    this.#uid = uid;
+    this.#id = id;
+  }
+
+  /** The sandbox alone, which a kubelet makes before it pulls. */
+  static async start(node: KubeletNode, handler: string): Promise<ColdPod> {
+    const uid = randomUUID();
+    // A cold start would be a number without a meaning.
+    const annotations = { 'thaw.dev/restore': 'require' };
+    const config = podConfig({ name: `cold-${uid.slice(0, 8)}`, uid, runtimeHandler: handler, annotations });
+    mkdirSync(`${config.logDirectory}/main`, { recursive: true });
+    return new ColdPod(node, config, uid, await node.cri.runPodSandbox(config, handler));
+  }
+
+  pull(image: string, handler: string): Promise<string> {
+    return this.#node.cri.pullImage(image, this.#config, handler);
+  }
+
+  /** The id of a container that has not been started. */
+  create({ image, imageRef, command }: ColdContainer): Promise<string> {
+    const options = containerConfig(this.#config, { name: 'main', image, imageRef, command });
+    options.annotations = { ...options.annotations, 'thaw.dev/restore': 'require' };
+    return this.#node.cri.createContainer(this.#id, options, this.#config);
+  }
+
+  async remove(): Promise<void> {
+    await this.#node.removePod({ podId: this.#id, uid: this.#uid });
+    rmSync(this.#config.logDirectory, { recursive: true, force: true });
+  }
+}
