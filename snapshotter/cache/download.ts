@@ -1,6 +1,7 @@
 /** One attempt to bring what is missing of a checkpoint to this node. */
 import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
 import type { SnapshotError } from '../error.ts';
+import { Arrivals } from './arrivals.ts';
 import type { BlobSource } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import type { Demand } from './demand.ts';
@@ -38,6 +39,8 @@ export interface DownloadOptions {
   demandLimiter: Limiter;
   /** Streaming transfers of this download at a time. */
   parallel: number;
+  /** Monotonic milliseconds. */
+  clock: () => number;
   signal: AbortSignal;
   onBytes: (bytes: number) => void;
 }
@@ -46,8 +49,9 @@ const CORRUPT_RETRIES = 3;
 const CORRUPT_WAIT_MS = 200;
 /** Transfers of one download, beside the streaming ones, for those who wait. */
 const DEMAND_TRANSFERS = 4;
-/** A wanted chunk that a long range is bringing already is fetched by itself if it is not there after so long. */
-const OVERDUE_MS = 150;
+/** How often wanted chunks that long ranges are bringing are looked at, and how far away they may still be then. */
+const OVERDUE_MS = 100;
+const OVERDUE_LEFT_MS = 300;
 
 /**
  * Resolves when nothing is missing. A chunk or layer that cannot be had does not stop the others; what fails for all of
@@ -61,16 +65,19 @@ export async function download(options: DownloadOptions): Promise<void> {
   );
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
+  const arrivals = new Arrivals(index, options.clock);
   // Reused from range to range: fresh pages for every byte received would cost more than its copy.
   const buffers: Buffer[] = [];
 
   /** False if there is nothing to take. */
   const transfer = async (range: PlannedRange | undefined): Promise<boolean> => {
     if (!range) return false;
+    arrivals.begin(range);
     try {
-      await fetchInto(range, buffers, options, stop);
+      await fetchInto(range, buffers, options, arrivals, stop);
       return true;
     } finally {
+      arrivals.end(range);
       queue.release(range);
     }
   };
@@ -92,21 +99,28 @@ export async function download(options: DownloadOptions): Promise<void> {
       urgent.add(serving);
     }
   };
-  const overdue = new Set<NodeJS.Timeout>();
+  const timers = new Set<NodeJS.Timeout>();
+  /** What ranges under way are bringing is fetched by itself if they stall, or are too slow for somebody who waits. */
+  const watch = (coming: readonly number[]): void => {
+    if (coming.length === 0) return;
+    const timer = setTimeout(() => {
+      timers.delete(timer);
+      const wanted = coming.filter((ordinal) => demand.has(ordinal));
+      const near = (ordinal: number) => arrivals.millisecondsTo(ordinal) <= OVERDUE_LEFT_MS;
+      queue.want(
+        wanted.filter((ordinal) => !near(ordinal)),
+        { again: true },
+      );
+      serve();
+      watch(wanted.filter(near));
+    }, OVERDUE_MS);
+    timers.add(timer);
+  };
   const want = (ordinals: readonly number[]): void => {
     const coming = ordinals.filter((ordinal) => queue.isUnderWay(ordinal));
     queue.want(ordinals);
     serve();
-    if (coming.length === 0) return;
-    const timer = setTimeout(() => {
-      overdue.delete(timer);
-      queue.want(
-        coming.filter((ordinal) => demand.has(ordinal)),
-        { again: true },
-      );
-      serve();
-    }, OVERDUE_MS);
-    overdue.add(timer);
+    watch(coming);
   };
 
   demand.onWanted = want;
@@ -119,7 +133,7 @@ export async function download(options: DownloadOptions): Promise<void> {
     while (urgent.size > 0) await Promise.all(urgent);
   } finally {
     demand.onWanted = () => {};
-    for (const timer of overdue) clearTimeout(timer);
+    for (const timer of timers) clearTimeout(timer);
   }
   signal.throwIfAborted();
   // The first failure; those of the others are its consequence.
@@ -131,6 +145,7 @@ async function fetchInto(
   range: PlannedRange,
   buffers: Buffer[],
   options: DownloadOptions,
+  arrivals: Arrivals,
   signal: AbortSignal,
 ): Promise<void> {
   signal.throwIfAborted();
@@ -149,7 +164,10 @@ async function fetchInto(
       signal,
       corruptRetries: CORRUPT_RETRIES,
       corruptWaitMs: CORRUPT_WAIT_MS,
-      onBytes,
+      onBytes: (bytes) => {
+        arrivals.received(range, bytes);
+        onBytes(bytes);
+      },
       store: async (ordinal, stored) => {
         if (presence.has(ordinal)) return;
         const { file, chunk } = chunkAt(index, ordinal);

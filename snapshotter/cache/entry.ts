@@ -81,7 +81,7 @@ const INDEX = 'index';
 const COMPLETE = 'complete';
 /** What a daemon that is killed may lose of a fetch, and how long. */
 const SAVE_BYTES = 256n << 20n;
-const SAVE_MS = 10_000;
+const SAVE_MS = 5_000;
 /** A failure that waiting does not help is the answer for so long; then it is tried again. */
 const STALE_MS = 10_000;
 
@@ -108,6 +108,8 @@ export class CacheEntry {
   #left: SavedPresence | undefined;
   #saved = { bytes: 0n, at: 0 };
   #saving: Promise<void> | undefined;
+  /** Also when no more bytes come. */
+  #saveTimer: NodeJS.Timeout | undefined;
   #fetched = 0n;
   #local = 0n;
 
@@ -327,7 +329,7 @@ export class CacheEntry {
   async #bring(source: BlobSource, signal: AbortSignal): Promise<void> {
     for (;;) {
       try {
-        await this.#download(source, signal);
+        await this.#download(source, signal).finally(() => this.#forgetTimer());
         break;
       } catch (error) {
         await this.#saving;
@@ -365,7 +367,13 @@ export class CacheEntry {
   #saveNowAndThen(): void {
     const { bytes, at } = this.#saved;
     const due = this.#presence.bytes >= bytes + SAVE_BYTES || this.#options.clock() >= at + SAVE_MS;
-    if (!due || this.#saving) return;
+    if (due) this.#saveNow();
+    else this.#saveTimer ??= setTimeout(() => this.#saveNow(), SAVE_MS).unref();
+  }
+
+  #saveNow(): void {
+    this.#forgetTimer();
+    if (this.#saving) return;
     // A map that cannot be saved costs another fetch, no more; the end of this one says that the disk fails.
     this.#saving = this.#save()
       .catch(() => {})
@@ -374,8 +382,13 @@ export class CacheEntry {
       });
   }
 
+  #forgetTimer(): void {
+    clearTimeout(this.#saveTimer);
+    this.#saveTimer = undefined;
+  }
+
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
-    const { writeChunk, limiter, demandLimiter, parallel } = this.#options;
+    const { writeChunk, limiter, demandLimiter, parallel, clock } = this.#options;
     await download({
       index: this.index,
       source,
@@ -387,6 +400,7 @@ export class CacheEntry {
       limiter,
       demandLimiter,
       parallel,
+      clock,
       signal,
       onBytes: (bytes) => {
         if (source.kind === 'remote') this.#fetched += BigInt(bytes);

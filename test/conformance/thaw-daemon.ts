@@ -94,6 +94,12 @@ export class ThawDaemon {
     );
     return { fetchedBytes: Number(fetchedBytes), localBytes: Number(localBytes) };
   }
+  async want(id: string, ordinals: number[], timeoutMs = 30_000): Promise<void> {
+    await this.#call('Want', v1.WantRequest, v1.WantResponse, { id, ordinals }, timeoutMs);
+  }
+  presence(id: string, knownChunks: number) {
+    return this.#call('Presence', v1.PresenceRequest, v1.PresenceResponse, { id, knownChunks }, 20_000);
+  }
   async checkpoints() {
     const { checkpoints } = await this.#call('List', v1.ListRequest, v1.ListResponse, {});
     return checkpoints;
