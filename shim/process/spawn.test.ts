@@ -53,6 +53,16 @@ describe('ChildSpawner', () => {
     for (const fd of [one, two]) closeSync(fd);
   });
 
+  it('tells the pid before it reaps, however soon the program ends', async () => {
+    let opened = -1;
+    const onSpawn = (pid: number) => {
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200);
+      opened = native.pidfdOpen(pid);
+    };
+    expect(await sh('exit 3', { onSpawn })).toMatchObject({ code: 3 });
+    closeSync(opened);
+  });
+
   it('kills the whole group at the deadline', async () => {
     const started = performance.now();
     const result = await sh('sleep 60 & echo $!; wait', { deadlineMs: 200 });

@@ -18,7 +18,7 @@ export interface ChildOptions {
   captureStdout?: boolean;
   /** Extra descriptors, from 3 on. */
   extraFds?: readonly number[];
-  /** Told the pid once the program runs. */
+  /** Told the pid once the program runs, and before anybody reaps it: the pid is its own even if it has ended. */
   onSpawn?(pid: number): void;
 }
 
@@ -106,15 +106,19 @@ export class ChildSpawner implements Spawner {
       }
     };
     const timer = Number.isFinite(deadlineMs) ? setTimeout(expire, deadlineMs) : undefined;
-    calls.pidfdWait(pidfd, (error, status) => {
-      clearTimeout(timer);
-      closeSync(handle);
-      this.#pids.delete(pid);
-      if (!status) return reject(error);
-      const { code, signal } = status;
-      resolve(signal === 0 ? { code, signal: undefined, timedOut } : { code: undefined, signal, timedOut });
-    });
-    onSpawn?.(pid);
+    try {
+      // First: pidfdWait reaps in a thread of its own.
+      onSpawn?.(pid);
+    } finally {
+      calls.pidfdWait(pidfd, (error, status) => {
+        clearTimeout(timer);
+        closeSync(handle);
+        this.#pids.delete(pid);
+        if (!status) return reject(error);
+        const { code, signal } = status;
+        resolve(signal === 0 ? { code, signal: undefined, timedOut } : { code: undefined, signal, timedOut });
+      });
+    }
     return promise;
   }
 }
