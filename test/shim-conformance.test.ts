@@ -1,11 +1,10 @@
 /** The shim by itself, called as containerd calls it, beside containerd's own, which proves the cases. */
-import { describe } from 'vitest';
 import { bootstrapCases } from './conformance/shim/bootstrap.ts';
 import { errorCases } from './conformance/shim/errors.ts';
 import { eventCases } from './conformance/shim/events.ts';
 import { execCases } from './conformance/shim/exec.ts';
 import { lifecycleCases } from './conformance/shim/lifecycle.ts';
-import { retriesOf } from './conformance/shim/peer.ts';
+import { withBoth } from './conformance/shim/peer.ts';
 import { podCases } from './conformance/shim/pods.ts';
 import { protocolCases } from './conformance/shim/protocol.ts';
 import { raceCases } from './conformance/shim/races.ts';
@@ -15,20 +14,19 @@ import { terminalCases } from './conformance/shim/terminal.ts';
 import { unusedShim } from './conformance/shim/unused-shim.ts';
 import { upstreamIssueCases } from './conformance/shim/upstream-issues.ts';
 
-for (const name of ['stock', 'thaw'] as const)
-  describe(name, retriesOf(name), () => {
-    const unusedShimCase = unusedShim(name);
-    bootstrapCases(name);
-    lifecycleCases(name);
-    execCases(name);
-    stdioCases(name);
-    terminalCases(name);
-    eventCases(name);
-    errorCases(name);
-    protocolCases(name);
-    podCases(name);
-    raceCases(name);
-    resourceCases(name);
-    upstreamIssueCases(name);
-    unusedShimCase();
-  });
+withBoth((name) => {
+  const unusedShimCase = unusedShim(name);
+  bootstrapCases(name);
+  lifecycleCases(name);
+  execCases(name);
+  stdioCases(name);
+  terminalCases(name);
+  eventCases(name);
+  errorCases(name);
+  protocolCases(name);
+  podCases(name);
+  raceCases(name);
+  resourceCases(name);
+  upstreamIssueCases(name);
+  unusedShimCase();
+});

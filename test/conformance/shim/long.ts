@@ -8,7 +8,8 @@ declare module 'vitest' {
   }
 }
 
-const FULL = process.env['THAW_FULL'] === '1';
+/** `scripts/test --full`. */
+export const FULL = process.env['THAW_FULL'] === '1';
 
 export interface Count {
   /** What is counted, for example "containers in a row". */
