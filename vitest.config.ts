@@ -9,7 +9,11 @@ export default defineConfig({
         test: {
           name: 'unit',
           include: ['{shim,snapshotter,checkpoint,cli,proto,native,scripts}/**/*.test.ts'],
-          testTimeout: 15_000,
+          // Far more than any needs, as nothing gives these a second try.
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+          // They wait about as long as they compute. Vitest would leave one core free, and of two use one.
+          maxWorkers: '100%',
         },
       },
       {
