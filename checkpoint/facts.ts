@@ -39,8 +39,20 @@ const host = z.object({
 
 const mount = z.object({ destination: z.string(), type: z.string(), readOnly: z.boolean() });
 
+/** Memory that was in huge pages: the process's pid as in the images, and mappings as [start, end] in hexadecimal. */
+const address = z.string().regex(/^[0-9a-f]{1,16}$/);
+const hugeMemory = z.object({
+  pid: z.number().int().positive(),
+  ranges: z.array(z.tuple([address, address])).max(4096),
+});
+
 /** Written by the shim beside the CRIU images as `thaw-dump.json`; the packer merges it into checkpoint.json. */
-export const dumpFactsSchema = z.object({ launch, host, mounts: z.array(mount) });
+export const dumpFactsSchema = z.object({
+  launch,
+  host,
+  mounts: z.array(mount),
+  hugePages: z.array(hugeMemory).max(4096).optional(),
+});
 export type DumpFacts = z.infer<typeof dumpFactsSchema>;
 export const DUMP_FACTS_FILE = 'thaw-dump.json';
 

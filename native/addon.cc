@@ -4,6 +4,7 @@
 
 #include "bridge.h"
 #include "chunk.h"
+#include "collapse.h"
 #include "fifo.h"
 #include "files.h"
 #include "idmap.h"
@@ -73,6 +74,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("pageServerDrain", thaw::PageServerDrain);
   add("pageServerFinish", thaw::PageServerFinish);
   add("pageServerStats", thaw::PageServerStats);
+  add("collapse", thaw::Collapse);
   add("messageSockets", thaw::MessageSockets);
   return exports;
 }

@@ -279,6 +279,12 @@ export interface Addon {
   /** The processes are being ended, or CRIU will not come: 'ended' follows as soon as they are gone. */
   pageServerFinish(server: PageServer): void;
   pageServerStats(server: PageServer): PageServerCounts;
+  /**
+   * process_madvise(2) with MADV_COLLAPSE on whole huge pages within pairs of start and end, on another thread. Resolves with
+   * the bytes that are in huge pages now; memory that cannot be had so is left as it is. Rejects with ESRCH, ENOSYS (before
+   * 5.10), EPERM or EBADF. The descriptor is duplicated.
+   */
+  collapse(pidfd: number, ranges: BigUint64Array): Promise<bigint>;
   /** socketpair(2), SOCK_SEQPACKET, close-on-exec. */
   messageSockets(): [number, number];
   /** One LZ4 block, synchronously. Throws EBADMSG unless it decodes to exactly `decodedLength` bytes. */

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <memory>
 
 #include "../args.h"
@@ -25,6 +26,7 @@ struct Running {
   napi_threadsafe_function queue = nullptr;
   Napi::FunctionReference report;
   Napi::ObjectReference self;  // until the last event
+  std::atomic<bool> closing{false};  // the environment ends, and with it the queue
 };
 
 const char* NameOf(PageServerEvent::Kind kind) {
@@ -46,11 +48,15 @@ const char* NameOf(PageServerEvent::Kind kind) {
 }
 
 void OnReport(void* context, PageServerEvent event) {
+  auto* const running = static_cast<Running*>(context);
+  if (running->closing) return;
   auto* const sent = new PageServerEvent(std::move(event));
   // The queue has no bound, so this never blocks; it refuses only when the environment ends.
-  if (napi_call_threadsafe_function(static_cast<Running*>(context)->queue, sent, napi_tsfn_nonblocking) != napi_ok)
-    delete sent;
+  if (napi_call_threadsafe_function(running->queue, sent, napi_tsfn_nonblocking) != napi_ok) delete sent;
 }
+
+// The threads serve on until the process ends, but have nobody to tell.
+void OnEnvironmentEnd(void* context) { static_cast<Running*>(context)->closing = true; }
 
 void OnLoop(napi_env raw, napi_value, void* context, void* data) {
   const std::unique_ptr<PageServerEvent> event(static_cast<PageServerEvent*>(data));
@@ -69,7 +75,9 @@ void OnLoop(napi_env raw, napi_value, void* context, void* data) {
   const bool thrown = napi_call_function(env, env.Undefined(), report, 1, &argument, nullptr) != napi_ok;
   if (last) {
     // Its threads have said all they had to say; joining them waits for nothing.
+    napi_remove_env_cleanup_hook(env, OnEnvironmentEnd, running);
     napi_release_threadsafe_function(running->queue, napi_tsfn_release);
+    running->report.Reset();
     running->self.Reset();
   }
   napi_value error;
@@ -199,6 +207,8 @@ Napi::Value PageServerStart(const Napi::CallbackInfo& info) {
   // At the end of the process the threads still serve: nothing of theirs may go before they do.
   raw->self.SuppressDestruct();
   raw->report.SuppressDestruct();
+  // Hooks run in reverse order: this one before the queue's own.
+  napi_add_env_cleanup_hook(env, OnEnvironmentEnd, raw);
   return external;
 }
 

@@ -10,6 +10,7 @@ import { hostFacts, mountFacts } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import type { DumpInput, PrepareDump } from '../task/start-plan.ts';
 import { nodeVersions } from '../versions.ts';
+import { hugePagesOf } from './huge-pages.ts';
 
 export const prepareDump: PrepareDump = async (input) => {
   const conf = join(input.bundle, 'criu.conf');
@@ -26,8 +27,10 @@ export const prepareDump: PrepareDump = async (input) => {
   };
 };
 
-async function dumpFacts({ spec, runc }: DumpInput): Promise<DumpFacts> {
+async function dumpFacts({ spec, runc, pid }: DumpInput): Promise<DumpFacts> {
+  const hugePages = await hugePagesOf(pid);
   return {
+    ...(hugePages.length > 0 ? { hugePages } : {}),
     launch: launchOf(spec),
     host: await hostFacts(await nodeVersions(runc)),
     mounts: mountFacts(spec),

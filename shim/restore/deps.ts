@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { checkPages } from '../../checkpoint/criu/pages-check.ts';
 import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { native } from '../../native/index.ts';
-import { Code } from '../../proto/status.ts';
+import { Code, describeError } from '../../proto/status.ts';
 import { unmountRootfs } from '../mounts/rootfs.ts';
 import { nodeVersions } from '../versions.ts';
 import { type AttemptDeps, criuWorkDir } from './attempt.ts';
@@ -38,6 +38,15 @@ export function planDeps(config: RestoreConfig): PlanDeps {
         { calls: native, daemon, guardProgram: config.guardProgram },
         deadlineMs,
       ),
+    async afterMemory({ pid, memory }, { hugePages }, log) {
+      try {
+        await memory?.complete;
+        await (await import('./lazy/huge-pages.ts')).collapseHugePages(pid, hugePages, native, log);
+      } catch (error) {
+        // A container that ends, above all: the memory's own failure is told where the container is killed.
+        log.debug({ reason: describeError(error).message }, 'no huge pages');
+      }
+    },
     versions: ({ runc }) => nodeVersions(runc),
     unmountRootfs: (bundle) => unmountRootfs(join(bundle, 'rootfs'), native),
     async lockShared(file) {

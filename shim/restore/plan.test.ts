@@ -59,6 +59,7 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   imageRights: async () => [],
   cgroupDirs: async () => [],
   prepareMemory: async () => undefined,
+  afterMemory: async () => {},
   removeTraces: async () => {},
   ...change,
 });

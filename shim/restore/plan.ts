@@ -7,8 +7,9 @@ import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
+import type { Log } from '../log.ts';
 import type { PlanInput, StartPlan } from '../task/start-plan.ts';
-import { type AttemptDeps, attemptRestore } from './attempt.ts';
+import { type AttemptDeps, attemptRestore, type Restored } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
@@ -32,6 +33,8 @@ export interface PlanDeps extends AttemptDeps {
   /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
   lockShared(file: string): Promise<() => Promise<void>>;
   unmountRootfs(bundle: string): Promise<void>;
+  /** Once nothing is waited for any more. Never rejects. */
+  afterMemory(restored: Restored, facts: CheckpointFacts, log: Log): Promise<void>;
 }
 
 export function policyOf(annotations: Readonly<Record<string, string>> | undefined): Policy {
@@ -97,7 +100,7 @@ export async function planRestore(
   if (mismatches.length > 0) return cold(mismatches.join('; '));
   const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
   if (!upper) return cold("the container's upper directory is not a fresh one");
-  return restorePlan({ input, overlay, split, located, upper, required: policy === 'require' }, deps);
+  return restorePlan({ input, overlay, split, located, facts, upper, required: policy === 'require' }, deps);
 }
 
 function countsOf(facts: CheckpointFacts) {
@@ -114,12 +117,13 @@ interface Chosen {
   overlay: Overlay;
   split: SplitLayers;
   located: Located;
+  facts: CheckpointFacts;
   upper: UpperListing;
   required: boolean;
 }
 
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
-  const { input, overlay, split, located, upper, required } = chosen;
+  const { input, overlay, split, located, facts, upper, required } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
   const prepared = prepare(located, deps);
@@ -143,6 +147,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
           { ...start, spec: input.spec, imagesDir, memory, deadlineMs: RESTORE_DEADLINE_MS },
           deps,
         );
+        if (restored.memory) void deps.afterMemory(restored, facts, log);
         return { kind: 'restored', ...restored };
       } catch (cause) {
         const { message } = describeError(cause);
@@ -158,7 +163,9 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
 
 async function prepare(located: Located, deps: PlanDeps): Promise<PreparedMemory | undefined> {
   // A daemon of the version before does not name the index.
+  const until = performance.now() + FETCH_DEADLINE_MS;
   const memory = located.indexFile ? await deps.prepareMemory(located, FETCH_DEADLINE_MS) : undefined;
-  if (!memory) await deps.daemon.awaitComplete(located.id, FETCH_DEADLINE_MS);
+  if (!memory)
+    await deps.daemon.awaitComplete(located.id, Math.max(1, Math.round(until - performance.now())));
   return memory;
 }

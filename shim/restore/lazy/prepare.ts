@@ -34,12 +34,14 @@ export async function prepareMemory(
   if (digestOf(bytes) !== id)
     throw new RestoreError(Code.dataLoss, 'Cannot trust the index of the checkpoint: its digest differs');
   const index = decodeIndex(bytes);
+  const until = performance.now() + deadlineMs;
+  const left = () => Math.max(1, Math.round(until - performance.now()));
   const daemon = await deps.daemon.connect();
   try {
-    await daemon.want(id, imageOrdinals(index), deadlineMs);
+    await daemon.want(id, imageOrdinals(index), left());
     const plan = await readMemoryPlan(imagesDir, index);
     if (!plan || plan.lazyBytes === 0n) return undefined;
-    await daemon.want(id, plan.eager, deadlineMs);
+    await daemon.want(id, plan.eager, left());
     return {
       images: new Map([...plan.pagemaps].map(([name, pagemap]) => [name, writePagemap(pagemap)])),
       start: (workDir, cgroups, spawner, log) =>

@@ -1,0 +1,98 @@
+#include "collapse.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "args.h"
+#include "errors.h"
+#include "fd.h"
+
+namespace thaw {
+namespace {
+
+constexpr int kCollapse = 25;                 // MADV_COLLAPSE, asm-generic/mman-common.h, 6.1
+constexpr uint64_t kHugePage = 2 << 20;       // on x86-64, and on arm64 with pages of 4 KiB
+constexpr uint64_t kLargestStep = 16 * kHugePage;  // a failure costs the rest of its step
+
+struct Work {
+  UniqueFd pidfd;
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
+  uint64_t bytes = 0;
+  Failure failure;
+  napi_deferred deferred = nullptr;
+  napi_async_work work = nullptr;
+
+  // On a worker: no JavaScript here.
+  void Run() {
+    for (const auto& [from, to] : ranges) {
+      const uint64_t end = to / kHugePage * kHugePage;
+      for (uint64_t at = (from + kHugePage - 1) / kHugePage * kHugePage; at < end; at += kLargestStep) {
+        iovec part{reinterpret_cast<void*>(at), std::min(end - at, kLargestStep)};
+        // Safe: advice; the memory keeps its content whatever comes of it. The pidfd names one process for good.
+        const long done = syscall(SYS_process_madvise, pidfd.get(), &part, 1UL, kCollapse, 0U);
+        if (done > 0) bytes += static_cast<uint64_t>(done);
+        if (done >= 0) continue;
+        // The process, or the kernel's ability, is not there at all; otherwise only this step's memory could not be had so.
+        if (errno == ESRCH || errno == ENOSYS || errno == EPERM || errno == EBADF) {
+          failure = {errno, "process_madvise", {}, {}};
+          return;
+        }
+      }
+    }
+  }
+};
+
+void Settle(napi_env raw, napi_status, void* data) {
+  const Napi::Env env(raw);
+  const Napi::HandleScope scope(env);
+  const std::unique_ptr<Work> done(static_cast<Work*>(data));
+  napi_delete_async_work(env, done->work);
+  if (done->failure)
+    napi_reject_deferred(env, done->deferred, ToError(env, done->failure));
+  else
+    napi_resolve_deferred(env, done->deferred, Napi::BigInt::New(env, done->bytes));
+}
+
+}  // namespace
+
+Napi::Value Collapse(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Args args(info);
+  const int pidfd = args.Fd(0);
+  if (!args.ok()) return env.Undefined();
+  napi_typedarray_type type = napi_int8_array;
+  size_t length = 0;
+  void* numbers = nullptr;
+  if (!info[1].IsTypedArray() ||
+      napi_get_typedarray_info(env, info[1], &type, &length, &numbers, nullptr, nullptr) != napi_ok ||
+      type != napi_biguint64_array || length % 2 != 0) {
+    Napi::TypeError::New(env, "Cannot use argument 2, expected a BigUint64Array of pairs").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  auto work = std::make_unique<Work>();
+  const auto* const pairs = static_cast<const uint64_t*>(numbers);
+  for (size_t i = 0; i < length; i += 2)
+    if (pairs[i] < pairs[i + 1]) work->ranges.emplace_back(pairs[i], pairs[i + 1]);
+  work->pidfd = UniqueFd(fcntl(pidfd, F_DUPFD_CLOEXEC, 0));
+  if (!work->pidfd.valid()) return Throw(env, {errno, "fcntl", {}, {}});
+  napi_value promise;
+  const auto execute = [](napi_env, void* data) { static_cast<Work*>(data)->Run(); };
+  if (napi_create_promise(env, &work->deferred, &promise) != napi_ok ||
+      napi_create_async_work(env, nullptr, Napi::String::New(env, "thaw:collapse"), execute, Settle, work.get(),
+                             &work->work) != napi_ok ||
+      napi_queue_async_work(env, work->work) != napi_ok) {
+    Napi::Error::New(env, "Cannot queue work for another thread").ThrowAsJavaScriptException();
+    return env.Undefined();
+  }
+  work.release();
+  return {env, promise};
+}
+
+}  // namespace thaw
