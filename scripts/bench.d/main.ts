@@ -14,6 +14,7 @@ const { values, positionals } = parseArgs({
     profile: { type: 'boolean', default: false },
     only: { type: 'string' },
     plot: { type: 'string' },
+    'debian-root': { type: 'string' },
   },
 });
 const { quick, profile } = values;
@@ -29,8 +30,10 @@ async function measure(name: string | undefined): Promise<Report> {
       const options = { quick, only, plotFile: values.plot };
       return (await import('./restore/bench.ts')).runRestoreBench(options, progress);
     }
-    case 'coldnode':
-      return (await import('./coldnode/bench.ts')).runColdnodeBench({ quick, only }, progress);
+    case 'coldnode': {
+      const options = { quick, only, debianRoot: values['debian-root'] };
+      return (await import('./coldnode/bench.ts')).runColdnodeBench(options, progress);
+    }
     default:
       throw new Error('Run scripts/bench; it calls this program');
   }

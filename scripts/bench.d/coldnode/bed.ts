@@ -1,9 +1,8 @@
 /** What the cold-node bench stands on: checkpoints in a registry behind a slow link, and a node that can be emptied. */
-import { readFileSync, writeFileSync } from 'node:fs';
-import { busybox, layer, type RegistryRequest, run, until } from '../../../test/lib/index.ts';
-import { type Answers, Bed, type Saved } from '../restore/bed.ts';
-import { workerProgram } from '../restore/probe.ts';
-import { pushPeerImage } from './peer-image.ts';
+import { writeFileSync } from 'node:fs';
+import { privateDir, type RegistryRequest, run, until } from '../../../test/lib/index.ts';
+import { type Answers, Bed, commandOf, workerEntry } from '../restore/bed.ts';
+import { type PackedLayer, packCheckpoint, packEntries, pushImage } from './images.ts';
 import { type Gbit, throttle, unthrottle } from './throttle.ts';
 
 /** Handlers of the node's containerd: thaw with its snapshotter, thaw on unpacked images, containerd's own. */
@@ -22,11 +21,20 @@ export interface Remote {
   peerImage: string;
 }
 
+/** The layer below a worker's own. */
+export interface Base {
+  name: string;
+  layer: PackedLayer;
+}
+
 export class ColdBed {
   readonly bed: Bed;
+  /** For layers, on the disk of the node cache. */
+  readonly dir: string;
 
   private constructor(bed: Bed) {
     this.bed = bed;
+    this.dir = privateDir('bench');
   }
 
   static async start(): Promise<ColdBed> {
@@ -43,26 +51,24 @@ export class ColdBed {
   }
 
   /** Makes a checkpoint of a worker and puts it into the registry in both forms; the node keeps nothing of it. */
-  async publish(mib: number): Promise<Remote> {
-    const { node } = this.bed;
-    const saved = await this.bed.save(mib);
-    const { command, pages, bytes, answers, image } = saved;
-    const worker = { path: 'bin/worker', mode: 0o755, content: readFileSync(workerProgram) };
-    const peerImage = await pushPeerImage({
-      host: node.registry.host,
-      repository: `bench/peer-${mib}`,
+  async publish(mib: number, base: Base): Promise<Remote> {
+    const { host } = this.bed.node.registry;
+    const command = commandOf(mib);
+    const repository = `bench/${base.name}-${mib}`;
+    const layers = [base.layer, await packEntries('worker', [workerEntry()])];
+    const cold = await pushImage({ host, repository, tag: 'cold', layers, command });
+    const saved = await this.bed.save(mib, cold);
+    const files = await packCheckpoint(saved.imagesDir, this.dir);
+    const peerImage = await pushImage({
+      host,
+      repository,
       tag: 'files',
-      base: [await layer(busybox()), await layer([worker])],
+      layers: [...layers, files],
       command,
-      imagesDir: saved.imagesDir,
     });
-    await this.#forgetSource(saved);
-    return { mib, command, pages, bytes, answers, image, peerImage };
-  }
-
-  async #forgetSource(saved: Saved): Promise<void> {
+    const { pages, bytes, answers, image } = saved;
     await this.bed.drop(saved);
-    await this.empty();
+    return { mib, command, pages, bytes, answers, image, peerImage };
   }
 
   /**

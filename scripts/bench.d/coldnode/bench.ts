@@ -8,6 +8,7 @@ import type { Metric, Report } from '../report.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
 import { ColdBed, type Remote } from './bed.ts';
+import { debianBase, minimalBase } from './images.ts';
 import { type ColdStart, coldStart, type Starter, type Touch } from './starts.ts';
 import { bytesPerSecond, type Gbit, linkSpeed, throttle, unthrottle } from './throttle.ts';
 
@@ -15,9 +16,11 @@ export interface ColdnodeBenchOptions {
   quick: boolean;
   /** Names of groups; all when absent. */
   only: readonly string[] | undefined;
+  /** A Debian root with PyTorch: what the demo's image has below its server. */
+  debianRoot: string | undefined;
 }
 
-const groups = [{ name: '1gbit' }, { name: '4gbit' }, { name: 'fanout' }] as const;
+const groups = [{ name: '1gbit' }, { name: '4gbit' }, { name: 'fanout' }, { name: 'realbase' }] as const;
 const PEER = 'pull-unpack-restore';
 const REPLICAS = 8;
 
@@ -31,9 +34,10 @@ export async function runColdnodeBench(
   const timed = stopwatch(progress);
   const cold = await ColdBed.start();
   try {
+    const minimal = { name: 'minimal', layer: await minimalBase() };
     const published = new Map<number, Remote>();
     const remote = async (mib: number) => {
-      const known = published.get(mib) ?? (await cold.publish(mib));
+      const known = published.get(mib) ?? (await cold.publish(mib, minimal));
       if (!published.has(mib)) timed(`${mib} MiB published`);
       published.set(mib, known);
       return known;
@@ -48,11 +52,18 @@ export async function runColdnodeBench(
       metrics.push(...(await measureFanout(cold, await remote(replicated), turns(options.quick))));
       timed('fanout');
     }
+    if (chosen.includes('realbase') && options.debianRoot !== undefined) {
+      const base = { name: 'debian', layer: await debianBase(options.debianRoot, cold.dir) };
+      const large = await cold.publish(single, base);
+      timed(`${single} MiB on PyTorch published`);
+      metrics.push(...(await measureRealBase(cold, large, turns(options.quick))));
+      timed('realbase');
+    }
   } finally {
     await cold.stop();
   }
   const notes = [
-    `One process: ${single} MiB; ${REPLICAS} at once over 1 Gbit/s: ${replicated} MiB each; minimal base image`,
+    `One process: ${single} MiB; ${REPLICAS} at once over 1 Gbit/s: ${replicated} MiB each; minimal base image but for realbase`,
     "eStargz is left out: Debian's stargz-snapshotter package has only ctr-remote, and no snapshotter that mounts such an image",
     await versions(),
   ];
@@ -143,6 +154,26 @@ function touchAllMetric(
     peer: untouched.map(({ resident, fetched }) => Math.max(resident, (fetched / bytesPerSecond) * 1000)),
     peerName: 'link or drain',
   };
+}
+
+/** The same start where the base image is as large as a model server's, and not on the node either. */
+async function measureRealBase(cold: ColdBed, remote: Remote, turns: Turns): Promise<Metric[]> {
+  const samples = await takeTurns(['thaw', 'peer'], turns, async (kind) => {
+    const [start] = await coldStart(cold, remote, { ...kinds[kind], gbit: 1 });
+    return start;
+  });
+  const of = (kind: 'thaw' | 'peer') => samples[kind].filter((start) => start !== undefined);
+  const compare = (name: string, unit: string, part: keyof ColdStart): Metric => ({
+    name,
+    unit,
+    ours: of('thaw').map((start) => start[part]),
+    peer: of('peer').map((start) => start[part]),
+    peerName: PEER,
+  });
+  return [
+    compare('first_answer_realbase_1gbit', 'ms', 'touched'),
+    { ...compare('fetched_realbase_1gbit', 'bytes', 'fetched'), aside: true },
+  ];
 }
 
 async function measureFanout(cold: ColdBed, remote: Remote, turns: Turns): Promise<Metric[]> {

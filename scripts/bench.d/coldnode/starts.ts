@@ -4,7 +4,7 @@ import { nowNs, type Outcome, outcome, Probe } from '../restore/probe.ts';
 import { check, type Restored } from '../restore/restored.ts';
 import { Bundle } from '../restore/runc.ts';
 import { type ColdBed, handlers, type Remote, sentBytes } from './bed.ts';
-import { CHECKPOINT_DIR } from './peer-image.ts';
+import { CHECKPOINT_DIR } from './images.ts';
 import { ColdPod } from './pod.ts';
 import { type Gbit, LinkMeter } from './throttle.ts';
 

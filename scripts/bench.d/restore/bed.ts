@@ -3,12 +3,14 @@ import { readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { TomlTable } from 'smol-toml';
 import { type Containerd as Client, createContainerd } from '../../../cli/containerd/index.ts';
-import { run, runDir, until } from '../../../test/lib/index.ts';
+import { type Entry, run, runDir, until } from '../../../test/lib/index.ts';
 import { KubeletNode, type Pod } from '../../../test/lib/kubelet-node.ts';
 import { ask, listPages, outcome, SOCKET, workerProgram } from './probe.ts';
 
 const NAMESPACE = 'k8s.io';
 const CHECKPOINT_MS = 20 * 60_000;
+/** The worker in its image: a path that no image has yet. */
+const WORKER = 'srv/worker';
 
 /** Checksums that every restored worker must give too. */
 export interface Answers {
@@ -31,6 +33,14 @@ export interface Saved {
   original: Pod;
   originalRootfs: string;
   answers: Answers;
+}
+
+export function workerEntry(): Entry {
+  return { path: WORKER, mode: 0o755, content: readFileSync(workerProgram) };
+}
+
+export function commandOf(mib: number): string[] {
+  return [`/${WORKER}`, String(mib), `/${SOCKET}`];
 }
 
 interface Status {
@@ -71,12 +81,14 @@ export class Bed {
     return join(dirname(this.node.containerd.socket), tasks, NAMESPACE, containerId, 'rootfs');
   }
 
-  /** Runs a worker of this size and checkpoints it; then makes the checkpoint complete on this node. */
-  async save(mib: number): Promise<Saved> {
-    const repository = `bench/worker-${mib}`;
-    const command = ['/bin/worker', String(mib), `/${SOCKET}`];
-    const worker = { path: 'bin/worker', mode: 0o755, content: readFileSync(workerProgram) };
-    const cold = await this.node.pushImage(repository, [worker], command);
+  /** Pushes a minimal image of a worker; its name. */
+  pushWorker(mib: number): Promise<string> {
+    return this.node.pushImage(`bench/worker-${mib}`, [workerEntry()], commandOf(mib));
+  }
+
+  /** Runs a worker of this size from its image and checkpoints it; then makes the checkpoint complete on this node. */
+  async save(mib: number, cold: string): Promise<Saved> {
+    const command = commandOf(mib);
     const original = await this.node.runPod({ image: cold, command });
     const originalRootfs = this.rootfs(original.containerId);
     const asked = await ask(originalRootfs, ['beat', 'answer:1', 'pass']);
@@ -84,7 +96,7 @@ export class Bed {
     const pages = join(this.dir, `pages-${mib}`);
     const { pid } = await this.client.tasks.get(original.containerId);
     const bytes = await listPages(pid, pages);
-    const image = `${this.node.registry.host}/${repository}:warm`;
+    const image = cold.replace(/:[^:/]*$/, ':warm');
     const address = this.node.containerd.socket;
     const args = ['--address', address, 'checkpoint', original.containerId, '--image', image, '--json'];
     await run('thaw', args, { timeoutMs: CHECKPOINT_MS });

@@ -43,7 +43,7 @@ export async function runRestoreBench(
   try {
     for (const mib of sizes) {
       const timed = stopwatch(progress);
-      const saved = await bed.save(mib);
+      const saved = await bed.save(mib, await bed.pushWorker(mib));
       timed(`${mib} MiB saved`);
       if (chosen.includes('arrival')) {
         const measured = await measureArrivals(bed, saved, arrivalTurns(options.quick));

@@ -7,7 +7,7 @@ import type { Bed, Saved } from './bed.ts';
 import { ask, fillMemory, type Outcome, outcome } from './probe.ts';
 import type { Restored, Restorer } from './restored.ts';
 import { criuLazy, runcEager } from './runc.ts';
-import { thaw } from './thaw.ts';
+import { thaw, thawWithFaults } from './thaw.ts';
 
 export const restorers = { thaw, runc: runcEager, 'criu-lazy': criuLazy } as const satisfies Record<
   string,
@@ -86,6 +86,8 @@ interface Serving {
   latencies: number[];
   /** Requests per second, one after the other, once all memory is there. */
   rate: number;
+  /** Bytes that came because a request waited for them. */
+  faultBytes: number;
 }
 
 /**
@@ -97,9 +99,10 @@ export async function measureServing(bed: Bed, saved: Saved, turns: Turns): Prom
   const first = `requests:${REQUESTS}:${period}:1`;
   const steady = `requests:${STEADY_REQUESTS}:0:1`;
   const samples = await takeTurns(['restored', 'original'], turns, async (side) => {
-    if (side === 'original') return servingOf(await ask(saved.originalRootfs, [first, steady]));
+    if (side === 'original') return servingOf(await ask(saved.originalRootfs, [first, steady]), 0);
     const actions = ['go', first, `resident:${saved.pages}`, steady, 'answer:1', 'pass'];
-    return servingOf((await thaw.run(bed, saved, { actions })).outcomes);
+    const { outcomes, faultBytes } = await thawWithFaults(bed, saved, { actions });
+    return servingOf(outcomes, faultBytes);
   });
   const metric = (name: string, unit: string, value: (serving: Serving) => number): Metric => ({
     name,
@@ -112,6 +115,13 @@ export async function measureServing(bed: Bed, saved: Saved, turns: Turns): Prom
     metric('first100_p99', 'ms', ({ latencies }) => quantile(latencies, 0.99)),
     { ...metric('first100_p50', 'ms', ({ latencies }) => quantile(latencies, 0.5)), aside: true },
     metric('steady_state', '1/s', ({ rate }) => rate),
+    {
+      name: 'fault_share',
+      unit: 'bytes',
+      ours: samples.restored.map(({ faultBytes }) => faultBytes),
+      peer: samples.restored.map(() => saved.bytes),
+      peerName: 'all memory',
+    },
   ];
 }
 
@@ -121,11 +131,12 @@ async function choosePeriod({ originalRootfs }: Saved): Promise<number> {
   return Math.max(1, Math.round((2 * quantile(outcome(asked, 'requests').latencies, 0.5)) / 1000));
 }
 
-function servingOf(outcomes: readonly Outcome[]): Serving {
+function servingOf(outcomes: readonly Outcome[], faultBytes: number): Serving {
   const [first, steady] = outcomes.filter(({ action }) => action === 'requests');
   const seconds = (steady?.latencies ?? []).reduce((sum, ns) => sum + ns / 1e9, 0);
   return {
     latencies: (first?.latencies ?? []).map((ns) => ns / 1e6),
     rate: (steady?.latencies.length ?? Number.NaN) / seconds,
+    faultBytes,
   };
 }

@@ -1,4 +1,6 @@
 /** A restore by thaw, as a kubelet asks for it: StartContainer in a pod whose sandbox is there. */
+import { Code } from '../../../proto/status.ts';
+import { BenchError } from '../error.ts';
 import type { Bed, Saved } from './bed.ts';
 import { carryOut, check, type Plan, type Restored, type Restorer } from './restored.ts';
 import { cgroupOf, readSpec } from './spec.ts';
@@ -25,3 +27,22 @@ export const thaw: Restorer = {
     }
   },
 };
+
+/** The same, and the bytes that came because the process waited for them. */
+export async function thawWithFaults(
+  bed: Bed,
+  saved: Saved,
+  plan: Plan,
+): Promise<Restored & { faultBytes: number }> {
+  const before = bed.node.shimLog().length;
+  const restored = await thaw.run(bed, saved, plan);
+  return { ...restored, faultBytes: parseFaultBytes(bed.node.shimLog().slice(before)) };
+}
+
+/** Out of what the shim says once nothing is left to bring, at the latest when the process has ended. */
+export function parseFaultBytes(log: string): number {
+  const found = /"faultBytes":(\d+)/.exec(log)?.[1];
+  if (found === undefined)
+    throw new BenchError(Code.failedPrecondition, 'The shim has not said how much memory came by faults');
+  return Number(found);
+}

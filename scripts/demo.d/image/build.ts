@@ -26,7 +26,7 @@ export interface ImageRecipe {
 }
 
 /** What debootstrap and apt leave behind that no container needs; of a mount point only the directory counts. */
-const notInImage = [
+export const notInImage = [
   'dev/*',
   'proc/*',
   'sys/*',
