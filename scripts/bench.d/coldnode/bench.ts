@@ -97,9 +97,10 @@ async function measureThrottle(cold: ColdBed, remote: Remote, gbit: Gbit): Promi
 
 /** Which starts are compared, and what is asked of each. */
 const kinds = {
-  thaw: { starter: 'thaw', touch: 'answer' },
-  peer: { starter: PEER, touch: 'answer' },
-  whole: { starter: 'thaw-whole', touch: 'answer' },
+  thaw: { starter: 'thaw', touch: 'answer:1' },
+  peer: { starter: PEER, touch: 'answer:1' },
+  whole: { starter: 'thaw-whole', touch: 'answer:1' },
+  runs: { starter: 'thaw', touch: 'answer:256' },
   touchAll: { starter: 'thaw', touch: 'pass' },
   untouched: { starter: 'thaw', touch: 'nothing' },
 } as const satisfies Record<string, { starter: Starter; touch: Touch }>;
@@ -108,7 +109,7 @@ type Kind = keyof typeof kinds;
 async function measureStarts(cold: ColdBed, remote: Remote, gbit: Gbit, turns: Turns): Promise<Metric[]> {
   // What more than a second rate does not tell anything new about is taken at the first alone.
   const sides: Kind[] =
-    gbit === 1 ? ['thaw', 'peer', 'whole', 'touchAll', 'untouched'] : ['thaw', 'peer', 'whole'];
+    gbit === 1 ? ['thaw', 'peer', 'whole', 'runs', 'touchAll', 'untouched'] : ['thaw', 'peer', 'whole'];
   const samples = await takeTurns(sides, turns, async (kind) => {
     const [start] = await coldStart(cold, remote, { ...kinds[kind], gbit });
     return start;
@@ -125,6 +126,8 @@ async function measureStarts(cold: ColdBed, remote: Remote, gbit: Gbit, turns: T
   return [
     compare('first_answer', 'ms', 'peer', PEER)('touched'),
     { ...compare('first_answer', 'ms', 'whole', 'our image pulled whole')('touched'), aside: true },
+    { ...compare('pulled', 'ms', 'peer', PEER)('pulled'), aside: true },
+    { ...compare('start_returned', 'ms', 'peer', PEER)('started'), aside: true },
     { ...compare('first_heartbeat', 'ms', 'peer', PEER)('heartbeat'), aside: true },
     { ...compare('pass', 'ms', 'peer', PEER)('pass'), aside: true },
     { ...compare('all_resident', 'ms', 'peer', PEER)('resident'), aside: true },
@@ -137,7 +140,19 @@ async function measureStarts(cold: ColdBed, remote: Remote, gbit: Gbit, turns: T
       peer: of('thaw').map(() => rate / 1e6),
       peerName: 'the link',
     },
-    ...(gbit === 1 ? [touchAllMetric(of('touchAll'), of('untouched'), rate)] : []),
+    ...(gbit === 1
+      ? [
+          {
+            name: 'first_answer_runs_1gbit',
+            unit: 'ms',
+            ours: of('runs').map((start) => start.touched),
+            // All of its memory is there by then: which tenth is read makes no difference.
+            peer: of('peer').map((start) => start.touched),
+            peerName: PEER,
+          },
+          touchAllMetric(of('touchAll'), of('untouched'), rate),
+        ]
+      : []),
   ];
 }
 
@@ -181,7 +196,7 @@ async function measureFanout(cold: ColdBed, remote: Remote, turns: Turns): Promi
     coldStart(cold, remote, {
       starter: 'thaw',
       gbit: 1,
-      touch: 'answer',
+      touch: 'answer:1',
       count: side === 'many' ? REPLICAS : 1,
     }),
   );

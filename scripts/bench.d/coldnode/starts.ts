@@ -1,5 +1,6 @@
 /** Cold starts of a restored worker, from PullImage on. */
 import { join } from 'node:path';
+import type { Question } from '../restore/bed.ts';
 import { nowNs, type Outcome, outcome, Probe } from '../restore/probe.ts';
 import { check, type Restored } from '../restore/restored.ts';
 import { Bundle } from '../restore/runc.ts';
@@ -9,7 +10,7 @@ import { ColdPod } from './pod.ts';
 import { type Gbit, LinkMeter } from './throttle.ts';
 
 /** What is asked of the worker as soon as it is there. */
-export type Touch = 'answer' | 'pass' | 'nothing';
+export type Touch = Question | 'nothing';
 
 /** Milliseconds from PullImage on, and bytes. */
 export interface ColdStart {
@@ -124,11 +125,8 @@ async function watch(
   start: () => Promise<void>,
 ): Promise<Restored> {
   const resident = `resident:${remote.pages}`;
-  const asking = {
-    answer: ['beat', 'answer:1', 'pass'],
-    pass: ['beat', 'pass'],
-    nothing: ['beat', resident, 'pass'],
-  }[touch];
+  // Whatever is asked first, all of memory is compared in the end.
+  const asking = ['beat', touch === 'nothing' ? resident : touch, ...(touch === 'pass' ? [] : ['pass'])];
   const probes = [new Probe(rootfs, asking)];
   if (touch !== 'nothing') probes.push(new Probe(rootfs, [resident]));
   try {

@@ -12,11 +12,15 @@ const CHECKPOINT_MS = 20 * 60_000;
 /** The worker in its image: a path that no image has yet. */
 const WORKER = 'srv/worker';
 
+/**
+ * Questions with an answer that depends on memory alone: a tenth of all pages one by one, a tenth in runs of 1 MiB as the
+ * tensors of a model lie, and all pages.
+ */
+export const questions = ['answer:1', 'answer:256', 'pass'] as const;
+export type Question = (typeof questions)[number];
+
 /** Checksums that every restored worker must give too. */
-export interface Answers {
-  answer: string;
-  pass: string;
-}
+export type Answers = Record<Question, string>;
 
 /** A checkpoint of a worker, complete on this node, beside the worker itself. */
 export interface Saved {
@@ -91,8 +95,9 @@ export class Bed {
     const command = commandOf(mib);
     const original = await this.node.runPod({ image: cold, command });
     const originalRootfs = this.rootfs(original.containerId);
-    const asked = await ask(originalRootfs, ['beat', 'answer:1', 'pass']);
-    const answers = { answer: outcome(asked, 'answer').value, pass: outcome(asked, 'pass').value };
+    const asked = await ask(originalRootfs, questions);
+    const entries = questions.map((question) => [question, outcome(asked, question).value]);
+    const answers = Object.fromEntries(entries) as Answers;
     const pages = join(this.dir, `pages-${mib}`);
     const { pid } = await this.client.tasks.get(original.containerId);
     const bytes = await listPages(pid, pages);

@@ -267,7 +267,7 @@ static int run_actions(const char *root, const char *socket, int count, char **a
     if (strcmp(action, "beat") == 0 || strcmp(action, "pass") == 0) {
       print(action, began, ask(fd, action));
     } else if (sscanf(action, "answer:%ld", &run) == 1) {
-      print("answer", began, ask(fd, "answer " + std::to_string(run)));
+      print(action, began, ask(fd, "answer " + std::to_string(run)));
     } else if (sscanf(action, "requests:%ld:%ld:%ld", &requests, &period, &run) == 3) {
       const std::string question = "answer " + std::to_string(run);
       print("requests", began, "",

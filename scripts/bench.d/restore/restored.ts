@@ -1,7 +1,7 @@
 /** One restore, whoever did it: what was asked when, and what became of it. */
 import { Code } from '../../../proto/status.ts';
 import { BenchError } from '../error.ts';
-import type { Answers, Bed, Saved } from './bed.ts';
+import { type Answers, type Bed, questions, type Saved } from './bed.ts';
 import type { Sampler } from './curve.ts';
 import { nowNs, type Outcome, outcome, Probe } from './probe.ts';
 
@@ -53,7 +53,7 @@ export async function carryOut(restore: Restore, plan: Plan): Promise<Restored> 
 
 /** Whoever answers wrong has measured nothing. */
 export function check({ outcomes }: Restored, expected: Answers): void {
-  for (const action of ['answer', 'pass'] as const) {
+  for (const action of questions) {
     if (!outcomes.some((candidate) => candidate.action === action)) continue;
     const { value } = outcome(outcomes, action);
     if (value !== expected[action])
