@@ -194,6 +194,7 @@ Failure Memory::ReadEvents(std::vector<uint64_t>* faults, std::vector<std::share
   // From before the read: it lets the process go on, and a copy by the old map would then bring back what it gave up.
   std::unique_lock<RwLock> lock(lock_);
   if (!uffd_.valid()) return {};
+  SettleLocked();
   uffd_msg messages[kMostMessages];
   // Safe: the descriptor does not block, and gives whole messages.
   const ssize_t size = read(uffd_.get(), messages, sizeof messages);
@@ -210,10 +211,13 @@ Failure Memory::ReadEvents(std::vector<uint64_t>* faults, std::vector<std::share
       }
       case UFFD_EVENT_REMAP:
         Drop(map_.Move(message->arg.remap.from, message->arg.remap.to, message->arg.remap.len));
+        moved_.emplace_back(message->arg.remap.to, message->arg.remap.to + message->arg.remap.len);
         break;
       case UFFD_EVENT_REMOVE:
-      case UFFD_EVENT_UNMAP:
         Drop(map_.Remove(message->arg.remove.start, message->arg.remove.end));
+        break;
+      case UFFD_EVENT_UNMAP:
+        Unmapped(message->arg.remove.start, message->arg.remove.end);
         break;
       default:
         return {EPROTO, "read", "userfaultfd", "event " + std::to_string(message->event)};
@@ -222,28 +226,65 @@ Failure Memory::ReadEvents(std::vector<uint64_t>* faults, std::vector<std::share
   return {};
 }
 
+// The kernel says that something was unmapped after it has let go of the address space: another thread's mremap may have
+// taken the addresses meanwhile, and be told first (seen with 6.18, once in some 10,000 times that addresses are used
+// again). Dropped, what was moved there would read as zeros.
+void Memory::Unmapped(uint64_t start, uint64_t end) {
+  for (const auto& [from, to] : moved_) {
+    if (from >= end || to <= start) continue;
+    if (start < from) Unmapped(start, from);
+    doubtful_.emplace_back(std::max(start, from), std::min(end, to));
+    if (to < end) Unmapped(to, end);
+    return;
+  }
+  Drop(map_.Remove(start, end));
+}
+
+int Memory::Probe(uint64_t address, uint64_t length) const {
+  uffdio_copy copy{};
+  copy.dst = address;
+  copy.src = reinterpret_cast<uint64_t>(Unreadable());
+  copy.len = length;
+  // Safe: whether the address space exists, changes, and has room is looked at before the source, and from this source
+  // nothing is ever copied.
+  return ioctl(uffd_.get(), UFFDIO_COPY, &copy) == 0 ? 0 : errno;
+}
+
+bool Memory::Settle() {
+  std::unique_lock<RwLock> lock(lock_);
+  if (!doubtful_.empty() && uffd_.valid()) SettleLocked();
+  return doubtful_.empty() || !uffd_.valid();
+}
+
+// From the change of an address space until its event is read, the kernel answers EAGAIN to everything.
+void Memory::SettleLocked() {
+  if ((moved_.empty() && doubtful_.empty()) || Probe(1 << 20, kPage) == EAGAIN) return;
+  moved_.clear();
+  for (const auto& [start, end] : std::exchange(doubtful_, {})) DropUnregistered(start, end);
+}
+
+void Memory::DropUnregistered(uint64_t start, uint64_t end) {
+  Piece piece;
+  for (uint64_t at = map_.NextAddress(start); at < end && map_.AtAddress(at, &piece); at = map_.NextAddress(at)) {
+    uint64_t length = std::min(end, piece.end()) - at;
+    // A probe that goes over the end of a mapping says the same as one where there is none.
+    while (Probe(at, length) == ENOENT && length > kPage) length = length / kPage / 2 * kPage;
+    if (Probe(at, length) == ENOENT) Drop(map_.Remove(at, at + length));
+    at += length;
+  }
+}
+
 void Memory::GiveUp(uint64_t page) {
   std::unique_lock<RwLock> lock(lock_);
   Piece piece;
   if (!uffd_.valid() || !missing_.Has(page) || !map_.FromPage(page, &piece) || piece.page != page) return;
-  uffdio_copy copy{};
-  copy.dst = piece.address;
-  copy.src = reinterpret_cast<uint64_t>(Unreadable());
-  copy.len = kPage;
-  // Safe: from this source nothing is ever copied; only whether there is a place for it counts.
-  if (ioctl(uffd_.get(), UFFDIO_COPY, &copy) != 0 && errno == ENOENT)
-    Drop(map_.Remove(piece.address, piece.address + kPage));
+  if (Probe(piece.address, kPage) == ENOENT) Drop(map_.Remove(piece.address, piece.address + kPage));
 }
 
 bool Memory::Exists() {
   std::shared_lock<RwLock> lock(lock_);
   if (!uffd_.valid()) return false;
-  uffdio_copy copy{};
-  copy.dst = 1 << 20;
-  copy.src = reinterpret_cast<uint64_t>(Unreadable());
-  copy.len = kPage;
-  // Safe: whether the address space exists is looked at before the source, and from this source nothing is ever copied.
-  return ioctl(uffd_.get(), UFFDIO_COPY, &copy) == 0 || !IsGone(errno);
+  return !IsGone(Probe(1 << 20, kPage));
 }
 
 void Memory::Close() {

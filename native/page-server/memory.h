@@ -4,6 +4,7 @@
 #include <atomic>
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "../fd.h"
@@ -42,6 +43,8 @@ class Memory {
   // Reads what the kernel has to say, and changes the map; nothing of that may happen between a copier's look-up and the
   // end of its copy. Addresses of faults and the memories of forked processes are appended.
   Failure ReadEvents(std::vector<uint64_t>* faults, std::vector<std::shared_ptr<Memory>>* forked, uint64_t* last_id);
+  // Decides on what was unmapped, or not, once no event is under way; false if that has to wait.
+  bool Settle();
   // Takes a page out for good if nothing is registered where it belongs.
   void GiveUp(uint64_t page);
   // Whether the address space still exists.
@@ -68,10 +71,18 @@ class Memory {
   void Drop(const std::vector<Piece>& pieces);
   void Cleared(uint64_t count) { left_.fetch_sub(count, std::memory_order_acq_rel); }
   void Wake(uint64_t address, uint64_t length);
+  // An ioctl that copies nothing, whatever is there: the errno that it gets.
+  int Probe(uint64_t address, uint64_t length) const;
+  void Unmapped(uint64_t start, uint64_t end);
+  void SettleLocked();
+  void DropUnregistered(uint64_t start, uint64_t end);
 
   RwLock lock_;
   UniqueFd uffd_;   // guarded by lock_
   RangeMap map_;    // guarded by lock_
+  // The reader's own, [start, end): what was moved in since no event was last known to be under way, and what of that was
+  // said to be unmapped.
+  std::vector<std::pair<uint64_t, uint64_t>> moved_, doubtful_;
   PageBits missing_;
   std::atomic<uint64_t> left_{0};
 };

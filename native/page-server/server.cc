@@ -198,7 +198,7 @@ void PageServer::Read() {
 int PageServer::Timeout() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (memories_.empty()) return -1;
-  if (!later_.empty()) return 1;
+  if (!later_.empty() || doubts_) return 1;
   if (finishing_) return kProbeSoonMs;
   for (const auto& [id, memory] : memories_)
     if (!memory->unmapped.empty()) return kUnmappedMs;
@@ -367,8 +367,10 @@ void PageServer::LookAfter(bool probe) {
   if (probe) probed_ = Clock::now();
   const bool again = Clock::now() - tried_ >= milliseconds(kUnmappedMs);
   if (again) tried_ = Clock::now();
+  doubts_ = false;
   for (const MemoryPtr& memory : all) {
     if (again) TryUnmapped(memory);
+    if (!memory->Settle()) doubts_ = true;
     const bool dead = (probe || finishing || memory->dead) && !memory->Exists();
     const std::lock_guard<std::mutex> lock(mutex_);
     if (dead) memory->dead = true;

@@ -132,6 +132,7 @@ class PageServer {
   bool connected_ = false;
   uint64_t last_id_ = kFirstMemory;
   Clock::time_point probed_{}, tried_{};
+  bool doubts_ = false;  // about what was unmapped
 
   std::mutex mutex_;  // guards all below
   std::condition_variable work_;
