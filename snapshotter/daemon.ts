@@ -1,15 +1,17 @@
 /** Puts the parts together: one daemon from start to end. */
 import { existsSync, readFileSync } from 'node:fs';
 import { chmod } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Addon } from '../native/index.ts';
 import { Code, describeError } from '../proto/status.ts';
 import { TtrpcServer } from '../proto/ttrpc/index.ts';
-import { Limiter, NodeCache } from './cache/index.ts';
+import { DirectTransfers, Limiter, NodeCache, type Transfers } from './cache/index.ts';
 import { checkpointServices, containerdLayers } from './checkpoints/index.ts';
 import type { Config } from './config.ts';
 import { alreadyExists } from './error.ts';
+import { FetchThreads } from './fetch/index.ts';
 import { SnapshotsServer } from './grpc/index.ts';
 import { Directories, OverlaySnapshotter } from './overlay/index.ts';
 import { RemoteLayers } from './remote/index.ts';
@@ -22,6 +24,9 @@ export interface Daemon {
   close(): Promise<void>;
 }
 
+/** A thread fetches some 2 Gbit/s. */
+const MAX_FETCH_THREADS = 8;
+const FETCH_IDLE_MS = 60_000;
 /** Calls in flight get so long at the end. */
 const GRACE_MS = 5_000;
 
@@ -62,7 +67,19 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
     dockerConfig: config.docker_config,
   });
   closers.push(() => registries.close());
-  const cache = makeCache(config, native, log, (id) => {
+  const transfers = new FetchThreads({
+    setup: {
+      plainHttp: Object.fromEntries(
+        Object.entries(config.registries).map(([host, { plain_http }]) => [host, plain_http]),
+      ),
+      dockerConfig: config.docker_config,
+    },
+    threads: Math.min(availableParallelism(), MAX_FETCH_THREADS),
+    direct: new DirectTransfers(native.writeChunk),
+    idleMs: FETCH_IDLE_MS,
+  });
+  closers.push(() => transfers.close());
+  const cache = makeCache(config, native, transfers, log, (id) => {
     try {
       return remote.sourceOf(id);
     } catch (error) {
@@ -75,7 +92,10 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
   const remote: RemoteLayers = new RemoteLayers({
     snapshotter,
     cache,
-    openSource: (imageRef) => registries.source(imageRef),
+    openSource: (imageRef) => {
+      transfers.warm();
+      return registries.source(imageRef);
+    },
     indexTimeoutMs: config.fetch.index_timeout_ms,
     log,
   });
@@ -119,6 +139,7 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
 function makeCache(
   config: Config,
   native: Addon,
+  transfers: Transfers,
   log: Logger,
   reopen: (id: string) => ReturnType<RemoteLayers['sourceOf']>,
 ): NodeCache {
@@ -129,7 +150,7 @@ function makeCache(
     maxBytes: config.cache.max_bytes === undefined ? undefined : BigInt(config.cache.max_bytes),
     now: Date.now,
     entry: {
-      writeChunk: native.writeChunk,
+      transfers,
       limiter: new Limiter(config.fetch.connections),
       demandLimiter: new Limiter(config.fetch.connections),
       parallel: config.fetch.connections,

@@ -5,6 +5,8 @@ export interface BlobSource {
   readonly kind: 'remote' | 'local';
   /** For people: the image reference, or the directory. Never credentials. */
   readonly description: string;
+  /** How another thread opens the same source; undefined if it cannot. */
+  readonly spec?: SourceSpec | undefined;
   /**
    * Bytes [offset, offset + length) of a blob, in order, in pieces of any size; not verified. Goes on by itself over
    * broken, short and stalled transfers, so an error is final for this attempt.
@@ -18,3 +20,8 @@ export interface BlobName {
   /** Which of the index's data layers it is; undefined for the index layer. */
   dataLayer: number | undefined;
 }
+
+export type SourceSpec =
+  | { kind: 'image'; reference: string }
+  /** One directory for each data layer. */
+  | { kind: 'unpacked'; directories: readonly string[] };

@@ -7,32 +7,23 @@ import { chunkAt } from './chunk-lookup.ts';
 import type { Demand } from './demand.ts';
 import { explain, isFinal } from './fetch-failure.ts';
 import type { GivenUp } from './given-up.ts';
-import type { ImageFiles } from './image-files.ts';
 import type { Limiter } from './limiter.ts';
-import { DEFAULT_PLAN, type PlannedRange } from './plan.ts';
+import type { PlannedRange } from './plan.ts';
 import type { Presence } from './presence.ts';
-import { fetchRange } from './range-fetch.ts';
+import { jobOf } from './range-job.ts';
 import { TransferQueue } from './transfer-queue.ts';
-
-/** native.writeChunk. */
-export type WriteChunk = (
-  fd: number,
-  offset: bigint,
-  stored: Uint8Array,
-  decodedLength: number,
-  digest: Uint8Array,
-  crc32: number,
-) => Promise<void>;
+import type { Transfers } from './transfers.ts';
 
 export interface DownloadOptions {
   index: CheckpointIndex;
   source: BlobSource;
-  files: ImageFiles;
+  /** Of the files. */
+  directory: string;
+  transfers: Transfers;
   presence: Presence;
   /** Empty; filled with what could not be had although the rest could. */
   givenUp: GivenUp;
   demand: Demand;
-  writeChunk: WriteChunk;
   /** Bounds the streaming transfers of all downloads together. */
   limiter: Limiter;
   /** Bounds the transfers for those who wait, apart: they never stand behind a long range. */
@@ -45,8 +36,6 @@ export interface DownloadOptions {
   onBytes: (bytes: number) => void;
 }
 
-const CORRUPT_RETRIES = 3;
-const CORRUPT_WAIT_MS = 200;
 /** Transfers of one download, beside the streaming ones, for those who wait. */
 const DEMAND_TRANSFERS = 4;
 /** How often wanted chunks that long ranges are bringing are looked at, and how far away they may still be then. */
@@ -66,15 +55,13 @@ export async function download(options: DownloadOptions): Promise<void> {
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
   const arrivals = new Arrivals(index, options.clock);
-  // Reused from range to range: fresh pages for every byte received would cost more than its copy.
-  const buffers: Buffer[] = [];
 
   /** False if there is nothing to take. */
   const transfer = async (range: PlannedRange | undefined): Promise<boolean> => {
     if (!range) return false;
     arrivals.begin(range);
     try {
-      await fetchInto(range, buffers, options, arrivals, stop);
+      await fetchInto(range, options, arrivals, stop);
       return true;
     } finally {
       arrivals.end(range);
@@ -143,50 +130,28 @@ export async function download(options: DownloadOptions): Promise<void> {
 
 async function fetchInto(
   range: PlannedRange,
-  buffers: Buffer[],
   options: DownloadOptions,
   arrivals: Arrivals,
   signal: AbortSignal,
 ): Promise<void> {
-  signal.throwIfAborted();
-  const { index, source, presence, files, givenUp, demand, writeChunk, onBytes } = options;
-  const giveUp = (ordinals: Iterable<number>, error: SnapshotError) => {
-    if (isFinal(error)) for (const ordinal of ordinals) demand.failed(ordinal, error);
+  const { index, source, directory, transfers, presence, givenUp, demand, onBytes } = options;
+  const events = {
+    onBytes: (bytes: number) => {
+      arrivals.received(range, bytes);
+      onBytes(bytes);
+    },
+    onStored: (ordinal: number) => presence.add(ordinal, chunkAt(index, ordinal).chunk.storedLength),
+    onCorrupt: (ordinal: number, error: SnapshotError) => {
+      givenUp.chunk(ordinal, error);
+      demand.failed(ordinal, error);
+    },
+    onUnreadable: (cause: unknown) => {
+      const error = explain(cause, source);
+      givenUp.layer(range.layer, error);
+      if (!isFinal(error)) return;
+      for (const ordinal of demand.ordinals)
+        if (givenUp.errorOf(ordinal) !== undefined) demand.failed(ordinal, error);
+    },
   };
-  const buffer =
-    range.length > DEFAULT_PLAN.maxBytes
-      ? Buffer.allocUnsafeSlow(range.length)
-      : (buffers.pop() ?? Buffer.allocUnsafeSlow(DEFAULT_PLAN.maxBytes));
-  try {
-    await fetchRange(range, buffer, {
-      index,
-      source,
-      signal,
-      corruptRetries: CORRUPT_RETRIES,
-      corruptWaitMs: CORRUPT_WAIT_MS,
-      onBytes: (bytes) => {
-        arrivals.received(range, bytes);
-        onBytes(bytes);
-      },
-      store: async (ordinal, stored) => {
-        if (presence.has(ordinal)) return;
-        const { file, chunk } = chunkAt(index, ordinal);
-        await files.use(file.name, (fd) =>
-          writeChunk(fd, chunk.fileOffset, stored, chunk.decodedLength, chunk.digest, chunk.crc32),
-        );
-        presence.add(ordinal, chunk.storedLength);
-      },
-      onCorrupt: (ordinal, error) => {
-        givenUp.chunk(ordinal, error);
-        giveUp([ordinal], error);
-      },
-      onUnreadable: (layer, cause) => {
-        givenUp.layer(layer, explain(cause, source));
-        const lost = demand.ordinals.filter((ordinal) => givenUp.errorOf(ordinal) !== undefined);
-        giveUp(lost, explain(cause, source));
-      },
-    });
-  } finally {
-    if (buffer.byteLength === DEFAULT_PLAN.maxBytes) buffers.push(buffer);
-  }
+  await transfers.run(jobOf(index, range), source, directory, events, signal);
 }

@@ -9,7 +9,7 @@ import { invalidArgument, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import { Demand } from './demand.ts';
-import { download, type WriteChunk } from './download.ts';
+import { download } from './download.ts';
 import { explain, isFinal, isFull } from './fetch-failure.ts';
 import { GivenUp } from './given-up.ts';
 import { ImageFiles, syncPath } from './image-files.ts';
@@ -17,6 +17,7 @@ import type { Limiter } from './limiter.ts';
 import { Presence } from './presence.ts';
 import { loadPresence, PRESENCE_FILE, type SavedPresence, savePresence } from './presence-file.ts';
 import { PresenceWatch } from './presence-watch.ts';
+import type { Transfers } from './transfers.ts';
 import { verifyChunks } from './verify.ts';
 
 export type EntryState =
@@ -42,7 +43,7 @@ export interface EntryEvents {
 }
 
 export interface EntryOptions {
-  writeChunk: WriteChunk;
+  transfers: Transfers;
   limiter: Limiter;
   demandLimiter: Limiter;
   parallel: number;
@@ -388,15 +389,15 @@ export class CacheEntry {
   }
 
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
-    const { writeChunk, limiter, demandLimiter, parallel, clock } = this.#options;
+    const { transfers, limiter, demandLimiter, parallel, clock } = this.#options;
     await download({
       index: this.index,
       source,
-      files: this.#files,
+      directory: this.imagesDirectory,
+      transfers,
       presence: this.#presence,
       givenUp: this.#givenUp,
       demand: this.#demand,
-      writeChunk,
       limiter,
       demandLimiter,
       parallel,

@@ -11,7 +11,7 @@ export function explain(cause: unknown, source: BlobSource): SnapshotError {
     return new SnapshotError(
       Code.resourceExhausted,
       'Cannot store the checkpoint: the disk of the node cache is full; free space there',
-      { cause },
+      { cause, context: { errno: describeError(cause).context['errno'] } },
     );
   return new SnapshotError(code, `Cannot fetch the checkpoint from ${source.description}: ${message}`, {
     cause,

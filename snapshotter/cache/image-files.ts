@@ -17,6 +17,10 @@ export class ImageFiles {
     this.directory = directory;
   }
 
+  get inUse(): boolean {
+    return this.#open.size > 0;
+  }
+
   /** Whether all of them are here, with the sizes they must have. */
   async exist(files: readonly IndexFile[]): Promise<boolean> {
     for (const { name, size } of files) {

@@ -24,11 +24,12 @@ import { retryDelay } from './retry-schedule.ts';
 import { byLastUse, lacking } from './room.ts';
 
 export { type OpenBeneath, readBeneath } from './beneath.ts';
-export type { BlobName, BlobSource } from './blob-source.ts';
-export type { WriteChunk } from './download.ts';
+export type { BlobName, BlobSource, SourceSpec } from './blob-source.ts';
 export { CacheEntry, type EntryEvents, type EntryState, type Progress } from './entry.ts';
 export { Limiter } from './limiter.ts';
 export { LocalSource } from './local-source.ts';
+export type { RangeJob } from './range-job.ts';
+export { DirectTransfers, type TransferEvents, type Transfers, type WriteChunk } from './transfers.ts';
 
 export interface NodeCacheOptions {
   directory: string;

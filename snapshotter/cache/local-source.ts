@@ -6,7 +6,7 @@ import { DATA_START, dataFileName, THAW_DIRECTORY } from '../../checkpoint/layer
 import { Code } from '../../proto/status.ts';
 import { dataLoss, SnapshotError } from '../error.ts';
 import { BeneathFile, type OpenBeneath } from './beneath.ts';
-import type { BlobName, BlobSource } from './blob-source.ts';
+import type { BlobName, BlobSource, SourceSpec } from './blob-source.ts';
 
 const PIECE = 1 << 20;
 
@@ -21,6 +21,10 @@ export class LocalSource implements BlobSource {
     this.#directories = directories;
     this.#openBeneath = openBeneath;
     this.description = directories[0] ?? 'files on this node';
+  }
+
+  get spec(): SourceSpec {
+    return { kind: 'unpacked', directories: this.#directories };
   }
 
   async *read(

@@ -7,7 +7,14 @@ import { Code } from '../../proto/status.ts';
 import { notFound } from '../error.ts';
 import { type FakeCheckpoint, FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
-import { type BlobSource, type CacheEntry, Limiter, NodeCache, type WriteChunk } from './index.ts';
+import {
+  type BlobSource,
+  type CacheEntry,
+  DirectTransfers,
+  Limiter,
+  NodeCache,
+  type WriteChunk,
+} from './index.ts';
 
 const random = seeded(3);
 const checkpoint = fakeCheckpoint([
@@ -55,7 +62,7 @@ function makeCache(writeChunk: WriteChunk = writeStoredChunk): NodeCache {
     now: () => 0,
     reopen: () => sources.shift(),
     entry: {
-      writeChunk,
+      transfers: new DirectTransfers(writeChunk),
       limiter: new Limiter(3),
       demandLimiter: new Limiter(2),
       parallel: 3,

@@ -1,14 +1,11 @@
 /** Reads one planned range, and hands on each chunk as soon as its bytes are there. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
 import { dataLoss, type SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
-import { chunkAt } from './chunk-lookup.ts';
 import { concernsBlob } from './fetch-failure.ts';
-import type { PlannedRange } from './plan.ts';
+import type { JobChunk, RangeJob } from './range-job.ts';
 
 export interface RangeFetch {
-  index: CheckpointIndex;
   source: BlobSource;
   signal: AbortSignal;
   /** How often a chunk that arrived wrong is read again, and the first of the doubling waits before it. */
@@ -18,13 +15,13 @@ export interface RangeFetch {
    * Verifies, decodes and stores one chunk. Rejects with errno EBADMSG if the bytes are not the chunk's. `stored` is not
    * touched before it settles.
    */
-  store: (ordinal: number, stored: Uint8Array) => Promise<void>;
+  store: (chunk: JobChunk, stored: Uint8Array) => Promise<void>;
   /** Bytes that arrived, counted as they come. */
   onBytes: (bytes: number) => void;
   /** A chunk stays wrong: DATA_LOSS. */
   onCorrupt: (ordinal: number, error: SnapshotError) => void;
-  /** A data layer's blob cannot be read at all. */
-  onUnreadable: (layer: number, cause: unknown) => void;
+  /** The blob cannot be read at all. */
+  onUnreadable: (cause: unknown) => void;
 }
 
 /**
@@ -32,22 +29,21 @@ export interface RangeFetch {
  * range and is free again when the call settles. A chunk whose bytes are wrong is read again by itself. Rejects with
  * what breaks every transfer: network, disk, the signal.
  */
-export async function fetchRange(range: PlannedRange, buffer: Buffer, fetch: RangeFetch): Promise<void> {
+export async function fetchRange(job: RangeJob, buffer: Buffer, fetch: RangeFetch): Promise<void> {
   const writes: Promise<void>[] = [];
-  const corrupt: number[] = [];
+  const corrupt: JobChunk[] = [];
   const failures: unknown[] = [];
   let next = 0;
   try {
-    await read(range, buffer, fetch, (received) => {
-      for (; next < range.ordinals.length; next++) {
-        const ordinal = range.ordinals[next] as number;
-        const { chunk } = chunkAt(fetch.index, ordinal);
-        const start = Number(chunk.layerOffset) - range.offset;
-        const end = start + chunk.storedLength;
+    await read(job, buffer, fetch, (received) => {
+      for (; next < job.chunks.length; next++) {
+        const part = job.chunks[next] as JobChunk;
+        const start = Number(part.chunk.layerOffset) - job.offset;
+        const end = start + part.chunk.storedLength;
         if (end > received) return;
         writes.push(
-          fetch.store(ordinal, buffer.subarray(start, end)).catch((error: unknown) => {
-            if (isCorrupt(error)) corrupt.push(ordinal);
+          fetch.store(part, buffer.subarray(start, end)).catch((error: unknown) => {
+            if (isCorrupt(error)) corrupt.push(part);
             else failures.push(error);
           }),
         );
@@ -58,27 +54,23 @@ export async function fetchRange(range: PlannedRange, buffer: Buffer, fetch: Ran
     await Promise.all(writes);
   }
   if (failures.length > 0) throw failures[0];
-  await Promise.all(corrupt.map((ordinal) => fetchAgain(ordinal, fetch)));
+  await Promise.all(corrupt.map((part) => fetchAgain(job, part, fetch)));
 }
 
-async function fetchAgain(ordinal: number, fetch: RangeFetch): Promise<void> {
-  const { index, source, signal, corruptWaitMs } = fetch;
-  const { file, chunk } = chunkAt(index, ordinal);
-  const range: PlannedRange = {
-    layer: chunk.layer,
-    offset: Number(chunk.layerOffset),
-    length: chunk.storedLength,
-    ordinals: Uint32Array.of(ordinal),
-  };
+async function fetchAgain({ blob }: RangeJob, part: JobChunk, fetch: RangeFetch): Promise<void> {
+  const { source, signal, corruptWaitMs } = fetch;
+  const { ordinal, file, chunk } = part;
+  const offset = Number(chunk.layerOffset);
+  const alone: RangeJob = { blob, offset, length: chunk.storedLength, chunks: [part] };
   // Files on this node do not change by reading them again.
   const retries = source.kind === 'local' ? 0 : fetch.corruptRetries;
   const buffer = Buffer.allocUnsafeSlow(chunk.storedLength);
   let cause: unknown;
   for (let retry = 0; retry < retries; retry++) {
     await sleep(corruptWaitMs * 2 ** retry, undefined, { signal });
-    if (!(await read(range, buffer, fetch, () => {}))) return;
+    if (!(await read(alone, buffer, fetch, () => {}))) return;
     try {
-      await fetch.store(ordinal, buffer);
+      await fetch.store(part, buffer);
       return;
     } catch (error) {
       if (!isCorrupt(error)) throw error;
@@ -88,15 +80,10 @@ async function fetchAgain(ordinal: number, fetch: RangeFetch): Promise<void> {
   fetch.onCorrupt(
     ordinal,
     dataLoss(
-      `Cannot use the checkpoint: a chunk of "${file.name}" from ${source.description} is corrupt; push the image again`,
+      `Cannot use the checkpoint: a chunk of "${file}" from ${source.description} is corrupt; push the image again`,
       {
         cause,
-        context: {
-          file: file.name,
-          ordinal,
-          layer: index.dataLayers[chunk.layer]?.digest,
-          offset: chunk.layerOffset,
-        },
+        context: { file, ordinal, layer: blob.digest, offset: chunk.layerOffset },
       },
     ),
   );
@@ -104,41 +91,38 @@ async function fetchAgain(ordinal: number, fetch: RangeFetch): Promise<void> {
 
 /** False if the layer cannot be read; then not all of it has come. */
 async function read(
-  range: PlannedRange,
+  job: RangeJob,
   buffer: Buffer,
   fetch: RangeFetch,
   onProgress: (received: number) => void,
 ): Promise<boolean> {
   try {
-    await fill(range, buffer, fetch, onProgress);
+    await fill(job, buffer, fetch, onProgress);
     return true;
   } catch (error) {
     if (fetch.signal.aborted || !concernsBlob(error)) throw error;
-    fetch.onUnreadable(range.layer, error);
+    fetch.onUnreadable(error);
     return false;
   }
 }
 
 async function fill(
-  range: PlannedRange,
+  { blob, offset, length }: RangeJob,
   buffer: Buffer,
-  { index, source, signal, onBytes }: RangeFetch,
+  { source, signal, onBytes }: RangeFetch,
   onProgress: (received: number) => void,
 ): Promise<void> {
-  const digest = index.dataLayers[range.layer]?.digest;
-  if (digest === undefined) throw new RangeError(`data layer ${range.layer} of ${index.dataLayers.length}`);
-  const blob = { digest, dataLayer: range.layer };
   let received = 0;
-  for await (const piece of source.read(blob, range.offset, range.length, signal)) {
+  for await (const piece of source.read(blob, offset, length, signal)) {
     onBytes(piece.byteLength);
-    if (piece.byteLength > range.length - received) break;
+    if (piece.byteLength > length - received) break;
     buffer.set(piece, received);
     received += piece.byteLength;
     onProgress(received);
   }
-  if (received !== range.length)
+  if (received !== length)
     throw dataLoss(
-      `Cannot read layer ${digest} from ${source.description}: other bytes came than were asked for`,
+      `Cannot read layer ${blob.digest} from ${source.description}: other bytes came than were asked for`,
     );
 }
 

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
-import { type BlobSource, type CacheEntry, Limiter, NodeCache } from './index.ts';
+import { type BlobSource, type CacheEntry, DirectTransfers, Limiter, NodeCache } from './index.ts';
 import { encodePresence } from './presence-file.ts';
 
 const random = seeded(11);
@@ -54,7 +54,7 @@ function makeCache(directory: string, source: BlobSource, bootId = 'this boot'):
     now: () => 0,
     reopen: () => source,
     entry: {
-      writeChunk: writeStoredChunk,
+      transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(1),
       demandLimiter: new Limiter(2),
       parallel: 1,

@@ -6,7 +6,7 @@ import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { Code } from '../../proto/status.ts';
 import { type FakeCheckpoint, FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
-import { type CacheEntry, Limiter, NodeCache, type WriteChunk } from './index.ts';
+import { type CacheEntry, DirectTransfers, Limiter, NodeCache, type WriteChunk } from './index.ts';
 import { byLastUse, lacking } from './room.ts';
 
 test('what is lacking is what all take together beyond the limit', () => {
@@ -57,7 +57,7 @@ describe('a node cache that is full', () => {
       maxBytes,
       now: () => now,
       entry: {
-        writeChunk,
+        transfers: new DirectTransfers(writeChunk),
         limiter: new Limiter(2),
         demandLimiter: new Limiter(2),
         parallel: 2,

@@ -9,7 +9,14 @@ import { notFound, SnapshotError } from '../error.ts';
 import { FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
 import { chunkAt } from './chunk-lookup.ts';
-import { type BlobSource, type CacheEntry, Limiter, NodeCache, type WriteChunk } from './index.ts';
+import {
+  type BlobSource,
+  type CacheEntry,
+  DirectTransfers,
+  Limiter,
+  NodeCache,
+  type WriteChunk,
+} from './index.ts';
 
 const random = seeded(17);
 const CHUNK = 128 << 10;
@@ -64,7 +71,7 @@ function makeCache(
     now: () => 0,
     reopen: () => sources.shift(),
     entry: {
-      writeChunk,
+      transfers: new DirectTransfers(writeChunk),
       limiter: new Limiter(1),
       demandLimiter: new Limiter(2),
       parallel: 1,

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { chainIds } from '../../checkpoint/chain-id.ts';
 import { DATA_START, dataFileName, dataLayerTail } from '../../checkpoint/layer-layout.ts';
 import { Code } from '../../proto/status.ts';
-import { Limiter, NodeCache } from '../cache/index.ts';
+import { DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
 import { notFound } from '../error.ts';
 import { FakeSource, fakeCheckpoint, fakeDigest } from '../fake-checkpoint.test-helper.ts';
 import { Directories, OverlaySnapshotter } from '../overlay/index.ts';
@@ -52,7 +52,7 @@ beforeEach(() => {
     now: () => 0,
     reopen: (id) => remote.sourceOf(id),
     entry: {
-      writeChunk: writeStoredChunk,
+      transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(2),
       demandLimiter: new Limiter(2),
       parallel: 2,

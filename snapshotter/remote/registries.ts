@@ -6,7 +6,7 @@ import {
   parseReference,
   RegistryClient,
 } from '../../checkpoint/registry/index.ts';
-import type { BlobName, BlobSource } from '../cache/index.ts';
+import type { BlobName, BlobSource, SourceSpec } from '../cache/index.ts';
 
 export interface RegistriesOptions {
   /** For a host as in a reference; undefined: HTTPS, but plain HTTP on this machine. */
@@ -65,6 +65,10 @@ class RegistrySource implements BlobSource {
     this.description = description;
     this.#client = client;
     this.#repository = repository;
+  }
+
+  get spec(): SourceSpec {
+    return { kind: 'image', reference: this.description };
   }
 
   read({ digest }: BlobName, offset: number, length: number, signal: AbortSignal): AsyncIterable<Uint8Array> {

@@ -1,0 +1,39 @@
+/** What the daemon and its fetch threads tell each other. Chunk data never crosses, only ordinals and counts. */
+import { describeError, type ErrorContext } from '../../proto/status.ts';
+import type { RangeJob, SourceSpec } from '../cache/index.ts';
+import { SnapshotError } from '../error.ts';
+
+/** workerData: how registries are reached, from the configuration. */
+export interface WorkerSetup {
+  plainHttp: Readonly<Record<string, boolean | undefined>>;
+  dockerConfig: string | undefined;
+}
+
+export type ToWorker =
+  | { kind: 'fetch'; job: number; range: RangeJob; source: SourceSpec; directory: string }
+  | { kind: 'abort'; job: number };
+
+/** `bytes`: received for the job since its last message. */
+export type FromWorker = { job: number; bytes: number } & (
+  | { kind: 'stored'; ordinal: number }
+  | { kind: 'corrupt'; ordinal: number; error: SentError }
+  | { kind: 'unreadable'; error: SentError }
+  | { kind: 'done' }
+  | { kind: 'failed'; error: SentError }
+);
+
+/** Error classes do not survive the way. */
+export interface SentError {
+  code: SnapshotError['code'];
+  message: string;
+  context: ErrorContext;
+}
+
+export function packError(error: unknown): SentError {
+  const { code, message, context } = describeError(error);
+  return { code, message, context };
+}
+
+export function unpackError({ code, message, context }: SentError): SnapshotError {
+  return new SnapshotError(code, message, { context });
+}

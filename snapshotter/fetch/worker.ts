@@ -1,0 +1,76 @@
+/** A thread of FetchThreads: fetches ranges, verifies, decodes and writes them. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { native } from '../../native/index.ts';
+import type { BlobSource, SourceSpec } from '../cache/blob-source.ts';
+// From the files themselves: a thread starts while somebody waits, and the cache's other half need not be loaded.
+import { explain } from '../cache/fetch-failure.ts';
+import { LocalSource } from '../cache/local-source.ts';
+import { DirectTransfers } from '../cache/transfers.ts';
+import { Registries } from '../remote/registries.ts';
+import { type FromWorker, packError, type ToWorker, type WorkerSetup } from './protocol.ts';
+
+type Report<T = FromWorker> = T extends unknown ? Omit<T, 'job' | 'bytes'> : never;
+
+if (!parentPort) throw new Error('This program runs as a thread of thaw-snapshotter only');
+const port = parentPort;
+const setup = workerData as WorkerSetup;
+const registries = new Registries({
+  plainHttp: (host) => setup.plainHttp[host],
+  dockerConfig: setup.dockerConfig,
+});
+const transfers = new DirectTransfers(native.writeChunk);
+const running = new Map<number, AbortController>();
+
+port.on('message', (message: ToWorker) => {
+  switch (message.kind) {
+    case 'fetch':
+      void run(message);
+      return;
+    case 'abort':
+      running.get(message.job)?.abort();
+      return;
+  }
+});
+
+async function run({ job, range, source, directory }: ToWorker & { kind: 'fetch' }): Promise<void> {
+  const abort = new AbortController();
+  running.set(job, abort);
+  let bytes = 0;
+  const report = (what: Report) => {
+    port.postMessage({ ...what, job, bytes } satisfies FromWorker);
+    bytes = 0;
+  };
+  try {
+    const opened = open(source);
+    const events = {
+      // Told with the next message: a piece is a few KiB.
+      onBytes: (received: number) => {
+        bytes += received;
+      },
+      onStored: (ordinal: number) => report({ kind: 'stored', ordinal }),
+      onCorrupt: (ordinal: number, error: unknown) =>
+        report({ kind: 'corrupt', ordinal, error: packError(error) }),
+      onUnreadable: (cause: unknown) =>
+        report({ kind: 'unreadable', error: packError(explain(cause, opened)) }),
+    };
+    try {
+      await transfers.run(range, opened, directory, events, abort.signal);
+      report({ kind: 'done' });
+    } catch (error) {
+      report({ kind: 'failed', error: packError(explain(error, opened)) });
+    }
+  } catch (error) {
+    report({ kind: 'failed', error: packError(error) });
+  } finally {
+    running.delete(job);
+  }
+}
+
+function open(spec: SourceSpec): BlobSource {
+  switch (spec.kind) {
+    case 'image':
+      return registries.source(spec.reference);
+    case 'unpacked':
+      return new LocalSource(spec.directories, native.openBeneath);
+  }
+}
