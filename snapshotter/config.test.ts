@@ -26,6 +26,7 @@ test.each([
   ['rot = "/a"', 'unknown key "rot"'],
   ['[fetch]\nconections = 1', 'unknown key "fetch.conections"'],
   ['[registries."x"]\nhttp = true', 'unknown key "registries.x.http"'],
+  ['[registries."x"]\nmirrors = ["https://m"]', '"registries.x.mirrors.0": must be a host, or host:port'],
   ['root = "relative"', '"root": must be an absolute path'],
   ['[fetch]\nconnections = 0', '"fetch.connections": '],
   ['[cache]\nmax_bytes = 0', '"cache.max_bytes": '],

@@ -33,7 +33,16 @@ const schema = z.strictObject({
   /** A docker config.json with credentials for registries. */
   docker_config: path.optional(),
   /** By host as in an image reference: "registry.example:5000". */
-  registries: z.record(z.string(), z.strictObject({ plain_http: z.boolean().optional() })).default({}),
+  registries: z
+    .record(
+      z.string(),
+      z.strictObject({
+        plain_http: z.boolean().optional(),
+        /** Hosts that are asked before it. */
+        mirrors: z.array(z.string().regex(/^[\w.-]+(:\d{1,5})?$/, 'must be a host, or host:port')).optional(),
+      }),
+    )
+    .default({}),
 });
 
 export type Config = Omit<z.infer<typeof schema>, 'address'> & { address: string };

@@ -27,6 +27,7 @@ export interface Daemon {
 /** A thread fetches some 2 Gbit/s. */
 const MAX_FETCH_THREADS = 8;
 const FETCH_IDLE_MS = 60_000;
+const PROGRESS_MS = 10_000;
 /** Calls in flight get so long at the end. */
 const GRACE_MS = 5_000;
 
@@ -64,13 +65,17 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
 
   const registries = new Registries({
     plainHttp: (host) => config.registries[host]?.plain_http,
+    mirrors: (host) => config.registries[host]?.mirrors ?? [],
     dockerConfig: config.docker_config,
   });
   closers.push(() => registries.close());
   const transfers = new FetchThreads({
     setup: {
-      plainHttp: Object.fromEntries(
-        Object.entries(config.registries).map(([host, { plain_http }]) => [host, plain_http]),
+      hosts: Object.fromEntries(
+        Object.entries(config.registries).map(([host, { plain_http: plainHttp, mirrors }]) => [
+          host,
+          { plainHttp, mirrors },
+        ]),
       ),
       dockerConfig: config.docker_config,
     },
@@ -99,6 +104,8 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
     indexTimeoutMs: config.fetch.index_timeout_ms,
     log,
   });
+  const progress = setInterval(() => logProgress(cache, log), PROGRESS_MS);
+  closers.push(() => clearInterval(progress));
   await cache.recover();
 
   const checkpoints = new TtrpcServer({
@@ -190,6 +197,23 @@ function makeCache(
       onDiscarded: (id, reason) => log.info({ id, reason }, 'cache entry discarded'),
     },
   });
+}
+
+function logProgress(cache: NodeCache, log: Logger): void {
+  for (const { id, state, progress } of cache.entries()) {
+    if (state.kind !== 'fetching' && progress.wantedChunks === 0) continue;
+    const { presentBytes, storedBytes, fetchedBytes, wantedChunks } = progress;
+    log.info(
+      {
+        id,
+        presentBytes: Number(presentBytes),
+        storedBytes: Number(storedBytes),
+        fetchedBytes: Number(fetchedBytes),
+        wantedChunks,
+      },
+      'fetch goes on',
+    );
+  }
 }
 
 /** No image needs the checkpoint any more; a container that is being restored from it may. */

@@ -20,6 +20,8 @@ export interface RegistryOptions {
   /** As in Reference.registry: "docker.io", "registry.example:5000". */
   registry: string;
   credentials?: Credentials | undefined;
+  /** This is a mirror of that registry, which it is told with `?ns=`, as containerd tells its mirrors. */
+  mirrorOf?: string | undefined;
   /** Plain HTTP. Without it only hosts that are this machine are reached so. */
   plainHttp?: boolean;
   retry?: Partial<RetryPolicy>;
@@ -37,12 +39,14 @@ export class Session {
   readonly transport: Transport;
   readonly retry: RetryPolicy;
   readonly #authorizer: Authorizer;
+  readonly #mirrorOf: string | undefined;
   readonly #owned: Agent | undefined;
 
   constructor(options: RegistryOptions) {
     const host = apiHost(options.registry);
     const plain = options.plainHttp ?? isLoopback(host);
     this.registry = options.registry;
+    this.#mirrorOf = options.mirrorOf;
     this.base = new URL(`${plain ? 'http' : 'https'}://${host}/v2/`);
     // One stream a connection: over HTTP/2 all ranges would share one connection's window.
     this.#owned = options.dispatcher
@@ -66,7 +70,9 @@ export class Session {
   }
 
   url(repository: string, path: string): URL {
-    return new URL(`${repository}/${path}`, this.base);
+    const url = new URL(`${repository}/${path}`, this.base);
+    if (this.#mirrorOf !== undefined) url.searchParams.set('ns', this.#mirrorOf);
+    return url;
   }
 
   isOwn(url: URL): boolean {

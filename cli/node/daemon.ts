@@ -19,6 +19,8 @@ export interface NodeCheckpoint {
   storedBytes: bigint;
   presentBytes: bigint;
   fetchedBytes: bigint;
+  /** Chunks that somebody waits for. */
+  wantedChunks: number;
   error: string;
 }
 
@@ -62,6 +64,7 @@ function daemonOf(client: TtrpcClient, signal: AbortSignal): Daemon {
         storedBytes: toBigInt(status.storedBytes),
         presentBytes: toBigInt(status.presentBytes),
         fetchedBytes: toBigInt(status.fetchedBytes),
+        wantedChunks: status.wantedChunks ?? 0,
         error: status.error ?? '',
       }));
     },

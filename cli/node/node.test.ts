@@ -13,6 +13,7 @@ function checkpoint(id: string, more: Partial<NodeCheckpoint> = {}): NodeCheckpo
     storedBytes: 2048n,
     presentBytes: 1024n,
     fetchedBytes: 0n,
+    wantedChunks: 0,
     error: '',
     ...more,
   };
@@ -34,10 +35,12 @@ describe('statusLines()', () => {
   it('says so where there is nothing', () =>
     expect(statusLines([])).toEqual(['No checkpoints on this node']));
   it('is a table, with errors below it made safe to print', () => {
-    const lines = statusLines([checkpoint(a, { state: 'failed', error: 'digest\u001b[31m wrong' })]);
+    const lines = statusLines([
+      checkpoint(a, { state: 'failed', wantedChunks: 3, error: 'digest\u001b[31m wrong' }),
+    ]);
     expect(lines).toEqual([
-      'ID                    STATE   HERE    STORED  FETCHED  IMAGE',
-      'sha256:aaaaaaaaaaaa…  failed  50 %  2.00 KiB      0 B  r/a:1',
+      'ID                    STATE   HERE    STORED  FETCHED  WANTED  IMAGE',
+      'sha256:aaaaaaaaaaaa…  failed  50 %  2.00 KiB      0 B       3  r/a:1',
       'sha256:aaaaaaaaaaaa…: digest?[31m wrong',
     ]);
   });

@@ -19,9 +19,10 @@ export function statusLines(checkpoints: readonly NodeCheckpoint[]): string[] {
     formatShare(checkpoint.presentBytes, checkpoint.storedBytes),
     formatBytes(checkpoint.storedBytes),
     formatBytes(checkpoint.fetchedBytes),
+    `${checkpoint.wantedChunks}`,
     printable(checkpoint.image),
   ]);
-  const lines = formatTable(['ID', 'STATE', 'HERE>', 'STORED>', 'FETCHED>', 'IMAGE'], rows);
+  const lines = formatTable(['ID', 'STATE', 'HERE>', 'STORED>', 'FETCHED>', 'WANTED>', 'IMAGE'], rows);
   const errors = checkpoints
     .filter(({ error }) => error !== '')
     .map(({ id, error }) => `${shortDigest(id)}: ${printable(error)}`);

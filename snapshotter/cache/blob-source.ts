@@ -9,9 +9,16 @@ export interface BlobSource {
   readonly spec?: SourceSpec | undefined;
   /**
    * Bytes [offset, offset + length) of a blob, in order, in pieces of any size; not verified. Goes on by itself over
-   * broken, short and stalled transfers, so an error is final for this attempt.
+   * broken, short and stalled transfers, so an error is final for this attempt. `again`: they came before and were
+   * wrong, so no copy but the original will do.
    */
-  read(blob: BlobName, offset: number, length: number, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  read(
+    blob: BlobName,
+    offset: number,
+    length: number,
+    signal: AbortSignal,
+    again?: boolean,
+  ): AsyncIterable<Uint8Array>;
 }
 
 export interface BlobName {

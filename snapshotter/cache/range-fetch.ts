@@ -68,7 +68,7 @@ async function fetchAgain({ blob }: RangeJob, part: JobChunk, fetch: RangeFetch)
   let cause: unknown;
   for (let retry = 0; retry < retries; retry++) {
     await sleep(corruptWaitMs * 2 ** retry, undefined, { signal });
-    if (!(await read(alone, buffer, fetch, () => {}))) return;
+    if (!(await read(alone, buffer, fetch, () => {}, true))) return;
     try {
       await fetch.store(part, buffer);
       return;
@@ -95,9 +95,10 @@ async function read(
   buffer: Buffer,
   fetch: RangeFetch,
   onProgress: (received: number) => void,
+  again = false,
 ): Promise<boolean> {
   try {
-    await fill(job, buffer, fetch, onProgress);
+    await fill(job, buffer, fetch, onProgress, again);
     return true;
   } catch (error) {
     if (fetch.signal.aborted || !concernsBlob(error)) throw error;
@@ -111,9 +112,10 @@ async function fill(
   buffer: Buffer,
   { source, signal, onBytes }: RangeFetch,
   onProgress: (received: number) => void,
+  again: boolean,
 ): Promise<void> {
   let received = 0;
-  for await (const piece of source.read(blob, offset, length, signal)) {
+  for await (const piece of source.read(blob, offset, length, signal, again)) {
     onBytes(piece.byteLength);
     if (piece.byteLength > length - received) break;
     buffer.set(piece, received);

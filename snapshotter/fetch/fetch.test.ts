@@ -52,7 +52,7 @@ beforeAll(async () => {
   writeFileSync(dockerConfig, JSON.stringify({ auths: { [server.host]: { auth } } }));
   registries = new Registries({ plainHttp: () => undefined, dockerConfig });
   threads = new FetchThreads({
-    setup: { plainHttp: {}, dockerConfig },
+    setup: { hosts: {}, dockerConfig },
     threads: 2,
     direct: new DirectTransfers(async () => {
       direct++;

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { Code } from '../../proto/status.ts';
+import { Code, describeError } from '../../proto/status.ts';
 import type { BlobSource, RangeJob, TransferEvents, Transfers } from '../cache/index.ts';
 import { SnapshotError } from '../error.ts';
 import { type FromWorker, type ToWorker, unpackError, type WorkerSetup } from './protocol.ts';
@@ -102,9 +102,12 @@ export class FetchThreads implements Transfers {
     const end = (cause?: unknown) => {
       const at = this.#threads.indexOf(thread);
       if (at >= 0) this.#threads.splice(at, 1);
-      const error = new SnapshotError(Code.unavailable, 'Cannot fetch the checkpoint: a fetch thread ended', {
-        cause,
-      });
+      const why = cause === undefined ? '' : `: ${describeError(cause).message}`;
+      const error = new SnapshotError(
+        Code.unavailable,
+        `Cannot fetch the checkpoint: a fetch thread ended${why}`,
+        { cause },
+      );
       for (const { reject } of thread.jobs.values()) reject(error);
     };
     worker.on('message', (message: FromWorker) => tell(thread, message));

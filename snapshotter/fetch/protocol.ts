@@ -5,7 +5,9 @@ import { SnapshotError } from '../error.ts';
 
 /** workerData: how registries are reached, from the configuration. */
 export interface WorkerSetup {
-  plainHttp: Readonly<Record<string, boolean | undefined>>;
+  hosts: Readonly<
+    Record<string, { plainHttp?: boolean | undefined; mirrors?: readonly string[] | undefined }>
+  >;
   dockerConfig: string | undefined;
 }
 

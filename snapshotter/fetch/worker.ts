@@ -15,7 +15,8 @@ if (!parentPort) throw new Error('This program runs as a thread of thaw-snapshot
 const port = parentPort;
 const setup = workerData as WorkerSetup;
 const registries = new Registries({
-  plainHttp: (host) => setup.plainHttp[host],
+  plainHttp: (host) => setup.hosts[host]?.plainHttp,
+  mirrors: (host) => setup.hosts[host]?.mirrors ?? [],
   dockerConfig: setup.dockerConfig,
 });
 const transfers = new DirectTransfers(native.writeChunk);

@@ -99,3 +99,50 @@ test('credentials come from the docker configuration, for their host alone', asy
 test('something that is no image reference is refused', () => {
   expect(() => registries.source('//x')).toThrow(expect.objectContaining({ code: Code.invalidArgument }));
 });
+
+test('a mirror is asked first and told whose it is; one that fails is left alone for a while', async () => {
+  const bytes = checkpoint.blobs.get(checkpoint.location.blob) ?? Buffer.alloc(0);
+  const asked: string[] = [];
+  let breaks = false;
+  const mirror = createServer((request, response) => {
+    asked.push(request.url ?? '');
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? '') ?? [];
+    response.writeHead(206, { 'content-range': `bytes ${from}-${to}/${bytes.length}` });
+    if (!breaks) return response.end(bytes.subarray(Number(from), Number(to) + 1));
+    // After some bytes, which are not asked for again.
+    response.write(bytes.subarray(Number(from), Number(from) + 100), () => response.destroy());
+    return undefined;
+  });
+  await new Promise<void>((resolve) => mirror.listen(0, '127.0.0.1', resolve));
+  const mirrorHost = `127.0.0.1:${(mirror.address() as AddressInfo).port}`;
+  const mirrored = new Registries({
+    plainHttp: () => undefined,
+    mirrors: (registry) => (registry === host ? [mirrorHost] : []),
+    dockerConfig: undefined,
+  });
+  try {
+    await fetchFrom(mirrored.source(`${host}/team/app:1`));
+    expect(asked).toEqual([`/v2/team/app/blobs/${checkpoint.location.blob}?ns=${encodeURIComponent(host)}`]);
+    expect(seen).toEqual([]);
+    breaks = true;
+    await fetchFrom(mirrored.source(`${host}/team/app:1`));
+    expect(seen.map(({ range }) => range?.replace(/-.*/, ''))).toEqual(['bytes=100']);
+    await fetchFrom(mirrored.source(`${host}/team/app:1`));
+    expect(asked.length).toBe(2);
+    // Bytes that were wrong are asked of the registry itself.
+    const source = mirrored.source(`${host}/team/app:2`);
+    const again = source.read(
+      { digest: checkpoint.location.blob, dataLayer: undefined },
+      0,
+      10,
+      new AbortController().signal,
+      true,
+    );
+    for await (const piece of again) expect(piece.byteLength).toBe(10);
+    expect(asked.length).toBe(2);
+  } finally {
+    await mirrored.close();
+    mirror.closeAllConnections();
+    await new Promise((resolve) => mirror.close(resolve));
+  }
+});
