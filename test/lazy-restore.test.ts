@@ -1,0 +1,96 @@
+/** Memory that comes later, over a link that fails: the process waits, goes on, and never reads a wrong byte. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { assertNothingLeft, type Leftovers, sleep, takeStock } from './lib/index.ts';
+import { LazyNode } from './lib/lazy-node.ts';
+
+let lazy: LazyNode;
+let stock: Leftovers;
+
+beforeAll(async () => {
+  lazy = await LazyNode.start();
+});
+afterAll(() => lazy.stop());
+beforeEach(() => {
+  stock = takeStock();
+});
+afterEach(async () => {
+  await lazy.reset();
+  await assertNothingLeft(stock);
+});
+
+it('runs while most of its memory is not here, and reads all of it right', async () => {
+  const pod = await lazy.runHeld();
+  await lazy.beats(pod);
+  lazy.tell(pod, 'check');
+  await sleep(300);
+  await lazy.beats(pod);
+  expect(lazy.hasAnswered(pod)).toBe(false);
+  lazy.letGo();
+  await lazy.answered(pod, 'check');
+  await lazy.drained();
+  await lazy.ask(pod, 'touch');
+  await lazy.check(pod);
+});
+
+it('waits for a snapshotter that was killed, and goes on', async () => {
+  const pod = await lazy.runHeld();
+  lazy.tell(pod, 'check');
+  await sleep(200);
+  await lazy.node.killSnapshotter();
+  lazy.letGo();
+  await lazy.beats(pod);
+  expect(lazy.hasAnswered(pod)).toBe(false);
+  await lazy.restartSnapshotter();
+  await lazy.answered(pod, 'check');
+  await lazy.drained();
+});
+
+it('waits for a registry that is gone, and goes on', async () => {
+  const pod = await lazy.runHeld();
+  lazy.tell(pod, 'check');
+  await lazy.link.cut();
+  lazy.letGo();
+  await sleep(3000);
+  await lazy.beats(pod);
+  expect(lazy.hasAnswered(pod)).toBe(false);
+  await lazy.link.mend();
+  await lazy.answered(pod, 'check');
+  await lazy.drained();
+});
+
+it('is restored without a registry once all of it was here', async () => {
+  const first = await lazy.run(lazy.warm);
+  await lazy.drained();
+  await lazy.link.cut();
+  await lazy.node.registry.halt();
+  try {
+    const log = lazy.shimLog();
+    const second = await lazy.run(lazy.warm);
+    expect(log()).toMatch(/"restored"/);
+    await lazy.check(second);
+    await lazy.check(first);
+  } finally {
+    await lazy.node.registry.restart();
+  }
+});
+
+it('goes on with right bytes where the first ones that came were wrong', async () => {
+  const pod = await lazy.runHeld();
+  lazy.tell(pod, 'check');
+  lazy.link.spoil = 3;
+  lazy.letGo();
+  await lazy.answered(pod, 'check');
+  expect(lazy.link.spoil).toBe(0);
+});
+
+it('is killed with a clear error where bytes stay wrong, before it reads one', async () => {
+  const log = lazy.shimLog();
+  const pod = await lazy.runHeld();
+  lazy.link.spoil = Number.POSITIVE_INFINITY;
+  lazy.tell(pod, 'check');
+  lazy.letGo();
+  expect(await lazy.ended(pod)).toBe(137);
+  expect(lazy.wrong(pod)).toBe('');
+  expect(lazy.hasAnswered(pod)).toBe(false);
+  expect(log()).toMatch(/corrupt.*killing the restored container/);
+});

@@ -1,0 +1,215 @@
+/**
+ * A node, a slow link to its registry, and the checkpoint of a process that knows every byte of its memory: what the tests
+ * of memory that arrives later have in common.
+ */
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { privateDir } from './dirs.ts';
+import { KubeletNode, type Pod, type PodRequest } from './kubelet-node.ts';
+import { SlowLink } from './slow-link.ts';
+import { until } from './wait.ts';
+
+const REPOSITORY = 'test/memory';
+const MIB = 64;
+const COMMAND = ['/memory', String(MIB), '20250701'];
+/** What comes to the registry of the 64 MiB, at the least: 28 MiB of it cannot be compressed. */
+const STORED = 28 << 20;
+/** So slow that a restore takes seconds, on any machine, before half of it is here. */
+const SLOW = 500_000;
+
+/** A pod with the memory program, and its volume. */
+export interface MemoryPod extends Pod {
+  readonly dir: string;
+}
+
+export class LazyNode {
+  readonly node: KubeletNode;
+  /** Pulls through it are slow; the checkpoint is pushed past it. */
+  readonly link: SlowLink;
+  /** The checkpoint, as it is called behind the link. */
+  readonly warm: string;
+  readonly #pods: MemoryPod[] = [];
+
+  private constructor(node: KubeletNode, link: SlowLink) {
+    this.node = node;
+    this.link = link;
+    this.warm = `${link.host}/${REPOSITORY}:warm`;
+  }
+
+  static async start(): Promise<LazyNode> {
+    const node = await KubeletNode.start();
+    const lazy = new LazyNode(node, await SlowLink.start(node.registry.host));
+    const content = readFileSync('/thaw/build/test/memory');
+    const cold = await node.pushImage(REPOSITORY, [{ path: 'memory', mode: 0o755, content }], COMMAND);
+    const pod = await lazy.run(cold);
+    await lazy.beats(pod);
+    await lazy.ask(pod, 'check');
+    await node.checkpoint(pod, REPOSITORY);
+    await lazy.removePods();
+    await node.forget(`${node.registry.host}/${REPOSITORY}:warm`);
+    return lazy;
+  }
+
+  async stop(): Promise<void> {
+    await this.removePods();
+    await this.node.stop();
+    await this.link.cut();
+  }
+
+  async create(image: string, request: Partial<PodRequest> = {}): Promise<MemoryPod> {
+    const dir = privateDir('work');
+    const mounts = [{ containerPath: '/work', hostPath: dir }];
+    const pod = await this.node.createPod({ image, command: COMMAND, mounts, ...request });
+    const memoryPod = { ...pod, dir };
+    this.#pods.push(memoryPod);
+    return memoryPod;
+  }
+
+  async run(image: string): Promise<MemoryPod> {
+    const pod = await this.create(image);
+    await this.node.cri.startContainer(pod.containerId);
+    return pod;
+  }
+
+  /** Restored from the registry behind the slow link, which is then held: most of its memory is not here. */
+  async runHeld(image = this.warm): Promise<MemoryPod> {
+    const log = this.shimLog();
+    this.link.rate = SLOW;
+    const before = this.link.sent;
+    const pod = await this.run(image);
+    this.link.held = true;
+    if (!log().includes('"restored"')) throw new Error('it was not restored');
+    const here = this.link.sent - before;
+    if (here > STORED / 2) throw new Error(`${here} bytes have come before the start`);
+    return pod;
+  }
+
+  /** The rest may come, as fast as it can. */
+  letGo(): void {
+    this.link.held = false;
+    this.link.rate = Number.POSITIVE_INFINITY;
+  }
+
+  /** Its memory is right, all of it. */
+  async check(pod: MemoryPod): Promise<void> {
+    await this.ask(pod, 'check');
+  }
+
+  /** Does something, which must come out right. */
+  async ask(pod: MemoryPod, command: string): Promise<void> {
+    this.tell(pod, command);
+    await this.answered(pod, command);
+  }
+
+  tell({ dir }: MemoryPod, command: string): void {
+    rmSync(`${dir}/answer`, { force: true });
+    writeFileSync(`${dir}/command.new`, command);
+    renameSync(`${dir}/command.new`, `${dir}/command`);
+  }
+
+  async answered(pod: MemoryPod, command: string): Promise<void> {
+    const answer = await until(
+      `the answer to ${command}`,
+      () => {
+        const text = this.hasAnswered(pod) ? readFileSync(`${pod.dir}/answer`, 'utf8') : '';
+        // One that was saved in the middle of a command answers that first.
+        return text !== '' && (text.endsWith(command) || text.startsWith('wrong')) && text;
+      },
+      60_000,
+    );
+    if (answer !== `ok ${command}`) throw new Error(`${answer}: ${this.wrong(pod)}`);
+  }
+
+  hasAnswered({ dir }: MemoryPod): boolean {
+    return existsSync(`${dir}/answer`);
+  }
+
+  /** What it read that was not right; empty if nothing. It is told at once, whatever becomes of the process. */
+  wrong({ dir }: MemoryPod): string {
+    return existsSync(`${dir}/wrong`) ? readFileSync(`${dir}/wrong`, 'utf8') : '';
+  }
+
+  /** Resolves when the process has run for a moment. */
+  async beats({ dir }: MemoryPod): Promise<void> {
+    const beat = () => Number(readFileSync(`${dir}/beat`, 'utf8'));
+    const first = await until('a sign of life', beat);
+    await until('further signs of life', () => beat() > first + 5);
+  }
+
+  /** What shims log from now on, without containerd's own lines. */
+  shimLog(): () => string {
+    const from = this.node.shimLog().length;
+    const lines = () => this.node.shimLog().slice(from).split('\n');
+    return () =>
+      lines()
+        .filter((line) => line.startsWith('{'))
+        .join('\n');
+  }
+
+  /** Nothing is left to come. */
+  async drained(): Promise<void> {
+    await until('the guard to have nothing to do', () => this.guards().length === 0, 45_000);
+  }
+
+  /** The process is gone, and containerd knows it. */
+  async ended({ containerId }: MemoryPod): Promise<number> {
+    await until('all processes to end', () => this.workloads().length === 0, 30_000);
+    return until('containerd to know it', async () => {
+      const { state, exitCode } = await this.node.cri.containerStatus(containerId);
+      return state === 'CONTAINER_EXITED' && exitCode;
+    });
+  }
+
+  async restartSnapshotter(): Promise<void> {
+    await this.node.startSnapshotter();
+    await until('containerd to reach the snapshotter', async () => {
+      await this.node.containerd.ctr(['-n', 'k8s.io', 'snapshots', '--snapshotter', 'thaw', 'ls']);
+      return true;
+    });
+  }
+
+  /** Host pids of a running program. */
+  pids(commandLine: RegExp): number[] {
+    return readdirSync('/proc')
+      .filter((name) => /^\d+$/.test(name))
+      .filter((pid) => {
+        try {
+          return commandLine.test(readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
+        } catch {
+          return false;
+        }
+      })
+      .map(Number);
+  }
+
+  workloads(): number[] {
+    return this.pids(/^\/memory /);
+  }
+
+  guards(): number[] {
+    return this.pids(/containerd-shim-thaw-v2 guard $/);
+  }
+
+  shims(): number[] {
+    return this.pids(/ serve $/);
+  }
+
+  async removePods(): Promise<void> {
+    for (const pod of this.#pods.splice(0)) {
+      // A call that a killed shim never answered fails; a kubelet asks again.
+      await this.node.removePod(pod).catch((error: unknown) => {
+        if (!String(error).includes('ttrpc: closed')) throw error;
+        return this.node.removePod(pod);
+      });
+      rmSync(pod.dir, { recursive: true, force: true });
+    }
+  }
+
+  /** After a test: the pods gone, and nothing of the checkpoint on the node. */
+  async reset(): Promise<void> {
+    this.link.spoil = 0;
+    this.letGo();
+    await this.link.mend();
+    await this.removePods();
+    await this.node.forget(this.warm);
+  }
+}
