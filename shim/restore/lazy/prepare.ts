@@ -1,4 +1,5 @@
 /** Brings what CRIU reads by itself to this node, and plans the rest: it arrives while the processes already run. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { writePagemap } from '../../../checkpoint/criu/pagemap.ts';
 import { digestOf } from '../../../checkpoint/digest.ts';
@@ -23,12 +24,16 @@ export type PrepareDeps = Pick<LazyMemoryDeps, 'calls' | 'guardProgram'> & {
   daemon: Pick<Daemon, 'connect'>;
 };
 
-/** Undefined if nothing of this checkpoint can come later: then all of it is needed before. */
+/** There where the kernel has userfaultfd(2). */
+const KERNEL_HAS_IT = '/proc/sys/vm/unprivileged_userfaultfd';
+
+/** Undefined if nothing of this checkpoint can come later, here: then all of it is needed before. */
 export async function prepareMemory(
   located: Located,
   deps: PrepareDeps,
   deadlineMs: number,
 ): Promise<PreparedMemory | undefined> {
+  if (!existsSync(KERNEL_HAS_IT)) return undefined;
   const { id, imagesDir, indexFile } = located;
   const bytes = await readFile(indexFile);
   if (digestOf(bytes) !== id)
