@@ -32,11 +32,12 @@ export function planDeps(config: RestoreConfig): PlanDeps {
   return {
     ...attemptDeps(),
     daemon,
-    prepareMemory: async (located, deadlineMs) =>
+    prepareMemory: async (located, deadlineMs, relocate) =>
       (await import('./lazy/prepare.ts')).prepareMemory(
         located,
         { calls: native, daemon, guardProgram: config.guardProgram },
         deadlineMs,
+        relocate,
       ),
     async afterMemory({ pid, memory }, { hugePages }, log) {
       try {

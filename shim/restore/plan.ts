@@ -28,7 +28,11 @@ export type Policy = 'auto' | 'require' | 'off';
 export interface PlanDeps extends AttemptDeps {
   daemon: Pick<Daemon, 'locate' | 'awaitComplete'>;
   /** Undefined if all of the checkpoint has to be here before the restore. */
-  prepareMemory(located: Located, deadlineMs: number): Promise<PreparedMemory | undefined>;
+  prepareMemory(
+    located: Located,
+    deadlineMs: number,
+    relocate: () => Promise<unknown>,
+  ): Promise<PreparedMemory | undefined>;
   versions(input: PlanInput): Promise<Versions>;
   /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
   lockShared(file: string): Promise<() => Promise<void>>;
@@ -78,13 +82,15 @@ export async function planRestore(
   // The saved process may have had none, or another one's settings; CRIU has to be told which before it is known.
   if (input.spec.process?.terminal) return cold('the container has a terminal');
   if (hasUserNamespace(input.spec)) return cold('the container has a user namespace of its own');
-  let located: Located;
-  try {
-    located = await deps.daemon.locate({
+  const locate = () =>
+    deps.daemon.locate({
       namespace: input.namespace,
       containerId: input.id,
       lowerDirs: overlay.lowerDirs,
     });
+  let located: Located;
+  try {
+    located = await locate();
   } catch (cause) {
     const { code, message } = describeError(cause);
     // Layers of another image than the checkpoint's: which of them is the diff cannot be known.
@@ -100,7 +106,10 @@ export async function planRestore(
   if (mismatches.length > 0) return cold(mismatches.join('; '));
   const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
   if (!upper) return cold("the container's upper directory is not a fresh one");
-  return restorePlan({ input, overlay, split, located, facts, upper, required: policy === 'require' }, deps);
+  return restorePlan(
+    { input, overlay, split, locate, located, facts, upper, required: policy === 'require' },
+    deps,
+  );
 }
 
 function countsOf(facts: CheckpointFacts) {
@@ -116,6 +125,7 @@ interface Chosen {
   input: PlanInput;
   overlay: Overlay;
   split: SplitLayers;
+  locate: () => Promise<Located>;
   located: Located;
   facts: CheckpointFacts;
   upper: UpperListing;
@@ -123,10 +133,10 @@ interface Chosen {
 }
 
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
-  const { input, overlay, split, located, facts, upper, required } = chosen;
+  const { input, overlay, split, locate, located, facts, upper, required } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
-  const prepared = prepare(located, deps);
+  const prepared = prepare(located, locate, deps);
   prepared.catch(() => {});
   const coldRootfs = withLowerDirs(input.rootfs, split.cold);
   return {
@@ -161,10 +171,14 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
   };
 }
 
-async function prepare(located: Located, deps: PlanDeps): Promise<PreparedMemory | undefined> {
+async function prepare(
+  located: Located,
+  locate: () => Promise<Located>,
+  deps: PlanDeps,
+): Promise<PreparedMemory | undefined> {
   // A daemon of the version before does not name the index.
   const until = performance.now() + FETCH_DEADLINE_MS;
-  const memory = located.indexFile ? await deps.prepareMemory(located, FETCH_DEADLINE_MS) : undefined;
+  const memory = located.indexFile ? await deps.prepareMemory(located, FETCH_DEADLINE_MS, locate) : undefined;
   if (!memory)
     await deps.daemon.awaitComplete(located.id, Math.max(1, Math.round(until - performance.now())));
   return memory;

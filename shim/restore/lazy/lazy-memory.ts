@@ -42,6 +42,8 @@ export interface LazyMemoryInput {
   imagesDir: string;
   index: CheckpointIndex;
   plan: MemoryPlan;
+  /** Makes the daemon know the checkpoint again. */
+  relocate(): Promise<unknown>;
   /** Of the container: what the guard ends if this process ends. */
   cgroups: readonly string[];
 }
@@ -55,9 +57,10 @@ const FINAL: ReadonlySet<Code> = new Set([
   Code.dataLoss,
   Code.invalidArgument,
   Code.resourceExhausted,
-  Code.notFound,
   Code.failedPrecondition,
 ]);
+/** A daemon that was started anew may know an unpacked checkpoint only by its snapshots; one that is gone, not at all. */
+const MOST_LOCATES = 10;
 const FIRST_WAIT_MS = 50;
 const LONGEST_WAIT_MS = 2_000;
 /** Of guards that end at once: then something is wrong with the node, and the one that is left is this process. */
@@ -293,13 +296,17 @@ export class LazyMemory implements RestoredMemory {
    */
   async #untilOver(ask: () => Promise<boolean>): Promise<void> {
     let wait = FIRST_WAIT_MS;
+    let locates = 0;
     while (!this.#over && !this.#failure) {
       try {
         if (await ask()) return;
         wait = FIRST_WAIT_MS;
+        locates = 0;
       } catch (cause) {
         const { code, message } = describeError(cause);
-        if (FINAL.has(code)) {
+        const isUnknown = code === Code.notFound;
+        if (isUnknown) await this.#input.relocate().catch(() => {});
+        if (FINAL.has(code) || (isUnknown && ++locates > MOST_LOCATES)) {
           this.#fail(new RestoreError(code, `Cannot have the checkpoint's memory: ${message}`, { cause }));
           return;
         }

@@ -32,6 +32,7 @@ export async function prepareMemory(
   located: Located,
   deps: PrepareDeps,
   deadlineMs: number,
+  relocate: () => Promise<unknown>,
 ): Promise<PreparedMemory | undefined> {
   if (!existsSync(KERNEL_HAS_IT)) return undefined;
   const { id, imagesDir, indexFile } = located;
@@ -50,7 +51,11 @@ export async function prepareMemory(
     return {
       images: new Map([...plan.pagemaps].map(([name, pagemap]) => [name, writePagemap(pagemap)])),
       start: (workDir, cgroups, spawner, log) =>
-        LazyMemory.start(workDir, { id, imagesDir, index, plan, cgroups }, { ...deps, spawner, log }),
+        LazyMemory.start(
+          workDir,
+          { id, imagesDir, index, plan, relocate, cgroups },
+          { ...deps, spawner, log },
+        ),
     };
   } finally {
     daemon.close();
