@@ -44,6 +44,9 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("mountMapped", thaw::MountMapped);
   add("readInNamespaces", thaw::ReadInNamespaces);
   add("writeInNamespaces", thaw::WriteInNamespaces);
+  add("networkNamespace", thaw::NetworkNamespace);
+  add("loopbackUp", thaw::LoopbackUp);
+  add("connectInNamespace", thaw::ConnectInNamespace);
   add("pipe", thaw::Pipe);
   add("duplicate", thaw::Duplicate);
   add("fchown", thaw::Fchown);

@@ -1,7 +1,7 @@
 /**
  * Typed face of the native addon (native/*.cc). Flat functions: numbers and buffers in and out, no policy.
  * Failures are Errors like Node's own: `code` ("ENOENT"), `errno` (negative), `syscall`, and `path` where there is one.
- * Called from shim/ and snapshotter/ only.
+ * Called from shim/, snapshotter/ and, for a checkpoint's trial, cli/.
  */
 
 import { existsSync } from 'node:fs';
@@ -200,6 +200,15 @@ export interface Addon {
   readInNamespaces(path: string, namespaces: string[]): string | undefined;
   /** Writes an existing file in the same way. */
   writeInNamespaces(path: string, value: string, namespaces: string[]): void;
+  /** A network namespace of no process, with nothing but loopback, which is up. It lives as long as somebody has it open. */
+  networkNamespace(): number;
+  /** Sets the loopback interface of the network namespace of that path up. */
+  loopbackUp(network: string): void;
+  /**
+   * A TCP connection to 127.0.0.1 in the network namespace of that path, close-on-exec and non-blocking; waits 100 ms at
+   * most (ETIMEDOUT).
+   */
+  connectInNamespace(network: string, port: number): number;
 
   /**
    * Registers for an event of a v1 cgroup (`file` is for example its memory.oom_control, `control` its

@@ -1,9 +1,16 @@
 #include "namespaces.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <string>
@@ -17,6 +24,8 @@ namespace thaw {
 namespace {
 
 constexpr size_t kMaxBytes = 64 * 1024;
+// Within one machine a connection is there at once, or refused; only a full queue of the listener takes longer.
+constexpr int kConnectMs = 100;
 
 Failure Join(const std::vector<std::string>& namespaces) {
   for (const std::string& path : namespaces) {
@@ -83,6 +92,40 @@ Failure WriteAll(const std::string& path, const std::string& value) {
   return {};
 }
 
+Failure RaiseLoopback() {
+  // Safe: a socket of this function, for an ioctl that names its interface.
+  const UniqueFd fd(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return {errno, "socket", {}, {}};
+  ifreq request{};
+  memcpy(request.ifr_name, "lo", sizeof "lo");
+  // Safe: reads and writes `request` alone, of the network that this thread is in.
+  if (ioctl(fd.get(), SIOCGIFFLAGS, &request) != 0) return {errno, "ioctl", "lo", {}};
+  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP);
+  if (ioctl(fd.get(), SIOCSIFFLAGS, &request) != 0) return {errno, "ioctl", "lo", {}};
+  return {};
+}
+
+Failure Connect(uint16_t port, UniqueFd* out) {
+  // Safe: neither the socket nor its connection blocks; poll has a deadline.
+  UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd.valid()) return {errno, "socket", {}, {}};
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(port);
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    if (errno != EINPROGRESS) return {errno, "connect", {}, {}};
+    pollfd ready{fd.get(), POLLOUT, 0};
+    if (poll(&ready, 1, kConnectMs) != 1) return {ETIMEDOUT, "connect", {}, {}};
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+    if (error != 0) return {error, "connect", {}, {}};
+  }
+  *out = std::move(fd);
+  return {};
+}
+
 }  // namespace
 
 Napi::Value ReadInNamespaces(const Napi::CallbackInfo& info) {
@@ -106,6 +149,39 @@ Napi::Value WriteInNamespaces(const Napi::CallbackInfo& info) {
   const Failure failure = InThread(namespaces, [&] { return WriteAll(path, value); });
   if (failure) return Throw(info.Env(), failure);
   return info.Env().Undefined();
+}
+
+Napi::Value NetworkNamespace(const Napi::CallbackInfo& info) {
+  UniqueFd network;
+  const Failure failure = InThread({}, [&]() -> Failure {
+    // Safe: changes only the calling thread, which is ours and ends right after.
+    if (unshare(CLONE_NEWNET) != 0) return {errno, "unshare", {}, {}};
+    if (Failure failure = RaiseLoopback()) return failure;
+    // Safe: a descriptor of the thread's own network, which lives as long as it is open.
+    network = UniqueFd(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    return network.valid() ? Failure{} : Failure{errno, "open", "/proc/thread-self/ns/net", {}};
+  });
+  if (failure) return Throw(info.Env(), failure);
+  return Napi::Number::New(info.Env(), network.release());
+}
+
+Napi::Value LoopbackUp(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const std::string network = args.String(0);
+  if (!args.ok()) return info.Env().Undefined();
+  if (const Failure failure = InThread({network}, RaiseLoopback)) return Throw(info.Env(), failure);
+  return info.Env().Undefined();
+}
+
+Napi::Value ConnectInNamespace(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const std::string network = args.String(0);
+  const auto port = static_cast<uint16_t>(args.Integer(1, 1, UINT16_MAX, "a port"));
+  if (!args.ok()) return info.Env().Undefined();
+  UniqueFd fd;
+  const Failure failure = InThread({network}, [&] { return Connect(port, &fd); });
+  if (failure) return Throw(info.Env(), failure);
+  return Napi::Number::New(info.Env(), fd.release());
 }
 
 }  // namespace thaw

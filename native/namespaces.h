@@ -1,5 +1,5 @@
-// Small files read and written as a process inside other namespaces sees them: /proc/sys shows the UTS and IPC settings
-// of the calling thread's namespaces.
+// What a thread does inside other namespaces: small files read and written as a process there sees them (/proc/sys shows the
+// UTS and IPC settings of the calling thread's namespaces), connections made there; and a network of no process.
 #pragma once
 
 #include <napi.h>
@@ -8,5 +8,8 @@ namespace thaw {
 
 Napi::Value ReadInNamespaces(const Napi::CallbackInfo& info);
 Napi::Value WriteInNamespaces(const Napi::CallbackInfo& info);
+Napi::Value NetworkNamespace(const Napi::CallbackInfo& info);
+Napi::Value LoopbackUp(const Napi::CallbackInfo& info);
+Napi::Value ConnectInNamespace(const Napi::CallbackInfo& info);
 
 }  // namespace thaw
