@@ -1,9 +1,10 @@
 /** The effects of a restore: native calls, files below /proc, the daemon's socket. */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { checkPages } from '../../checkpoint/criu/pages-check.ts';
 import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
+import { TRIAL_INDEX_FILE } from '../../checkpoint/trial-files.ts';
 import { native } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { unmountRootfs } from '../mounts/rootfs.ts';
@@ -11,6 +12,7 @@ import { nodeVersions } from '../versions.ts';
 import { type AttemptDeps, criuWorkDir } from './attempt.ts';
 import { daemonAt } from './daemon.ts';
 import { RestoreError } from './error.ts';
+import type { GivenDeps } from './given-images.ts';
 import type { RestoreConfig } from './index.ts';
 import type { PlanDeps } from './plan.ts';
 import {
@@ -64,6 +66,14 @@ export function planDeps(config: RestoreConfig): PlanDeps {
         held = false;
       };
     },
+  };
+}
+
+export function recordedMemory({ guardProgram }: RestoreConfig): GivenDeps['prepareRecorded'] {
+  return async (imagePath, workPath) => {
+    if (!existsSync(join(workPath, TRIAL_INDEX_FILE))) return undefined;
+    const { prepareRecorded } = await import('./lazy/recorded.ts');
+    return prepareRecorded(imagePath, workPath, { calls: native, guardProgram });
   };
 }
 

@@ -6,6 +6,7 @@ import { Code, describeError } from '../../proto/status.ts';
 import type { PlanInput, RestorePlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore } from './attempt.ts';
 import { RestoreError } from './error.ts';
+import type { PreparedMemory } from './lazy/prepare.ts';
 import { hasUserNamespace } from './preflight.ts';
 
 /** No cold start has to fit in after it; the caller's own deadline may be shorter. */
@@ -17,7 +18,12 @@ export interface GivenImages {
   workPath: string;
 }
 
-export function planGiven(input: PlanInput, images: GivenImages, deps: AttemptDeps): RestorePlan {
+export interface GivenDeps extends AttemptDeps {
+  /** Undefined unless the caller asks in the work directory for a record of which memory is touched, and there is some. */
+  prepareRecorded(imagePath: string, workPath: string): Promise<PreparedMemory | undefined>;
+}
+
+export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps): RestorePlan {
   if (hasUserNamespace(input.spec))
     throw new RestoreError(
       Code.failedPrecondition,
@@ -38,7 +44,8 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: AttemptDe
         ...(workPath ? { keptWorkDir: workPath } : {}),
       };
       try {
-        return { kind: 'restored', ...(await attemptRestore(attempt, deps)) };
+        const memory = workPath ? await deps.prepareRecorded(imagePath, workPath) : undefined;
+        return { kind: 'restored', ...(await attemptRestore({ ...attempt, memory }, deps)) };
       } catch (cause) {
         const { message } = describeError(cause);
         start.log.warn({ container: start.id, images: imagePath, reason: message }, 'restore failed');

@@ -18,14 +18,18 @@ export interface RestoreConfig {
 export function createStartPlanner(config: RestoreConfig): StartPlanner {
   return async (input) => {
     if (input.checkpoint) {
-      const [{ planGiven }, { attemptDeps }] = await Promise.all([
+      const [{ planGiven }, { attemptDeps, recordedMemory }] = await Promise.all([
         import('./given-images.ts'),
         import('./deps.ts'),
       ]);
       // Only what the caller names may be a chain of dumps; a checkpoint image never is.
       const checkImages = async (dir: string) =>
         (await import('../../checkpoint/criu/pages-check.ts')).checkChain(dir);
-      return planGiven(input, input.checkpoint, { ...attemptDeps(), checkImages });
+      return planGiven(input, input.checkpoint, {
+        ...attemptDeps(),
+        checkImages,
+        prepareRecorded: recordedMemory(config),
+      });
     }
     const overlay = overlayOf(input.rootfs);
     const bottom = overlay?.lowerDirs.at(-1);

@@ -46,6 +46,11 @@ export interface LazyMemoryInput {
   relocate(): Promise<unknown>;
   /** Of the container: what the guard ends if this process ends. */
   cgroups: readonly string[];
+  /**
+   * Is told in the end which chunks were touched, in the order of the first touch. Then nothing is copied before it is
+   * touched, and the memory is complete only when the processes are gone.
+   */
+  record?: (touched: Iterable<number>) => Promise<void>;
 }
 
 /** Relative to CRIU's work directory. Source: CRIU's uffd.c. */
@@ -146,7 +151,7 @@ export class LazyMemory implements RestoredMemory {
         Uint32Array.from(index.accessOrder),
         cgroups,
         availableParallelism(),
-        true,
+        this.#input.record === undefined,
         (event) => this.#on(event),
       );
     } finally {
@@ -182,19 +187,18 @@ export class LazyMemory implements RestoredMemory {
         return;
       }
       case 'ended':
-        this.#end();
+        void this.#end();
         return;
       default:
         event satisfies never;
     }
   }
 
-  #end(): void {
+  async #end(): Promise<void> {
     if (!this.#server) return;
     this.#over = true;
-    const { faults, zeroFaults, faultBytes, drainedBytes, missingBytes } = this.#deps.calls.pageServerStats(
-      this.#server,
-    );
+    const { faults, zeroFaults, faultBytes, drainedBytes, missingBytes, touched } =
+      this.#deps.calls.pageServerStats(this.#server);
     const ms = Math.round(performance.now() - this.#began);
     this.#deps.log.info(
       { checkpoint: this.#input.id, ms, faults, zeroFaults, faultBytes, drainedBytes, missingBytes },
@@ -202,9 +206,22 @@ export class LazyMemory implements RestoredMemory {
     );
     this.#server = undefined;
     this.#connection?.close();
+    await this.#record(touched);
     if (this.#failure) this.#complete.reject(this.#failure);
     else this.#complete.resolve();
     this.#ended.resolve();
+  }
+
+  async #record(touched: Iterable<number>): Promise<void> {
+    try {
+      await this.#input.record?.(touched);
+    } catch (error) {
+      const { message } = describeError(error);
+      this.#deps.log.warn(
+        { checkpoint: this.#input.id, reason: message },
+        'cannot write down which memory was touched',
+      );
+    }
   }
 
   #fail(failure: RestoreError): void {
@@ -336,7 +353,7 @@ export function bitsOf(ordinals: readonly number[], count: number): Uint8Array {
   return bits;
 }
 
-function allBits(count: number): Uint8Array {
+export function allBits(count: number): Uint8Array {
   return new Uint8Array(Math.ceil(count / 8)).fill(0xff);
 }
 
