@@ -52,6 +52,7 @@ describe('mergeFacts', () => {
     base: sample.layers.base,
     diff: null,
     summary: { processes: sample.processes, memoryBytes: sample.memoryBytes },
+    verified: true,
     engine: { name: 'containerd', version: '2.1.4' },
   };
 
@@ -59,6 +60,7 @@ describe('mergeFacts', () => {
     const facts = mergeFacts(input);
     expect(readCheckpointFacts(bytesOf(facts))).toEqual(facts);
     expect(facts.layers.checkpoint).toBe(3);
+    expect(facts.verified).toBe(true);
     expect(facts.annotations).toMatchObject({
       'org.criu.checkpoint.engine.name': 'containerd',
       'org.criu.checkpoint.engine.version': '2.1.4',

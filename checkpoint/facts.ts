@@ -73,6 +73,8 @@ export const checkpointFactsSchema = dumpFactsSchema.extend({
   ),
   /** Bytes of memory that a restore brings back. */
   memoryBytes: z.number().int().nonnegative(),
+  /** Whether it was restored once on the node that made it, and worked; an image that does not say so is not. */
+  verified: z.boolean().optional(),
   /** org.criu.checkpoint.* as other tools write them. */
   annotations: z.record(z.string(), z.string()),
 });

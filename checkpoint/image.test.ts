@@ -159,6 +159,12 @@ describe('composeImage', () => {
     expect(compose({ facts }).read.manifest.annotations).toEqual({
       'org.criu.checkpoint.engine.name': 'containerd',
       'org.opencontainers.image.base.name': 'registry.example/server:1',
+      'thaw.dev/verified': 'false',
     });
+  });
+
+  test('says in the manifest that it was verified', () => {
+    const { annotations } = compose({ facts: { ...sampleFacts(3), verified: true } }).read.manifest;
+    expect(annotations).toMatchObject({ 'thaw.dev/verified': 'true' });
   });
 });

@@ -13,6 +13,8 @@ import { mediaTypes, ociLayerType } from './registry/media-types.ts';
  * archive in its own format, and tries to restore it itself.
  */
 const HIJACKING_ANNOTATION = 'org.criu.checkpoint.container.name';
+/** For who decides by the manifest alone what may run on a node. */
+const VERIFIED_ANNOTATION = 'thaw.dev/verified';
 const BASE_NAME_ANNOTATION = 'org.opencontainers.image.base.name';
 
 export interface ComposeInput {
@@ -95,7 +97,11 @@ function manifestAnnotations(facts: CheckpointFacts): Record<string, string> {
   const own = Object.entries(facts.annotations).filter(
     ([key]) => key.startsWith('org.criu.checkpoint.') && key !== HIJACKING_ANNOTATION,
   );
-  return Object.fromEntries([...own, [BASE_NAME_ANNOTATION, facts.image.reference]]);
+  return Object.fromEntries([
+    ...own,
+    [BASE_NAME_ANNOTATION, facts.image.reference],
+    [VERIFIED_ANNOTATION, String(facts.verified ?? false)],
+  ]);
 }
 
 interface HistoryEntry {

@@ -22,6 +22,8 @@ export interface FactsInput {
   /** From the dump's images. */
   summary: Pick<CheckpointFacts, 'processes' | 'memoryBytes'>;
   /** "containerd" and its version, and the container's name where the platform gave one. */
+  /** It was restored once, and works. */
+  verified: boolean;
   engine: { name: string; version?: string | undefined };
   containerName?: string | undefined;
 }
@@ -37,6 +39,7 @@ export function mergeFacts(input: FactsInput): CheckpointFacts {
     layers: { checkpoint: input.dataLayers + 1, base: [...input.base], diff: input.diff },
     processes: input.summary.processes,
     memoryBytes: input.summary.memoryBytes,
+    verified: input.verified,
     annotations: criuAnnotations(input),
   } satisfies CheckpointFacts);
   if (parsed.success) return parsed.data;

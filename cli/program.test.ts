@@ -42,6 +42,7 @@ describe('argv of checkpoint', () => {
           container: 'abc',
           image: 'localhost:5000/a:b',
           stop: false,
+          verify: true,
           json: false,
           plainHttp: false,
           workDir: '/var/lib/thaw/work',
@@ -50,6 +51,18 @@ describe('argv of checkpoint', () => {
         },
       ],
     ]);
+  });
+  it('takes a probe, and does without a trial where that is asked for', async () => {
+    const { calls } = await run(
+      'checkpoint',
+      'abc',
+      '--image',
+      'a/b:c',
+      '--probe',
+      'tcp://localhost:80',
+      '--no-verify',
+    );
+    expect(calls[0]?.[1]).toMatchObject({ probe: 'tcp://localhost:80', verify: false });
   });
   it('takes global options on both sides of the command', async () => {
     const { calls } = await run(

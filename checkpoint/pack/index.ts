@@ -12,5 +12,6 @@ export {
   type PackProgress,
   packDataLayers,
   packIndexLayer,
+  provisionalIndex,
 } from './pack.ts';
 export { type UnpackOptions, unpack, verifyChunks } from './unpack.ts';

@@ -226,6 +226,16 @@ export async function packIndexLayer(
   };
 }
 
+/** The index of packed data whose checkpoint.json is not written yet. */
+export function provisionalIndex({ layers, files }: Pick<PackedData, 'layers' | 'files'>): Uint8Array {
+  return encodeIndex({
+    dataLayers: layers.map(({ digest, size }) => ({ digest, size: BigInt(size) })),
+    files,
+    accessOrder: [],
+    checkpointJson: { offset: CHECKPOINT_JSON_OFFSET, length: 1, digest: digestOf(Buffer.alloc(1)) },
+  });
+}
+
 async function reported<T>(
   shared: SharedState,
   { phase, total }: Pick<PackProgress, 'phase' | 'total'>,

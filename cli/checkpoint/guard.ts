@@ -24,7 +24,7 @@ export async function startGuard(options: GuardOptions, cleanup: Cleanup): Promi
   const args = ['--address', options.address, '--namespace', options.namespace];
   const guard = spawn(
     process.execPath,
-    [program, ...args, 'guard', options.container, '--remove', options.remove],
+    [program, ...args, 'guard', ...guardArgs(options)],
     // A session of its own: a terminal's Ctrl-C or hang-up is not for it.
     { stdio: ['pipe', 'pipe', 'ignore'], detached: true, env: {} },
   );
@@ -46,6 +46,11 @@ export async function startGuard(options: GuardOptions, cleanup: Cleanup): Promi
       { cause: error },
     );
   }
+}
+
+function guardArgs({ container, remove, trial, snapshotter, resume }: GuardOptions): string[] {
+  const args = [container, '--remove', remove, '--trial', trial, '--snapshotter', snapshotter];
+  return resume ? args : [...args, '--no-resume'];
 }
 
 async function dismiss(guard: ChildProcess): Promise<void> {

@@ -20,11 +20,13 @@ import type { RunImage } from './base-image.ts';
 import type { LayerDiff } from './freeze.ts';
 import type { LayerSplit } from './layers.ts';
 import type { Scratch } from './scratch.ts';
+import type { Verified } from './verify.ts';
 
 /** Blobs sent at a time. */
 const PARALLEL = 4;
 
 export interface PublishOptions {
+  verified: Verified;
   store: Containerd;
   client: RegistryClient;
   target: Reference;
@@ -75,7 +77,7 @@ export async function publish(options: PublishOptions): Promise<Published> {
 }
 
 async function describe(
-  { store, container, image, split, scratch, packed }: PublishOptions,
+  { store, container, image, split, scratch, packed, verified }: PublishOptions,
   diff: LayerFacts | null,
 ): Promise<{ composed: ComposedImage; index: PackedIndex }> {
   const facts = mergeFacts({
@@ -87,9 +89,10 @@ async function describe(
     diff,
     summary: await summarizeDump(scratch.images),
     engine: { name: 'containerd', version: await store.version() },
+    verified: verified.kind === 'passed',
     containerName: container.labels['io.kubernetes.container.name'],
   });
-  const index = await packIndexLayer(scratch.layers, packed, facts);
+  const index = await packIndexLayer(scratch.layers, packed, facts, verified.accessOrder);
   const composed = composeImage({
     config: image.config,
     baseStart: split.checkpoint,

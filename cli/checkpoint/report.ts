@@ -7,6 +7,8 @@ export interface Saved {
   digest: string;
   container: string;
   stopped: boolean;
+  /** It was restored on this node before. */
+  verified: boolean;
   /** Index and data layers. */
   checkpointLayers: number;
   /** Bytes of the dump; of it not zero; as stored. */
@@ -48,6 +50,7 @@ export function savedLines(saved: Saved): string[] {
         'Dump',
         `${formatBytes(saved.fileBytes)}, of it ${formatBytes(zero)} zero; stored ${formatBytes(saved.storedBytes)} (${formatRatio(saved.decodedBytes, saved.storedBytes)} smaller) in ${saved.checkpointLayers} layers`,
       ],
+      ['Verified', saved.verified ? 'it was restored on this node, and works' : 'no'],
       ['Rootfs diff', saved.diffBytes === undefined ? 'nothing changed' : formatBytes(saved.diffBytes)],
       ['Pushed', `${formatBytes(saved.pushedBytes)} of an image of ${formatBytes(saved.imageBytes)}`],
     ]),

@@ -1,10 +1,12 @@
-import { rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Code, describeError } from '../../proto/status.ts';
 import type { GuardOptions } from '../commands/handlers.ts';
-import { createContainerd } from '../containerd/index.ts';
+import { type Containerd, createContainerd } from '../containerd/index.ts';
 import { DISMISSED, READY } from './guard.ts';
+import { removeTrial } from './trial/remove.ts';
+import { unmountBelow } from './trial/volumes.ts';
 
 /** containerd may be restarting just then. */
 const TRIES = 60;
@@ -15,14 +17,26 @@ export async function runGuard(options: GuardOptions): Promise<void> {
   process.stdout.on('error', () => undefined);
   process.stdout.write(READY);
   if ((await text(process.stdin)) === DISMISSED) return;
-  await resume(options);
+  if (options.resume) await persist(options, (containerd) => resumeIfPaused(containerd, options.container));
+  // A trial is removed before the images that it may be reading, and before the mounts that it has open.
+  await persist(options, (containerd) => removeTrial(containerd, options.snapshotter, options.trial));
+  const { native } = await import('../../native/index.ts');
+  unmountBelow(options.remove, await readFile('/proc/self/mountinfo', 'utf8'), native);
   await rm(options.remove, { recursive: true, force: true });
 }
 
-async function resume(options: GuardOptions): Promise<void> {
+async function persist(
+  options: GuardOptions,
+  undo: (containerd: Containerd) => Promise<void>,
+): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {
-      await resumeIfPaused(options);
+      const containerd = await createContainerd(options);
+      try {
+        await undo(containerd);
+      } finally {
+        containerd.close();
+      }
       return;
     } catch (error) {
       if (tries === TRIES || describeError(error).code === Code.notFound) return;
@@ -31,13 +45,7 @@ async function resume(options: GuardOptions): Promise<void> {
   }
 }
 
-async function resumeIfPaused(options: GuardOptions): Promise<void> {
-  const containerd = await createContainerd(options);
-  try {
-    // The dump may still be running: the shim resumes when it is done.
-    if ((await containerd.tasks.get(options.container)).status === 'PAUSED')
-      await containerd.tasks.resume(options.container);
-  } finally {
-    containerd.close();
-  }
+async function resumeIfPaused({ tasks }: Containerd, id: string): Promise<void> {
+  // The dump may still be running: the shim resumes when it is done.
+  if ((await tasks.get(id)).status === 'PAUSED') await tasks.resume(id);
 }

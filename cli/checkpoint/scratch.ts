@@ -40,11 +40,10 @@ export async function makeScratch(workDir: string, cleanup: Cleanup): Promise<Sc
 }
 
 /**
- * Fails before the container is touched where the dump cannot fit: memory that is only in the processes must be
- * written out whole.
+ * Fails before the container is touched where the dump cannot fit: memory that is only in the processes (`needed` bytes)
+ * must be written out whole.
  */
-export async function checkSpace(workDir: string, pids: readonly number[]): Promise<void> {
-  const needed = await residentBytes(pids);
+export async function checkSpace(workDir: string, needed: bigint): Promise<void> {
   const { bavail, bsize } = await statfs(workDir, { bigint: true });
   const free = bavail * bsize;
   if (free < needed)
@@ -55,7 +54,7 @@ export async function checkSpace(workDir: string, pids: readonly number[]): Prom
 }
 
 /** Anonymous and shared memory of the processes; what is mapped from files is not dumped. Source: proc(5), status. */
-async function residentBytes(pids: readonly number[]): Promise<bigint> {
+export async function residentBytes(pids: readonly number[]): Promise<bigint> {
   let kib = 0n;
   for (const pid of pids) {
     // A process that ended meanwhile needs no space.

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { chainIds } from '../../checkpoint/chain-id.ts';
 import { summarizeDump } from '../../checkpoint/criu/summary.ts';
@@ -20,7 +21,9 @@ import { mountsToCompare } from './mounts.ts';
 import { publish } from './publish.ts';
 import type { Saved } from './report.ts';
 import { lowerCountOf } from './rootfs.ts';
-import { checkSpace, dumpSpaceError, makeScratch } from './scratch.ts';
+import { checkSpace, dumpSpaceError, makeScratch, residentBytes } from './scratch.ts';
+import { parseProbe } from './trial/probe.ts';
+import { verify } from './verify.ts';
 
 /** Longer than any checkpoint takes; what a killed command leaves is collected after it. */
 const LEASE_MS = 24 * 3_600_000;
@@ -38,6 +41,7 @@ export async function saveContainer(
   if (target.digest !== undefined || target.tag === undefined)
     throw usageError(`Cannot push to ${options.image}: name a tag, as the digest is not known before`);
 
+  const probe = options.probe === undefined ? undefined : parseProbe(options.probe);
   const finding = progress.step('Looking at the container');
   const containerd = await createContainerd(options);
   cleanup.add('close the connection to containerd', async () => containerd.close());
@@ -53,7 +57,8 @@ export async function saveContainer(
     lowerCountOf(await readFile(`/proc/${pid}/mountinfo`, 'utf8')),
   );
   const scratch = await makeScratch(options.workDir, cleanup);
-  await checkSpace(options.workDir, await store.tasks.pids(id));
+  const memoryBytes = await residentBytes(await store.tasks.pids(id));
+  await checkSpace(options.workDir, memoryBytes);
   finding.finish(`${id.slice(0, 13)} from ${image.reference}`);
 
   // First, as it needs nothing of the container: a registry that refuses costs it no pause.
@@ -71,7 +76,10 @@ export async function saveContainer(
   });
   pushingBase.finish(pushedBase === 0 ? 'the registry has them' : formatBytes(pushedBase));
 
-  if (!paused) await startGuard({ ...options, container: id, remove: scratch.root }, cleanup);
+  const trial = `thaw-trial-${randomBytes(8).toString('hex')}`;
+  const { snapshotter } = container;
+  const guarded = { container: id, remove: scratch.root, trial, snapshotter, resume: !paused };
+  await startGuard({ ...options, ...guarded }, cleanup);
   checkInterrupted(signal);
   const frozenAt = performance.now();
   const chain = chainIds(image.layers.map(({ diffId }) => diffId));
@@ -109,7 +117,13 @@ export async function saveContainer(
   packing.finish(
     `${formatBytes(packed.fileBytes)} to ${formatBytes(packed.storedBytes)} (${formatRatio(packed.fileBytes, packed.storedBytes)})`,
   );
+  const trialInput = { store, undo: containerd, cleanup, signal, id: trial, source: container, split, chain };
+  const verified = await verify(
+    { ...trialInput, diff, scratch, packed, probe, memoryBytes, skip: !options.verify },
+    context,
+  );
   const published = await publish({
+    verified,
     store,
     client,
     target,
@@ -128,6 +142,7 @@ export async function saveContainer(
     digest: published.digest,
     container: id,
     stopped: options.stop,
+    verified: verified.kind === 'passed',
     checkpointLayers: packed.layers.length + 1,
     fileBytes: packed.fileBytes,
     decodedBytes: packed.decodedBytes,

@@ -6,6 +6,10 @@ const NOTES = `
 The container must run under the thaw runtime. It stands still from the dump until its root file system is compared,
 then it goes on, also if a step fails; with --stop it ends instead, once everything is saved.
 
+What was saved is restored once on this node, cut off from the network, and is pushed only if that works: if the probe
+passes or, without one, if its process still runs after two seconds. Where it cannot be tried (no memory for a second
+one, a GPU, the network of the host) a warning says so, and the image says that it is unverified.
+
 Credentials come from ~/.docker/config.json, as "docker login" writes it.
 
 Examples:
@@ -19,6 +23,8 @@ export function checkpointCommand(handlers: Handlers): Command {
     .argument('<container>', "the container's id, or the first characters of it")
     .requiredOption('--image <reference>', 'name of the image to push')
     .option('--stop', 'end the container once it is saved', false)
+    .option('--probe <check>', 'http://localhost:PORT/PATH, tcp://localhost:PORT or exec:COMMAND')
+    .option('--no-verify', 'push it without restoring it first')
     .addOption(plainHttp())
     .option('--work-dir <directory>', 'where the dump and its layers lie meanwhile', '/var/lib/thaw/work')
     .addOption(json())

@@ -6,6 +6,9 @@ export function guardCommand(handlers: Handlers): Command {
   return new Command('guard')
     .argument('<container>')
     .requiredOption('--remove <directory>')
+    .requiredOption('--trial <container>')
+    .requiredOption('--snapshotter <name>')
+    .option('--no-resume')
     .action(async (container: string, _options: unknown, command: Command) => {
       await handlers.guard({ ...command.optsWithGlobals<Omit<GuardOptions, 'container'>>(), container });
     });

@@ -13,6 +13,10 @@ export interface CheckpointOptions extends NodeOptions, RegistryOptions {
   container: string;
   image: string;
   stop: boolean;
+  /** Restore it once on this node before it is published. */
+  verify: boolean;
+  /** How the restored one shows that it works; see cli/checkpoint/trial/probe.ts. */
+  probe?: string;
   json: boolean;
   workDir: string;
 }
@@ -40,6 +44,11 @@ export interface GuardOptions extends NodeOptions {
   container: string;
   /** Directory to remove as well. */
   remove: string;
+  /** Name of a container and a snapshot to remove, and its snapshotter. */
+  trial: string;
+  snapshotter: string;
+  /** Whether the container is to go on: not if somebody else has paused it. */
+  resume: boolean;
 }
 
 export interface Handlers {

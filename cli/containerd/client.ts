@@ -6,7 +6,7 @@ import { images } from './images.ts';
 import { leases } from './leases.ts';
 import { snapshots } from './snapshots.ts';
 import { tasks } from './tasks.ts';
-import { type Descriptor, fromWire, type Mount, type WireDescriptor } from './types.ts';
+import { type Descriptor, fromWire, type Mount, toWire, type WireDescriptor } from './types.ts';
 
 export interface ContainerdOptions {
   /** Path of containerd's gRPC socket. */
@@ -35,6 +35,8 @@ export interface Containerd {
   snapshots(snapshotter: string): ReturnType<typeof snapshots>;
   /** Writes what `right` changed against `left` as a layer into the content store. */
   diff(left: Mount[], right: Mount[], mediaType: string): Promise<Descriptor>;
+  /** Unpacks a layer of the content store into the mounts. */
+  apply(layer: Descriptor, mounts: Mount[]): Promise<void>;
   namespaces(): Promise<string[]>;
   version(): Promise<string>;
   /** The same connection with another namespace, in a lease, or ending calls early when the signal asks. */
@@ -61,6 +63,11 @@ function clientOf(caller: Caller): Containerd {
         { action: 'compare the root file system with its image', deadlineMs: DIFF_DEADLINE_MS },
       );
       return fromWire(answer.diff);
+    },
+    async apply(layer: Descriptor, mounts: Mount[]): Promise<void> {
+      const request = { diff: toWire(layer), mounts };
+      const options = { action: `unpack the layer ${layer.digest}`, deadlineMs: DIFF_DEADLINE_MS };
+      await diffService.call(caller, 'Apply', request, options);
     },
     async namespaces(): Promise<string[]> {
       const action = 'list the namespaces of containerd';

@@ -1,9 +1,13 @@
 import { type Caller, serviceMethods } from './caller.ts';
+import type { AnyMessage } from './types.ts';
 
 const { call } = serviceMethods(
   'containers/v1/containers.proto',
   'containerd.services.containers.v1.Containers',
 );
+
+/** Source: containerd's pkg/oci and typeurl. */
+const SPEC_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1/Spec';
 
 /** A container's record; whether it runs is its task's matter. */
 export interface Container {
@@ -11,6 +15,8 @@ export interface Container {
   labels: Readonly<Record<string, string>>;
   image: string;
   runtime: string;
+  /** What the runtime is told for each of its tasks. */
+  runtimeOptions: AnyMessage | undefined;
   snapshotter: string;
   snapshotKey: string;
   /** The OCI runtime spec as JSON. */
@@ -21,7 +27,7 @@ interface WireContainer {
   id: string;
   labels: Record<string, string>;
   image: string;
-  runtime: { name: string } | null;
+  runtime: { name: string; options?: AnyMessage | null } | null;
   spec: { value: Buffer } | null;
   snapshotter: string;
   snapshotKey: string;
@@ -36,6 +42,7 @@ function fromWire(wire: WireContainer): Container {
     snapshotter,
     snapshotKey,
     runtime: wire.runtime?.name ?? '',
+    runtimeOptions: wire.runtime?.options ?? undefined,
     spec: wire.spec?.value ?? Buffer.alloc(0),
   };
 }
@@ -60,6 +67,15 @@ export function containers(caller: Caller) {
         { action: 'list containers' },
       );
       return answer.containers.map(fromWire);
+    },
+    /** A record alone: its snapshot is there already, and nothing runs yet. */
+    async create(container: Omit<Container, 'runtimeOptions'>): Promise<void> {
+      const { spec, runtime, ...rest } = container;
+      const wire = { ...rest, runtime: { name: runtime }, spec: { type_url: SPEC_TYPE, value: spec } };
+      await call(caller, 'Create', { container: wire }, { action: `make the container ${container.id}` });
+    },
+    async remove(id: string): Promise<void> {
+      await call(caller, 'Delete', { id }, { action: `remove the container ${id}` });
     },
   };
 }

@@ -32,6 +32,12 @@ export function snapshots(caller: Caller, snapshotter: string) {
       const request = { snapshotter, key, parent, labels };
       return (await call<{ mounts: Mount[] }>(caller, 'View', request, { action })).mounts;
     },
+    /** A writable snapshot; the caller removes it. */
+    async prepare(key: string, parent: string): Promise<Mount[]> {
+      const action = `make a snapshot on ${parent}`;
+      return (await call<{ mounts: Mount[] }>(caller, 'Prepare', { snapshotter, key, parent }, { action }))
+        .mounts;
+    },
     async remove(key: string): Promise<void> {
       await call(caller, 'Remove', { snapshotter, key }, { action: `remove the snapshot ${key}` });
     },

@@ -1,5 +1,6 @@
 import { type Caller, serviceMethods } from './caller.ts';
 import { messageType } from './protos.ts';
+import type { AnyMessage, Mount } from './types.ts';
 
 const { call } = serviceMethods('tasks/v1/tasks.proto', 'containerd.services.tasks.v1.Tasks');
 
@@ -32,14 +33,49 @@ const CHECKPOINT_DEADLINE_MS = 30 * 60_000;
  * 1.7 reads image_path from them only where the runtime's name begins with io.containerd.runc; otherwise it tars the
  * dump into its content store.
  */
-function optionsAny(options: CheckpointOptions): { type_url: string; value: Buffer } {
+function optionsAny(options: CheckpointOptions): AnyMessage {
   const type = messageType('tasks/v1/options.proto', CHECKPOINT_OPTIONS_TYPE);
   // protobufjs brings its own google.protobuf.Any, whose field keeps this name.
   return { type_url: CHECKPOINT_OPTIONS_TYPE, value: type.serialize(options) };
 }
 
+/** Of a process without a terminal, with /dev/null for its streams. Source: the OCI runtime specification. */
+const PROCESS_TYPE = 'types.containerd.io/opencontainers/runtime-spec/1/Process';
+/** A restore in the shim takes 90 s at most. */
+const START_DEADLINE_MS = 150_000;
+
 export function tasks(caller: Caller) {
   return {
+    /** Streams are /dev/null. `runtimePath` names the shim's program where the runtime's name does not. */
+    async create(
+      containerId: string,
+      task: { rootfs: Mount[]; options: AnyMessage; runtimePath?: string | undefined },
+    ): Promise<void> {
+      const { rootfs, options, runtimePath = '' } = task;
+      const request = { containerId, rootfs, options, runtimePath };
+      await call(caller, 'Create', request, { action: `create ${containerId}`, deadlineMs: 60_000 });
+    },
+    async start(containerId: string): Promise<number> {
+      const options = { action: `start ${containerId}`, deadlineMs: START_DEADLINE_MS };
+      return (await call<{ pid: number }>(caller, 'Start', { containerId }, options)).pid;
+    },
+    async delete(containerId: string): Promise<void> {
+      await call(caller, 'Delete', { containerId }, { action: `delete ${containerId}`, deadlineMs: 60_000 });
+    },
+    /** Runs a process of the OCI runtime specification in the container; returns its exit status. */
+    async exec(containerId: string, execId: string, process: object, deadlineMs: number): Promise<number> {
+      const action = `run a command in ${containerId}`;
+      const spec = { type_url: PROCESS_TYPE, value: Buffer.from(JSON.stringify(process)) };
+      const named = { containerId, execId };
+      await call(caller, 'Exec', { ...named, spec }, { action });
+      try {
+        await call(caller, 'Start', named, { action });
+        return (await call<{ exitStatus: number }>(caller, 'Wait', named, { action, deadlineMs })).exitStatus;
+      } finally {
+        await call(caller, 'Kill', { ...named, signal: 9 }, { action }).catch(() => undefined);
+        await call(caller, 'DeleteProcess', named, { action }).catch(() => undefined);
+      }
+    },
     async get(containerId: string): Promise<TaskState> {
       const answer = await call<{ process: TaskState }>(
         caller,

@@ -13,6 +13,12 @@ export interface Mount {
   options: string[];
 }
 
+/** google.protobuf.Any, with the field names that proto-loader keeps for protobufjs's own type. */
+export interface AnyMessage {
+  type_url: string;
+  value: Buffer;
+}
+
 export interface ContentInfo {
   digest: string;
   size: bigint;

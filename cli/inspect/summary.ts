@@ -67,6 +67,7 @@ export function summaryLines(checkpoint: OpenCheckpoint): string[] {
       ...(checkpoint.image ? ([['Digest', checkpoint.image.digest]] as const) : []),
       ['Index', `${checkpoint.indexDigest} (${formatBytes(checkpoint.indexBytes)})`],
       ['Taken', `${facts.created} from ${printable(facts.image.reference)}`],
+      ['Verified', facts.verified ? 'restored once where it was made' : 'no'],
       ['Memory', formatBytes(facts.memoryBytes)],
       ['Stored', `${formatBytes(sizes.storedBytes)} in ${sizes.chunks} chunks of ${sizes.files} files`],
       [

@@ -1,0 +1,45 @@
+import { type PackedData, provisionalIndex } from '../../checkpoint/pack/index.ts';
+import { native } from '../../native/index.ts';
+import { Code, describeError } from '../../proto/status.ts';
+import type { Context } from '../context.ts';
+import { CliError } from '../error.ts';
+import { type TrialInput, tryRestore } from './trial/run.ts';
+
+export interface VerifyInput extends Omit<TrialInput, 'index' | 'calls'> {
+  packed: PackedData;
+  /** The user has asked for an image that is not verified. */
+  skip: boolean;
+}
+
+export interface Verified {
+  kind: 'passed' | 'unverified';
+  /** Ordinals of chunks; empty if nothing was recorded. */
+  accessOrder: readonly number[];
+}
+
+/** Rejects if what was saved cannot be restored here: then it is not to be published. */
+export async function verify(
+  { packed, skip, ...input }: VerifyInput,
+  { progress, warn }: Context,
+): Promise<Verified> {
+  if (skip) return { kind: 'unverified', accessOrder: [] };
+  const step = progress.step('Restoring it once');
+  try {
+    const result = await tryRestore({ ...input, index: provisionalIndex(packed), calls: native });
+    if (result.kind === 'passed') {
+      step.finish(input.probe ? 'its probe passed' : 'it runs');
+      return result;
+    }
+    step.finish('not possible here');
+    warn(`warning: the image is not verified: ${result.reason}`);
+    return { kind: 'unverified', accessOrder: [] };
+  } catch (error) {
+    const { code, message } = describeError(error);
+    if (code === Code.canceled) throw error;
+    throw new CliError(
+      code,
+      `Nothing was pushed, as a trial restore on this node failed: ${message}; ${input.source.id} goes on running (--no-verify pushes it all the same)`,
+      { cause: error },
+    );
+  }
+}
