@@ -65,15 +65,12 @@ export function readCore(bytes: Uint8Array, name: string): DumpedCore {
   };
 }
 
-/** mm-<pid>.img, in order of address. */
+/** mm-<pid>.img. CRIU 4.2 lists guard regions besides the mappings that they lie in. */
 export function readVmas(bytes: Uint8Array, name: string): DumpedVma[] {
   const mm = decodeOnly(criu.dump.Mm, readMessages(bytes, Magic.mm, name), name);
-  let before = 0n;
   return (mm.vmas ?? []).map((vma) => {
     const [start, end] = [toBigInt(vma.start as Int64), toBigInt(vma.end as Int64)];
     if (start >= end) throw broken(name, 'a mapping ends before it begins');
-    if (start < before) throw broken(name, 'its mappings are out of order');
-    before = end;
     const advice = toBigInt(optional(vma, 'madv') as Int64 | undefined);
     return { start, end, status: vma.status, protection: vma.prot, flags: vma.flags, advice };
   });

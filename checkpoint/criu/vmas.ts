@@ -11,6 +11,7 @@ const MADV_WIPEONFORK = 18n;
 const STATUS_VSYSCALL = 1 << 2;
 const STATUS_VDSO = 1 << 3;
 const STATUS_VVAR = 1 << 12;
+const STATUS_GUARD = 1 << 16;
 
 /** Whether CRIU leaves its pages to a lazy-pages server. Source: vma_entry_can_be_lazy in CRIU's vma.h. */
 export function canBeLazy({ flags, status }: DumpedVma): boolean {
@@ -25,4 +26,9 @@ export function canBeLazy({ flags, status }: DumpedVma): boolean {
 /** A child finds zeros here, whatever the parent has. */
 export function isWipedOnFork({ advice }: DumpedVma): boolean {
   return ((advice >> MADV_WIPEONFORK) & 1n) === 1n;
+}
+
+/** No mapping, but a part of one that nobody may touch (MADV_GUARD_INSTALL). Source: CRIU 4.2's image.h. */
+export function isGuard({ status }: DumpedVma): boolean {
+  return (status & STATUS_GUARD) !== 0;
 }

@@ -34,12 +34,13 @@ export function planDeps(config: RestoreConfig): PlanDeps {
   return {
     ...attemptDeps(),
     daemon,
-    prepareMemory: async (located, deadlineMs, relocate) =>
+    prepareMemory: async (located, deadlineMs, relocate, log) =>
       (await import('./lazy/prepare.ts')).prepareMemory(
         located,
         { calls: native, daemon, guardProgram: config.guardProgram },
         deadlineMs,
         relocate,
+        log,
       ),
     async afterMemory({ pid, memory }, { hugePages }, log) {
       try {

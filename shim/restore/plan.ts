@@ -32,6 +32,7 @@ export interface PlanDeps extends AttemptDeps {
     located: Located,
     deadlineMs: number,
     relocate: () => Promise<unknown>,
+    log: Log,
   ): Promise<PreparedMemory | undefined>;
   versions(input: PlanInput): Promise<Versions>;
   /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
@@ -136,7 +137,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
   const { input, overlay, split, locate, located, facts, upper, required } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
-  const prepared = prepare(located, locate, deps);
+  const prepared = prepare(located, locate, deps, input.log.child({ container: input.id }));
   prepared.catch(() => {});
   const coldRootfs = withLowerDirs(input.rootfs, split.cold);
   return {
@@ -175,10 +176,13 @@ async function prepare(
   located: Located,
   locate: () => Promise<Located>,
   deps: PlanDeps,
+  log: Log,
 ): Promise<PreparedMemory | undefined> {
   // A daemon of the version before does not name the index.
   const until = performance.now() + FETCH_DEADLINE_MS;
-  const memory = located.indexFile ? await deps.prepareMemory(located, FETCH_DEADLINE_MS, locate) : undefined;
+  const memory = located.indexFile
+    ? await deps.prepareMemory(located, FETCH_DEADLINE_MS, locate, log)
+    : undefined;
   if (!memory)
     await deps.daemon.awaitComplete(located.id, Math.max(1, Math.round(until - performance.now())));
   return memory;

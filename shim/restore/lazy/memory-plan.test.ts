@@ -101,6 +101,17 @@ describe('planMemory', () => {
     expect(plan?.processes[0]?.pieces).toEqual(BigUint64Array.of(100n * 4096n, 0n, 2n, 102n * 4096n, 2n, 4n));
   });
 
+  it('takes guard regions for parts of the mappings that they lie in', () => {
+    const guard = vma(104, 1, { status: 1 << 16 });
+    const task = {
+      pid: 1,
+      pagemap: { pagesId: 1, runs: [run(100, 4), run(105, 2)] },
+      vmas: [vma(200, 1), vma(100, 10), guard],
+    };
+    const plan = planMemory(index(file('pages-1.img', 6, [[0, 6]])), [task], []);
+    expect(plan?.processes[0]?.pieces).toEqual(BigUint64Array.of(100n * 4096n, 0n, 4n, 105n * 4096n, 4n, 2n));
+  });
+
   it('reads shared memory before: CRIU never fills it later', () => {
     const images = index(
       file('pages-1.img', 4, [[0, 4]]),
@@ -149,6 +160,7 @@ describe('planMemory', () => {
       [vma(100, 1, { flags: ANONYMOUS | MAP_LOCKED })],
       /never fills/,
     ],
+    ['mappings over each other', [run(100, 1)], [vma(100, 2), vma(101, 2)], /overlap/],
     ['a page outside of all mappings', [run(100, 2)], [vma(100, 1)], /outside of all mappings/],
   ])('refuses %s', (_, runs, vmas, reason) => {
     const task = { pid: 1, pagemap: { pagesId: 1, runs }, vmas };

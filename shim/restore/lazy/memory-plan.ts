@@ -5,7 +5,7 @@
 import { broken } from '../../../checkpoint/criu/framing.ts';
 import { PAGE_BYTES, PageFlag, type Pagemap, type PageRun } from '../../../checkpoint/criu/pagemap.ts';
 import type { DumpedVma } from '../../../checkpoint/criu/tasks.ts';
-import { canBeLazy, isWipedOnFork } from '../../../checkpoint/criu/vmas.ts';
+import { canBeLazy, isGuard, isWipedOnFork } from '../../../checkpoint/criu/vmas.ts';
 import type { CheckpointIndex, IndexFile } from '../../../checkpoint/index-format.ts';
 import type { PagedProcess } from '../../../native/index.ts';
 
@@ -75,7 +75,7 @@ export function planMemory(
   };
   for (const { pid, pagemap, vmas } of tasks) {
     const name = `pagemap-${pid}.img`;
-    const { pieces, read, edited } = splitRuns(pagemap.runs, vmas, name);
+    const { pieces, read, edited } = splitRuns(pagemap.runs, mappingsOf(vmas, name), name);
     const file = fileOf(pagemap, name);
     if (!file && pieces.length > 0) throw broken(`pages-${pagemap.pagesId}.img`, 'it is missing');
     if (file) for (const ordinal of chunksOf(file, read)) eager.add(ordinal);
@@ -102,6 +102,14 @@ export function planMemory(
   }
   plan.eager = [...eager].sort((a, b) => a - b);
   return plan;
+}
+
+/** In order of address. */
+function mappingsOf(vmas: readonly DumpedVma[], name: string): DumpedVma[] {
+  const mappings = vmas.filter((vma) => !isGuard(vma)).sort((a, b) => (a.start < b.start ? -1 : 1));
+  if (mappings.some(({ start }, i) => i > 0 && start < (mappings[i - 1] as DumpedVma).end))
+    throw broken(name, 'mappings of its process overlap');
+  return mappings;
 }
 
 function isPresent(run: PageRun): boolean {

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { writePagemap } from '../../../checkpoint/criu/pagemap.ts';
 import { digestOf } from '../../../checkpoint/digest.ts';
 import { decodeIndex } from '../../../checkpoint/index-format.ts';
-import { Code } from '../../../proto/status.ts';
+import { Code, describeError } from '../../../proto/status.ts';
 import type { Log } from '../../log.ts';
 import type { Spawner } from '../../process/spawn.ts';
 import type { Daemon, Located } from '../daemon.ts';
@@ -33,6 +33,7 @@ export async function prepareMemory(
   deps: PrepareDeps,
   deadlineMs: number,
   relocate: () => Promise<unknown>,
+  log: Log,
 ): Promise<PreparedMemory | undefined> {
   if (!existsSync(KERNEL_HAS_IT)) return undefined;
   const { id, imagesDir, indexFile } = located;
@@ -45,7 +46,11 @@ export async function prepareMemory(
   const daemon = await deps.daemon.connect();
   try {
     await daemon.want(id, imageOrdinals(index), left());
-    const plan = await readMemoryPlan(imagesDir, index);
+    const plan = await readMemoryPlan(imagesDir, index).catch((error: unknown) => {
+      // CRIU may still make something of it: it is asked, with all memory here.
+      log.warn({ reason: describeError(error).message }, 'cannot plan memory; all of it is waited for');
+      return undefined;
+    });
     if (!plan || plan.lazyBytes === 0n) return undefined;
     await daemon.want(id, plan.eager, left());
     return {
