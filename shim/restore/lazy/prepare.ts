@@ -24,8 +24,10 @@ export type PrepareDeps = Pick<LazyMemoryDeps, 'calls' | 'guardProgram'> & {
   daemon: Pick<Daemon, 'connect'>;
 };
 
-/** There where the kernel has userfaultfd(2). */
-const KERNEL_HAS_IT = '/proc/sys/vm/unprivileged_userfaultfd';
+/** Source: the kernel's fs/userfaultfd.c, whose setting is there where the system call is. */
+export function hasUserfaultfd(): boolean {
+  return existsSync('/proc/sys/vm/unprivileged_userfaultfd');
+}
 
 /** Undefined if nothing of this checkpoint can come later, here: then all of it is needed before. */
 export async function prepareMemory(
@@ -35,7 +37,7 @@ export async function prepareMemory(
   relocate: () => Promise<unknown>,
   log: Log,
 ): Promise<PreparedMemory | undefined> {
-  if (!existsSync(KERNEL_HAS_IT)) return undefined;
+  if (!hasUserfaultfd()) return undefined;
   const { id, imagesDir, indexFile } = located;
   const bytes = await readFile(indexFile);
   if (digestOf(bytes) !== id)

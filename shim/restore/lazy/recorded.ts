@@ -11,7 +11,7 @@ import { formatOrder, TRIAL_INDEX_FILE, TRIAL_ORDER_FILE } from '../../../checkp
 import type { DaemonConnection } from '../daemon.ts';
 import { allBits, LazyMemory, type LazyMemoryDeps } from './lazy-memory.ts';
 import { imageOrdinals } from './memory-plan.ts';
-import type { PreparedMemory } from './prepare.ts';
+import { hasUserfaultfd, type PreparedMemory } from './prepare.ts';
 import { readMemoryPlan } from './read-images.ts';
 
 export type RecordedDeps = Pick<LazyMemoryDeps, 'calls' | 'guardProgram'>;
@@ -31,7 +31,7 @@ export async function prepareRecorded(
     const order = new Set([...before, ...touched]);
     await writeFile(join(workDir, TRIAL_ORDER_FILE), formatOrder(order), { mode: 0o600 });
   };
-  if (!plan || plan.lazyBytes === 0n) {
+  if (!hasUserfaultfd() || !plan || plan.lazyBytes === 0n) {
     await record([]);
     return undefined;
   }
@@ -47,7 +47,7 @@ export async function prepareRecorded(
     start: (criuWorkDir, cgroups, spawner, log) =>
       LazyMemory.start(
         criuWorkDir,
-        { id: digestOf(bytes), imagesDir, index, plan, cgroups, record },
+        { id: digestOf(bytes), imagesDir, index, plan, relocate: async () => {}, cgroups, record },
         { ...deps, daemon, spawner, log },
       ),
   };
