@@ -257,14 +257,13 @@ it('a container of a pod is tried outside of the pod, and the image is restored 
   const node = await KubeletNode.start();
   try {
     const script =
-      'token=none; while :; do [ -f /ask ] && token=$(cat /ask); echo $token > /new; mv /new /token; sleep 0.1; done';
+      'token=none; while :; do [ -f /ask ] && { token=$(cat /ask); rm /ask; }; echo $token > /new; mv /new /token; sleep 0.1; done';
     const command = ['sh', '-c', script];
     const cold = await node.pushImage('trial/pod', [{ path: 'motd', content: 'hello' }], command);
     const pod = await node.runPod({ image: cold, command });
     const tokenOf = (of: typeof pod) => node.exec(of, 'cat', '/token').catch(() => '');
-    await node.exec(pod, 'sh', '-c', 'echo secret > /ask');
+    await node.exec(pod, 'sh', '-c', 'echo secret > /a; mv /a /ask');
     await until('the token', async () => (await tokenOf(pod)) === 'secret\n');
-    await node.exec(pod, 'rm', '/ask');
     const warm = await node.checkpoint(pod, 'trial/pod');
     const { facts } = JSON.parse((await node.thaw(['inspect', warm, '--json'])).stdout);
     expect(facts.verified).toBe(true);
