@@ -93,4 +93,9 @@ it('is killed with a clear error where bytes stay wrong, before it reads one', a
   expect(lazy.wrong(pod)).toBe('');
   expect(lazy.hasAnswered(pod)).toBe(false);
   expect(log()).toMatch(/corrupt.*killing the restored container/);
+  // The kubelet's next try must not end in the same way.
+  const next = { ...(await pod.again()), dir: pod.dir };
+  await lazy.node.cri.startContainer(next.containerId);
+  expect(log()).toMatch(/had to be killed: .*corrupt.*starting cold/);
+  await lazy.check(next);
 });

@@ -36,6 +36,8 @@ export interface AttemptInput extends RestoreInput {
   imagesDir: string;
   /** Memory that comes later. */
   memory?: PreparedMemory | undefined;
+  /** Told before a container is killed whose memory cannot be had right. */
+  memoryLost?(reason: string): void;
   deadlineMs: number;
   /** Work directory of CRIU that the caller named and that is kept; one of the attempt's own if empty. */
   keptWorkDir?: string;
@@ -97,6 +99,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     refuseExcess([rightsFromStatus(restored, await readFile(`/proc/${restored}/status`, 'utf8'))], spec);
     const pid = restored;
     memory?.attach(pid, ({ message }) => {
+      input.memoryLost?.(message);
       log.error({ container: id, reason: message }, 'killing the restored container');
       killTree(pid, procTree).catch((error: unknown) =>
         log.error({ container: id, reason: describeError(error).message }, 'cannot kill it'),

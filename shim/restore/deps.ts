@@ -29,11 +29,15 @@ const traceDeps = {
   mountinfo: () => readFile('/proc/self/mountinfo', 'utf8'),
 };
 
+/** Of this pod, whose containers all have this shim. */
+const lost = new Map<string, string>();
+
 export function planDeps(config: RestoreConfig): PlanDeps {
   const daemon = daemonAt(config.daemonSocket);
   return {
     ...attemptDeps(),
     daemon,
+    lost,
     prepareMemory: async (located, deadlineMs, relocate, log) =>
       (await import('./lazy/prepare.ts')).prepareMemory(
         located,

@@ -59,6 +59,7 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   imageRights: async () => [],
   cgroupDirs: async () => [],
   prepareMemory: async () => undefined,
+  lost: new Map(),
   afterMemory: async () => {},
   removeTraces: async () => {},
   ...change,
@@ -110,6 +111,11 @@ describe('planRestore', () => {
       'an older CRIU',
       () => plan(fakeDeps({ versions: async () => ({ criu: '4.1', runc: '1.3' }) })),
       /older 4.1/,
+    ],
+    [
+      'memory that could not be had before',
+      () => plan(fakeDeps({ lost: new Map([[digest, 'a chunk is corrupt']]) })),
+      /had to be killed: a chunk is corrupt/,
     ],
   ])('starts cold on the base alone with %s', async (_, make, reason) => {
     const made = await make();

@@ -38,6 +38,8 @@ export interface PlanDeps extends AttemptDeps {
   /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
   lockShared(file: string): Promise<() => Promise<void>>;
   unmountRootfs(bundle: string): Promise<void>;
+  /** Why the memory of a restored container could not be had, by checkpoint: the next start is cold. */
+  lost: Map<string, string>;
   /** Once nothing is waited for any more. Never rejects. */
   afterMemory(restored: Restored, facts: CheckpointFacts, log: Log): Promise<void>;
 }
@@ -98,6 +100,8 @@ export async function planRestore(
     const lowerDirs = code === Code.failedPrecondition ? allButCheckpoint(overlay, marker) : split.cold;
     return cold(message, lowerDirs);
   }
+  const lost = deps.lost.get(located.id);
+  if (lost !== undefined) return cold(`a container that was restored from it had to be killed: ${lost}`);
   const facts = readCheckpointFacts(located.checkpointJson);
   const mismatches = preflight(facts, {
     launch: launchOf(input.spec),
@@ -154,8 +158,9 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
         if (memory) log.info({ ms }, 'what the restore begins with is on this node');
         else log.info({ ms }, 'checkpoint is complete on this node');
         const { imagesDir } = located;
+        const memoryLost = (reason: string) => deps.lost.set(located.id, reason);
         const restored = await attemptRestore(
-          { ...start, spec: input.spec, imagesDir, memory, deadlineMs: RESTORE_DEADLINE_MS },
+          { ...start, spec: input.spec, imagesDir, memory, memoryLost, deadlineMs: RESTORE_DEADLINE_MS },
           deps,
         );
         if (restored.memory) void deps.afterMemory(restored, facts, log);

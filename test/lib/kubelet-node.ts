@@ -19,6 +19,8 @@ export interface Pod {
   name: string;
   uid: string;
   logFile: string;
+  /** Another container in the same pod, made as a kubelet does after the one before has ended. Not started. */
+  again(): Promise<Pod>;
 }
 
 export interface PodRequest extends Partial<ContainerOptions> {
@@ -119,25 +121,36 @@ export class KubeletNode {
     return pod;
   }
 
-  async createPod({ image: reference, annotations, ...container }: PodRequest): Promise<Pod> {
+  async createPod(request: PodRequest): Promise<Pod> {
+    const { annotations } = request;
     this.#pods += 1;
     const name = `pod-${this.#pods}`;
     const uid = randomUUID();
-    const config = podConfig({
-      name,
-      uid,
-      runtimeHandler: HANDLER,
-      ...(annotations ? { annotations } : {}),
-    });
+    const config = podConfig({ name, uid, runtimeHandler: HANDLER, ...(annotations && { annotations }) });
     mkdirSync(`${config.logDirectory}/main`, { recursive: true });
     const podId = await this.cri.runPodSandbox(config, HANDLER);
+    const logFile = (attempt: number) => `${config.logDirectory}/main/${attempt}.log`;
+    const create = async (attempt: number): Promise<Pod> => {
+      const containerId = await this.#createContainer(podId, config, attempt, request);
+      const again = () => create(attempt + 1);
+      return { podId, containerId, name, uid, logFile: logFile(attempt), again };
+    };
+    return create(0);
+  }
+
+  async #createContainer(
+    podId: string,
+    config: ReturnType<typeof podConfig>,
+    attempt: number,
+    { image: reference, annotations, ...container }: PodRequest,
+  ): Promise<string> {
     // imagePullPolicy: IfNotPresent
     const present = await this.cri.imageStatus(reference);
     const imageRef = present?.id ?? (await this.cri.pullImage(reference, config, HANDLER));
-    const options = containerConfig(config, { name: 'main', image: reference, imageRef, ...container });
+    const what = { name: 'main', image: reference, imageRef, attempt, ...container };
+    const options = containerConfig(config, what);
     options.annotations = { ...options.annotations, ...annotations };
-    const containerId = await this.cri.createContainer(podId, options, config);
-    return { podId, containerId, name, uid, logFile: `${config.logDirectory}/main/0.log` };
+    return this.cri.createContainer(podId, options, config);
   }
 
   /** With the pod's cgroup, which a kubelet makes and removes. */

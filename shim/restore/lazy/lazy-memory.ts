@@ -116,11 +116,11 @@ export class LazyMemory implements RestoredMemory {
     return this.#ended.promise;
   }
 
-  /** Whom the guard ends besides, and what to do when memory cannot be had right. */
+  /** Whom the guard ends besides, and what to do when memory cannot be had right. Throws if that is known already. */
   attach(pid: number, onFailed: (error: RestoreError) => void): void {
+    if (this.#failure) throw this.#failure;
     this.#onFailed = onFailed;
     if (this.#server) this.#deps.calls.pageServerProcess(this.#server, this.#deps.calls.pidfdOpen(pid));
-    if (this.#failure) onFailed(this.#failure);
   }
 
   finish(): void {
