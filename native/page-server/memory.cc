@@ -209,10 +209,14 @@ Failure Memory::ReadEvents(std::vector<uint64_t>* faults, std::vector<std::share
         forked->push_back(std::make_shared<Memory>(++*last_id, std::move(child), *this));
         break;
       }
-      case UFFD_EVENT_REMAP:
-        Drop(map_.Move(message->arg.remap.from, message->arg.remap.to, message->arg.remap.len));
-        moved_.emplace_back(message->arg.remap.to, message->arg.remap.to + message->arg.remap.len);
+      case UFFD_EVENT_REMAP: {
+        const auto& remap = message->arg.remap;
+        const std::vector<Piece> displaced = map_.Move(remap.from, remap.to, remap.len);
+        // Whoever moves something tells first what had to go from there. So somebody else's munmap is still to be told.
+        if (!displaced.empty()) moved_.emplace_back(remap.to, remap.to + remap.len);
+        Drop(displaced);
         break;
+      }
       case UFFD_EVENT_REMOVE:
         Drop(map_.Remove(message->arg.remove.start, message->arg.remove.end));
         break;
@@ -230,8 +234,11 @@ Failure Memory::ReadEvents(std::vector<uint64_t>* faults, std::vector<std::share
 // taken the addresses meanwhile, and be told first (seen with 6.18, once in some 10,000 times that addresses are used
 // again). Dropped, what was moved there would read as zeros.
 void Memory::Unmapped(uint64_t start, uint64_t end) {
-  for (const auto& [from, to] : moved_) {
+  for (auto moved = moved_.begin(); moved != moved_.end(); ++moved) {
+    const auto [from, to] = *moved;
     if (from >= end || to <= start) continue;
+    // This is what was to be told; the next one means what it says.
+    moved_.erase(moved);
     if (start < from) Unmapped(start, from);
     doubtful_.emplace_back(std::max(start, from), std::min(end, to));
     if (to < end) Unmapped(to, end);

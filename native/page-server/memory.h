@@ -80,8 +80,8 @@ class Memory {
   RwLock lock_;
   UniqueFd uffd_;   // guarded by lock_
   RangeMap map_;    // guarded by lock_
-  // The reader's own, [start, end): what was moved in since no event was last known to be under way, and what of that was
-  // said to be unmapped.
+  // The reader's own, [start, end): what was moved to where something of the map still was since no event was last known
+  // to be under way, and what of that was then said to be unmapped.
   std::vector<std::pair<uint64_t, uint64_t>> moved_, doubtful_;
   PageBits missing_;
   std::atomic<uint64_t> left_{0};
