@@ -458,7 +458,7 @@ describe('thaw fetch', () => {
 describe('on a node with thaw-snapshotter', () => {
   /** Makes /gen1 only when it is not told otherwise, and counts in memory. */
   const server =
-    '[ -n "$1" ] || echo one > /gen1; n=0; while :; do n=$((n+1)); echo $n > /state; sleep 0.05; done';
+    '[ -n "$1" ] || echo one > /gen1; n=0; while :; do n=$((n+1)); echo $n > /new; mv /new /state; sleep 0.05; done';
   const command = ['/bin/sh', '/server.sh'];
   let node: KubeletNode;
   let first: string;
@@ -520,7 +520,11 @@ describe('on a node with thaw-snapshotter', () => {
   it('a lazily pulled image is listed, completed, exported and evicted', async () => {
     const pod = await runPod({ image: first });
     await state(pod);
-    const { checkpoints } = JSON.parse((await node.thaw(['status', '--json'])).stdout);
+    // It runs before all of its memory is here.
+    const checkpoints = await until('all of the checkpoint to be here', async () => {
+      const status = JSON.parse((await node.thaw(['status', '--json'])).stdout);
+      return status.checkpoints[0]?.state === 'complete' && status.checkpoints;
+    });
     expect(checkpoints).toHaveLength(1);
     expect(checkpoints[0]).toMatchObject({ image: first, state: 'complete' });
     expect(checkpoints[0].presentBytes).toBe(checkpoints[0].storedBytes);
