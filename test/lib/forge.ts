@@ -96,7 +96,10 @@ export async function forge(
     const cut = parts.sizes.get(name) ?? size;
     return { name, size: cut, chunks: cut < size ? new ChunkTable(Buffer.alloc(0)) : chunks };
   });
-  const newIndex = encodeIndex({ ...index, files, checkpointJson });
+  // A file that is cut has no chunks, and all others have other ordinals then.
+  const isCut = files.some(({ chunks }, i) => chunks !== index.files[i]?.chunks);
+  const accessOrder = isCut ? [] : index.accessOrder;
+  const newIndex = encodeIndex({ ...index, files, accessOrder, checkpointJson });
   const built = buildIndexLayer(json, newIndex);
   const newIndexLayer = blob(indexLayer.mediaType, built.bytes);
   const annotation = formatIndexAnnotation({
