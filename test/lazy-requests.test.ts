@@ -39,7 +39,7 @@ it('is saved once all of its memory is here, and what was saved is right', async
   const pod = await lazy.runHeld();
   lazy.tell(pod, 'touch');
   let saved = false;
-  const saving = lazy.node.checkpoint(pod, 'test/memory', 'second').then(() => {
+  const saving = lazy.save(pod, 'test/memory', 'second').then(() => {
     saved = true;
   });
   await sleep(1500);

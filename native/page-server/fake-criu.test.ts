@@ -157,13 +157,18 @@ describe.skipIf(reason !== '')(`restored memory${reason ? ` (${reason})` : ''}`,
     ['late-copy', 'dontneed'],
     ['give-up', 'read-all'],
     ['other-page', 'read-random'],
-  ] as const)('is seen to be wrong when the server has the mistake %s, in %s', async (bug, scenario) => {
-    // Draining starts before memory is registered, and goes on while the scenario runs.
-    const options: RestoreOptions = { scenario, operations: 200, mapDelayMs: bug === 'give-up' ? 50 : 1 };
-    const { restore } = await attempt(SMALL, options, { bug, pauseUs: 50 });
-    expect(restore.output).toMatch(/^differs: process \d+ \(pid \d+\) address 0x/m);
-    expect(restore.status).toBe(1);
-  });
+  ] as const)(
+    // A race that is to be lost: not in each run on a busy machine.
+    'is seen to be wrong when the server has the mistake %s, in %s',
+    { retry: 3 },
+    async (bug, scenario) => {
+      // Draining starts before memory is registered, and goes on while the scenario runs.
+      const options: RestoreOptions = { scenario, operations: 200, mapDelayMs: bug === 'give-up' ? 50 : 1 };
+      const { restore } = await attempt(SMALL, options, { bug, pauseUs: 50 });
+      expect(restore.output).toMatch(/^differs: process \d+ \(pid \d+\) address 0x/m);
+      expect(restore.status).toBe(1);
+    },
+  );
 
   it('is seen to be wrong when lengths have 32 bits', async () => {
     const { restore } = await attempt(BIG, { scenario: 'big' }, { bug: 'int-length', pauseUs: 50_000 });

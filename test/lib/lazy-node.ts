@@ -43,10 +43,24 @@ export class LazyNode {
     const pod = await lazy.run(cold);
     await lazy.beats(pod);
     await lazy.ask(pod, 'check');
-    await node.checkpoint(pod, REPOSITORY);
+    await lazy.save(pod, REPOSITORY);
     await lazy.removePods();
     await node.forget(`${node.registry.host}/${REPOSITORY}:warm`);
     return lazy;
+  }
+
+  /**
+   * Its heart beats into a volume. A dump that catches that file open cannot be restored where the volume has gone on, and
+   * the trial says so: then it is saved once more.
+   */
+  async save(pod: Pod, repository: string, tag?: string): Promise<string> {
+    for (let left = 4; ; left--) {
+      try {
+        return await this.node.checkpoint(pod, repository, tag);
+      } catch (error) {
+        if (left === 0 || !String(error).includes('a trial restore on this node failed')) throw error;
+      }
+    }
   }
 
   async stop(): Promise<void> {
