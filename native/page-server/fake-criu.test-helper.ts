@@ -241,3 +241,35 @@ export async function startReferenceServer(
   await program.said('listening');
   return program;
 }
+
+/** Where the layouts of the tests begin, and a number of pages in bytes. */
+export const BASE = 0x100_0000_0000n;
+export const page = (number: number): bigint => BigInt(number * PAGE_BYTES);
+
+/** A mapping of 6 GiB of which the file has a little at the ends, at 1 GiB, and across 2 and 4 GiB. */
+export const BIG: Layout = {
+  seed: 9,
+  processes: [
+    {
+      pid: 100,
+      vmas: [{ address: BASE, pages: 6 << 18 }],
+      runs: [
+        { address: BASE, pages: 40, first: 0 },
+        { address: BASE + page(1 << 18), pages: 64, first: 40 },
+        { address: BASE + page((2 << 18) - 32), pages: 64, first: 200 },
+        { address: BASE + page((4 << 18) - 32), pages: 64, first: 300 },
+        { address: BASE + page((6 << 18) - 40), pages: 40, first: 400 },
+      ],
+    },
+  ],
+};
+
+/** A hundred small processes. */
+export const MANY: Layout = {
+  seed: 5,
+  processes: Array.from({ length: 100 }, (_, i) => ({
+    pid: 200 + i,
+    vmas: [{ address: BASE + page(i * 64), pages: 24 }],
+    runs: [{ address: BASE + page(i * 64), pages: 20, first: i }],
+  })),
+};

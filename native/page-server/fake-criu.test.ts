@@ -5,12 +5,16 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../testing.ts';
 import {
+  BASE,
+  BIG,
   type Checkpoint,
   type Ended,
   type FakeProcess,
   type Layout,
+  MANY,
   makeCheckpoint,
   PAGE_BYTES,
+  page,
   type ReferenceOptions,
   type RestoreOptions,
   type Scenario,
@@ -20,9 +24,6 @@ import {
 } from './fake-criu.test-helper.ts';
 
 const reason = whyNotPermitted();
-
-const BASE = 0x100_0000_0000n;
-const page = (number: number): bigint => BigInt(number * PAGE_BYTES);
 
 /** Zero pages inside and outside the pagemap, pages that CRIU fills itself, a mapping that is all zero, a zombie. */
 const SMALL: Layout = {
@@ -46,33 +47,6 @@ const SMALL: Layout = {
     { pid: 105, zombie: true },
     { pid: 101, vmas: [{ address: BASE, pages: 512 }], runs: [{ address: BASE, pages: 512, first: 0 }] },
   ],
-};
-
-/** A mapping of 6 GiB of which the file has a little at the ends, at 1 GiB, and across 2 and 4 GiB. */
-const BIG: Layout = {
-  seed: 9,
-  processes: [
-    {
-      pid: 100,
-      vmas: [{ address: BASE, pages: 6 << 18 }],
-      runs: [
-        { address: BASE, pages: 40, first: 0 },
-        { address: BASE + page(1 << 18), pages: 64, first: 40 },
-        { address: BASE + page((2 << 18) - 32), pages: 64, first: 200 },
-        { address: BASE + page((4 << 18) - 32), pages: 64, first: 300 },
-        { address: BASE + page((6 << 18) - 40), pages: 40, first: 400 },
-      ],
-    },
-  ],
-};
-
-const MANY: Layout = {
-  seed: 5,
-  processes: Array.from({ length: 100 }, (_, i) => ({
-    pid: 200 + i,
-    vmas: [{ address: BASE + page(i * 64), pages: 24 }],
-    runs: [{ address: BASE + page(i * 64), pages: 20, first: i }],
-  })),
 };
 
 interface Tried {

@@ -4,8 +4,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "../launcher/guard.h"
-
 namespace thaw {
 
 GuardLink::Kind GuardLink::Next(uint64_t* id) {

@@ -7,6 +7,7 @@
 
 #include "../errors.h"
 #include "../fd.h"
+#include "../launcher/guard.h"
 
 namespace thaw {
 
@@ -20,11 +21,11 @@ class GuardLink {
   Kind Next(uint64_t* id);
 
   // False if the guard cannot be reached. Descriptors stay the caller's.
-  bool Hold(uint64_t id, int uffd) { return Send(1, id, uffd, {}); }
-  bool Release(uint64_t id) { return Send(2, id, -1, {}); }
+  bool Hold(uint64_t id, int uffd) { return Send(kGuardHold, id, uffd, {}); }
+  bool Release(uint64_t id) { return Send(kGuardRelease, id, -1, {}); }
   // Whom to end if this process ends: a process, and all in a cgroup.
-  bool Kill(int pidfd) { return Send(3, 0, pidfd, {}); }
-  bool KillCgroup(const std::string& directory) { return Send(4, 0, -1, directory); }
+  bool Kill(int pidfd) { return Send(kGuardKill, 0, pidfd, {}); }
+  bool KillCgroup(const std::string& directory) { return Send(kGuardKillCgroup, 0, -1, directory); }
 
   int fd() const { return fd_.get(); }
   bool valid() const { return fd_.valid(); }
