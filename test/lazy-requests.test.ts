@@ -75,7 +75,7 @@ it('keeps its checkpoint on the node, also when the snapshotter has just been ki
     stderr: expect.stringMatching(/is being restored from it/),
   });
   await lazy.node.killSnapshotter();
-  await lazy.restartSnapshotter();
+  await lazy.node.startSnapshotter();
   expect(await evict()).toMatchObject({
     code: 1,
     stderr: expect.stringMatching(/is being restored from it/),

@@ -40,7 +40,7 @@ it('waits for a snapshotter that was killed, and goes on', async () => {
   lazy.letGo();
   await lazy.beats(pod);
   expect(lazy.hasAnswered(pod)).toBe(false);
-  await lazy.restartSnapshotter();
+  await lazy.node.startSnapshotter();
   await lazy.answered(pod, 'check');
   await lazy.drained();
 });

@@ -8,7 +8,7 @@ import { keyed } from './values.ts';
 export type OomCalls = Pick<Addon, 'watchCgroupEvent' | 'watchFile' | 'watchStop'>;
 
 export interface OomWatch {
-  /** Looks now: v2 may notify 10 ms late, after the exit of the process that was killed. */
+  /** Looks now: the notification may come after the exit of the process that was killed, on v2 10 ms late. */
   check(): void;
   close(): void;
 }
@@ -27,24 +27,42 @@ export function watchOom(place: CgroupPlace, calls: OomCalls, onOom: () => void)
   }
 }
 
+/**
+ * The event comes before the kill that it tells of, and there may be several for one kill (each failed allocation makes one
+ * until the process is gone): a kill is told when it is counted, which is before its signal is sent.
+ */
 function watchV1(dir: string, calls: OomCalls, onOom: () => void): OomWatch {
   const control = join(dir, 'memory.oom_control');
-  const before = kills(control);
-  let told = 0;
-  const tell = () => {
-    told += 1;
-    onOom();
+  let seen = kills(control);
+  const counted = existsSync(control) && /^oom_kill /m.test(readFileSync(control, 'utf8'));
+  let timer: NodeJS.Timeout | undefined;
+  const look = () => {
+    const count = kills(control);
+    const grown = count > seen;
+    for (; seen < count; seen += 1) onOom();
+    return grown;
+  };
+  const lookAgain = ([delay, ...later]: readonly number[]) => {
+    clearTimeout(timer);
+    if (delay === undefined) return;
+    timer = setTimeout(() => {
+      if (!look()) lookAgain(later);
+    }, delay);
+    timer.unref();
   };
   const id = calls.watchCgroupEvent(control, join(dir, 'cgroup.event_control'), (error) => {
     // The end of the cgroup is an event too.
-    if (!error && existsSync(control)) tell();
+    if (error || !existsSync(control)) return;
+    // Old kernels do not count.
+    if (!counted) onOom();
+    else if (!look()) lookAgain([1, 10, 100, 1000]);
   });
   return {
-    check() {
-      // The event comes before the kill that it tells of, so each kill is told already unless all got lost.
-      if (told === 0 && kills(control) > before) tell();
+    check: look,
+    close() {
+      clearTimeout(timer);
+      calls.watchStop(id);
     },
-    close: () => calls.watchStop(id),
   };
 }
 
@@ -61,7 +79,7 @@ function watchV2(events: string, calls: OomCalls, onOom: () => void): OomWatch {
   return { check: () => look(kills(events)), close: () => calls.watchStop(id) };
 }
 
-/** 0 where the cgroup is gone, and on kernels before 4.13. */
+/** 0 where the cgroup is gone, and on kernels that do not count. */
 function kills(file: string): number {
   try {
     return killsOf(readFileSync(file, 'utf8'));

@@ -424,7 +424,7 @@ export class Container {
         .catch((error: unknown) => this.#warn('cannot kill what is left', error));
     }
     await execsEnded;
-    if (exit.status === 128 + SIGKILL) this.#checkOom();
+    this.#checkOom();
     this.#initEnded(exit);
   }
 

@@ -6,6 +6,7 @@ import { bridgeNetwork, type ContainerdVersion, containerdConfig } from './conta
 import { privateDir, runDir } from './dirs.ts';
 import { type Image, imageTar } from './image.ts';
 import { Daemon, type RunOptions, type RunResult, run } from './program.ts';
+import { until } from './wait.ts';
 
 export interface ContainerdOptions {
   /** Data folder; one of its own below /state if absent, removed by `stop`. */
@@ -126,6 +127,23 @@ export class Containerd {
   /** `ctr`; options such as `-n k8s.io` come first in `args`. */
   ctr(args: readonly string[], options: RunOptions = {}): Promise<RunResult> {
     return run('ctr', ['--address', this.socket, ...args], options);
+  }
+
+  /**
+   * Waits until containerd's connection to thaw-snapshotter stands. After a failed one it tries again only some seconds
+   * later, and fails every call until then. A list would not ask thaw-snapshotter where containerd knows no snapshot.
+   */
+  async reachSnapshotter(): Promise<void> {
+    const snapshots = (...args: string[]) => this.ctr(['snapshots', '--snapshotter', 'thaw', ...args]);
+    await until(
+      'containerd to reach the snapshotter',
+      async () => {
+        await snapshots('prepare', 'reach');
+        return true;
+      },
+      30_000,
+    );
+    await snapshots('rm', 'reach');
   }
 
   /** Imports an image made here and unpacks it for a snapshotter. */

@@ -57,11 +57,6 @@ export class KubeletNode {
     writeFileSync(config, `root = "${root}"\ncontainerd_address = "${containerd.socket}"\n`);
     const node = new KubeletNode(registry, containerd, root, config);
     await node.startSnapshotter();
-    // It was not there when containerd first looked, which looks again only after a while.
-    await until('containerd to reach the snapshotter', async () => {
-      await containerd.ctr(['-n', 'k8s.io', 'snapshots', '--snapshotter', 'thaw', 'ls']);
-      return true;
-    });
     const tar = `${containerd.dir}/pause.tar`;
     writeFileSync(tar, await imageTar('test.local/pause:1', await pauseImage()));
     const local = containerd.version === '2' ? ['--local'] : [];
@@ -75,6 +70,7 @@ export class KubeletNode {
       ready: async () =>
         (await accepts(`${STATE}/snapshotter.sock`)) && (await accepts(`${STATE}/thaw.sock`)),
     });
+    await this.containerd.reachSnapshotter();
   }
 
   async stopSnapshotter(): Promise<void> {

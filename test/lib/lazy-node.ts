@@ -173,14 +173,6 @@ export class LazyNode {
     });
   }
 
-  async restartSnapshotter(): Promise<void> {
-    await this.node.startSnapshotter();
-    await until('containerd to reach the snapshotter', async () => {
-      await this.node.containerd.ctr(['-n', 'k8s.io', 'snapshots', '--snapshotter', 'thaw', 'ls']);
-      return true;
-    });
-  }
-
   /** Host pids of a running program. */
   pids(commandLine: RegExp): number[] {
     return readdirSync('/proc')
