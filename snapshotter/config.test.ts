@@ -11,6 +11,7 @@ test('an empty file gives the defaults', () => {
     log_level: 'info',
     fetch: { connections: 8, index_timeout_ms: 30_000 },
     cache: {},
+    metrics: {},
     registries: {},
   });
 });
@@ -29,6 +30,7 @@ test.each([
   ['[registries."x"]\nmirrors = ["https://m"]', '"registries.x.mirrors.0": must be a host, or host:port'],
   ['root = "relative"', '"root": must be an absolute path'],
   ['[fetch]\nconnections = 0', '"fetch.connections": '],
+  ['[metrics]\naddress = ":9417"', '"metrics.address": must be host:port'],
   ['[cache]\nmax_bytes = 0', '"cache.max_bytes": '],
   ['root = ', 'it is no valid TOML in line 1'],
 ])('%j is refused with its key', (text, message) => {

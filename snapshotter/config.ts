@@ -30,6 +30,15 @@ const schema = z.strictObject({
       max_bytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
     })
     .prefault({}),
+  metrics: z
+    .strictObject({
+      /** host:port for Prometheus; without it nothing listens. */
+      address: z
+        .string()
+        .regex(/^(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}$/, 'must be host:port')
+        .optional(),
+    })
+    .prefault({}),
   /** A docker config.json with credentials for registries. */
   docker_config: path.optional(),
   /** By host as in an image reference: "registry.example:5000". */

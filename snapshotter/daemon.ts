@@ -8,11 +8,13 @@ import type { Addon } from '../native/index.ts';
 import { Code, describeError } from '../proto/status.ts';
 import { TtrpcServer } from '../proto/ttrpc/index.ts';
 import { DirectTransfers, Limiter, NodeCache, type Transfers } from './cache/index.ts';
+import { cacheEvents, logProgress } from './cache-events.ts';
 import { checkpointServices, containerdLayers } from './checkpoints/index.ts';
 import type { Config } from './config.ts';
 import { alreadyExists } from './error.ts';
 import { FetchThreads } from './fetch/index.ts';
 import { SnapshotsServer } from './grpc/index.ts';
+import type { Metrics } from './metrics/index.ts';
 import { Directories, OverlaySnapshotter } from './overlay/index.ts';
 import { RemoteLayers } from './remote/index.ts';
 import { Registries } from './remote/registries.ts';
@@ -84,7 +86,9 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
     idleMs: FETCH_IDLE_MS,
   });
   closers.push(() => transfers.close());
-  const cache = makeCache(config, native, transfers, log, (id) => {
+  const metricsModule = config.metrics.address === undefined ? undefined : await import('./metrics/index.ts');
+  const metrics = metricsModule && new metricsModule.Metrics({ entries: () => cache.entries() });
+  const cache: NodeCache = makeCache(config, native, transfers, log, metrics, (id) => {
     try {
       return remote.sourceOf(id);
     } catch (error) {
@@ -141,6 +145,12 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
   claimSocket(dirname(config.address), config.address);
   closers.push(() => snapshots.close(GRACE_MS));
   await snapshots.listen(config.address);
+
+  if (metricsModule && metrics && config.metrics.address !== undefined) {
+    const server = new metricsModule.MetricsServer(metrics);
+    closers.push(() => server.close());
+    await server.listen(config.metrics.address);
+  }
 }
 
 function makeCache(
@@ -148,6 +158,7 @@ function makeCache(
   native: Addon,
   transfers: Transfers,
   log: Logger,
+  metrics: Metrics | undefined,
   reopen: (id: string) => ReturnType<RemoteLayers['sourceOf']>,
 ): NodeCache {
   return new NodeCache({
@@ -164,56 +175,8 @@ function makeCache(
       clock: () => performance.now(),
       bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
     },
-    events: {
-      onStarted: ({ id }, { description }) => log.info({ id, from: description }, 'fetch started'),
-      onComplete: ({ id, progress }, { description }, ms) =>
-        log.info(
-          {
-            id,
-            from: description,
-            storedBytes: Number(progress.storedBytes),
-            fetchedBytes: Number(progress.fetchedBytes),
-            localBytes: Number(progress.localBytes),
-            ms,
-          },
-          'fetch complete',
-        ),
-      onFailed: ({ id, progress }, { description }, error) =>
-        log.error(
-          {
-            id,
-            from: description,
-            presentBytes: Number(progress.presentBytes),
-            code: error.code,
-            error: error.message,
-            ...error.context,
-          },
-          'fetch failed',
-        ),
-      onSyncFailed: ({ id }, error) =>
-        log.error({ id, error: describeError(error).message }, 'cache not synced'),
-      onDisplaced: (id, freedBytes) =>
-        log.info({ id, freedBytes: Number(freedBytes) }, 'evicted for another checkpoint'),
-      onDiscarded: (id, reason) => log.info({ id, reason }, 'cache entry discarded'),
-    },
+    events: cacheEvents(log, metrics),
   });
-}
-
-function logProgress(cache: NodeCache, log: Logger): void {
-  for (const { id, state, progress } of cache.entries()) {
-    if (state.kind !== 'fetching' && progress.wantedChunks === 0) continue;
-    const { presentBytes, storedBytes, fetchedBytes, wantedChunks } = progress;
-    log.info(
-      {
-        id,
-        presentBytes: Number(presentBytes),
-        storedBytes: Number(storedBytes),
-        fetchedBytes: Number(fetchedBytes),
-        wantedChunks,
-      },
-      'fetch goes on',
-    );
-  }
 }
 
 /** No image needs the checkpoint any more; a container that is being restored from it may. */

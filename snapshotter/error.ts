@@ -23,3 +23,7 @@ export function failedPrecondition(message: string, options?: CodedErrorOptions)
 export function dataLoss(message: string, options?: CodedErrorOptions): SnapshotError {
   return new SnapshotError(Code.dataLoss, message, options);
 }
+
+export function unavailable(message: string, options?: CodedErrorOptions): SnapshotError {
+  return new SnapshotError(Code.unavailable, message, options);
+}

@@ -38,6 +38,8 @@ const layers = [...checkpoint.blobs].map(
   ([digest, bytes]): Blob => ({ mediaType: 'application/vnd.oci.image.layer.v1.tar', digest, bytes }),
 );
 const [indexLayer, firstLayer, secondLayer] = layers.map(({ digest }) => digest) as [string, string, string];
+/** The node has its own loopback. */
+const METRICS = '127.0.0.1:9417';
 /** Of the second layer. */
 const WANTED = [PER_LAYER + 7, PER_LAYER + 20];
 
@@ -100,6 +102,13 @@ function expectChunks(ordinals: readonly number[]): void {
   }
 }
 
+/** One number of what the daemon tells Prometheus. */
+async function metric(name: string): Promise<number> {
+  const text = await (await fetch(`http://${METRICS}/metrics`)).text();
+  const line = text.split('\n').find((candidate) => candidate.startsWith(`${name} `));
+  return Number(line?.slice(name.length));
+}
+
 const isOf = (digest: string) => (request: { uri: string }) => request.uri.endsWith(digest);
 
 it('a daemon that is killed while somebody waits goes on, and fetches only what is missing', async () => {
@@ -135,7 +144,7 @@ it('a daemon that is killed while somebody waits goes on, and fetches only what 
 
 it('wanted chunks overtake the stream, and every chunk is sent once', async () => {
   await thaw.stop();
-  thaw = await ThawDaemon.start({ fetch: { connections: 2 } });
+  thaw = await ThawDaemon.start({ fetch: { connections: 2 }, metrics: { address: METRICS } });
   // The stream hangs in both layers; single chunks pass.
   gate.hold(({ uri, range }) => {
     const { from, to } = parseRange(range);
@@ -143,6 +152,7 @@ it('wanted chunks overtake the stream, and every chunk is sent once', async () =
   });
   await prepareLayers(gate.host);
   await until('the stream to hang', () => gate.waiting.length === 2);
+  expect(await metric('thaw_checkpoints{state="fetching"}')).toBe(1);
   // Ranges bring the first 16 chunks.
   const wanted = [PER_LAYER - 1, 2 * PER_LAYER - 1];
   await thaw.want(checkpoint.id, wanted);
@@ -150,6 +160,8 @@ it('wanted chunks overtake the stream, and every chunk is sent once', async () =
   gate.open();
   await thaw.awaitCheckpoint(checkpoint.id);
   expect([await sent(firstLayer), await sent(secondLayer)]).toEqual([PER_LAYER * CHUNK, PER_LAYER * CHUNK]);
+  expect(await metric('thaw_fetch_bytes_total{source="registry"}')).toBe(2 * PER_LAYER * CHUNK);
+  expect(await metric('thaw_fetches_total{result="complete"}')).toBe(1);
 });
 
 it('a registry that is gone for some seconds is waited for', async () => {

@@ -72,13 +72,13 @@ it('keeps its checkpoint on the node, also when the snapshotter has just been ki
   };
   expect(await evict()).toMatchObject({
     code: 1,
-    stderr: expect.stringMatching(/is being restored from it/),
+    stderr: expect.stringMatching(/the memory of a container still comes from it/),
   });
   await lazy.node.killSnapshotter();
   await lazy.node.startSnapshotter();
   expect(await evict()).toMatchObject({
     code: 1,
-    stderr: expect.stringMatching(/is being restored from it/),
+    stderr: expect.stringMatching(/the memory of a container still comes from it/),
   });
   lazy.letGo();
   await lazy.check(pod);

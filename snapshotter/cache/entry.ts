@@ -36,6 +36,8 @@ export type EntryState =
 
 export interface EntryEvents {
   onStarted(entry: CacheEntry, source: BlobSource): void;
+  /** Bytes were read, of layers as they are stored. */
+  onBytes(from: 'registry' | 'node', bytes: number): void;
   onComplete(entry: CacheEntry, source: BlobSource, ms: number): void;
   onFailed(entry: CacheEntry, source: BlobSource, error: SnapshotError): void;
   /** Everything is here, but the marker for after a restart could not be written. */
@@ -389,7 +391,7 @@ export class CacheEntry {
   }
 
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
-    const { transfers, limiter, demandLimiter, parallel, clock } = this.#options;
+    const { transfers, limiter, demandLimiter, parallel, clock, events } = this.#options;
     await download({
       index: this.index,
       source,
@@ -404,8 +406,10 @@ export class CacheEntry {
       clock,
       signal,
       onBytes: (bytes) => {
-        if (source.kind === 'remote') this.#fetched += BigInt(bytes);
+        const remote = source.kind === 'remote';
+        if (remote) this.#fetched += BigInt(bytes);
         else this.#local += BigInt(bytes);
+        events.onBytes(remote ? 'registry' : 'node', bytes);
         this.#saveNowAndThen();
       },
     });

@@ -43,6 +43,8 @@ export interface NodeCacheOptions {
     onDiscarded(id: string, reason: string): void;
     /** It went for another one. */
     onDisplaced(id: string, freedBytes: bigint): void;
+    /** Somebody asked for it, or its last image went. */
+    onEvicted(id: string): void;
   };
   /** flock(2) on a descriptor, not waiting. */
   tryLock: (fd: number, exclusive: boolean) => boolean;
@@ -78,6 +80,7 @@ export class NodeCache {
         ),
       events: {
         onStarted: (...args) => events.onStarted(...args),
+        onBytes: (...args) => events.onBytes(...args),
         onComplete: (...args) => events.onComplete(...args),
         onSyncFailed: (...args) => events.onSyncFailed(...args),
         onFailed: (entry, source, error) => {
@@ -171,10 +174,16 @@ export class NodeCache {
    * somebody holds its lock.
    */
   async evict(id: string): Promise<bigint> {
+    const freed = await this.#takeOut(id);
+    this.#options.events.onEvicted(id);
+    return freed;
+  }
+
+  async #takeOut(id: string): Promise<bigint> {
     const entry = this.#entries.get(id);
     if (!entry) throw notFound(`Checkpoint ${id} is not on this node`);
     const refusal =
-      'Cannot evict the checkpoint: a container is being restored from it; try again when it runs';
+      'Cannot evict the checkpoint: the memory of a container still comes from it; try again when all is there';
     return this.#locked(entry.directory, refusal, async () => {
       this.#entries.delete(id);
       clearTimeout(this.#retries.get(id));
@@ -249,7 +258,7 @@ export class NodeCache {
     const idle = this.#others(entry).filter(({ state }) => state.kind !== 'fetching');
     for (const id of byLastUse(idle)) {
       try {
-        this.#options.events.onDisplaced(id, await this.evict(id));
+        this.#options.events.onDisplaced(id, await this.#takeOut(id));
         return true;
       } catch (error) {
         const { code } = describeError(error);

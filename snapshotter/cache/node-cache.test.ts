@@ -71,10 +71,12 @@ function makeCache(writeChunk: WriteChunk = writeStoredChunk): NodeCache {
     },
     events: {
       onStarted: () => log.push('started'),
+      onBytes() {},
       onComplete: () => log.push('complete'),
       onFailed: (_, __, error) => log.push(`failed: ${error.message}`),
       onSyncFailed: (_, error) => log.push(`sync failed: ${String(error)}`),
       onDisplaced: () => {},
+      onEvicted() {},
       onDiscarded: (_, reason) => log.push(`discarded: ${reason}`),
     },
   });

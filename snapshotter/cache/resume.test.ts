@@ -63,9 +63,11 @@ function makeCache(directory: string, source: BlobSource, bootId = 'this boot'):
     },
     events: {
       onStarted() {},
+      onBytes() {},
       onComplete() {},
       onFailed() {},
       onSyncFailed() {},
+      onEvicted() {},
       onDiscarded() {},
       onDisplaced() {},
     },

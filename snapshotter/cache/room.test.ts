@@ -66,9 +66,11 @@ describe('a node cache that is full', () => {
       },
       events: {
         onStarted() {},
+        onBytes() {},
         onComplete() {},
         onFailed() {},
         onSyncFailed() {},
+        onEvicted() {},
         onDiscarded() {},
         onDisplaced: (id) => displaced.push(id),
       },

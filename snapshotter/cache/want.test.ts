@@ -80,9 +80,11 @@ function makeCache(
     },
     events: {
       onStarted() {},
+      onBytes() {},
       onComplete() {},
       onFailed() {},
       onSyncFailed() {},
+      onEvicted() {},
       onDiscarded() {},
       onDisplaced() {},
     },

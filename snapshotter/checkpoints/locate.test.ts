@@ -61,10 +61,12 @@ beforeEach(() => {
     },
     events: {
       onStarted: () => {},
+      onBytes() {},
       onComplete: () => {},
       onFailed: () => {},
       onSyncFailed: () => {},
       onDisplaced: () => {},
+      onEvicted() {},
       onDiscarded: () => {},
     },
   });

@@ -88,9 +88,11 @@ beforeEach(() => {
     },
     events: {
       onStarted() {},
+      onBytes() {},
       onComplete() {},
       onFailed() {},
       onSyncFailed() {},
+      onEvicted() {},
       onDiscarded() {},
       onDisplaced() {},
     },

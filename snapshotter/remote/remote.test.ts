@@ -58,10 +58,12 @@ beforeEach(() => {
     },
     events: {
       onStarted: () => {},
+      onBytes() {},
       onComplete: () => {},
       onFailed: () => {},
       onSyncFailed: () => {},
       onDisplaced: () => {},
+      onEvicted() {},
       onDiscarded: () => {},
     },
   });
