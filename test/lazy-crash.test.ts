@@ -1,22 +1,12 @@
 /** Who dies while memory is still on its way: nobody reads a wrong byte, and nothing is left. */
 import { readdirSync, readlinkSync } from 'node:fs';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { assertNothingLeft, type Leftovers, sleep, takeStock, until } from './lib/index.ts';
-import { LazyNode, type MemoryPod } from './lib/lazy-node.ts';
+import { expect, it } from 'vitest';
+import { sleep, until } from './lib/index.ts';
+import { type LazyNode, type MemoryPod, useLazyNode } from './lib/lazy-node.ts';
 
 let lazy: LazyNode;
-let stock: Leftovers;
-
-beforeAll(async () => {
-  lazy = await LazyNode.start();
-});
-afterAll(() => lazy.stop());
-beforeEach(() => {
-  stock = takeStock();
-});
-afterEach(async () => {
-  await lazy.reset();
-  await assertNothingLeft(stock);
+useLazyNode((node) => {
+  lazy = node;
 });
 
 /** Nothing but its end: no wrong byte, and no answer that it could not have. */

@@ -1,21 +1,11 @@
 /** What is asked of a container while its memory is still on its way. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { assertNothingLeft, type Leftovers, sleep, takeStock } from './lib/index.ts';
-import { LazyNode } from './lib/lazy-node.ts';
+import { expect, it } from 'vitest';
+import { sleep } from './lib/index.ts';
+import { type LazyNode, useLazyNode } from './lib/lazy-node.ts';
 
 let lazy: LazyNode;
-let stock: Leftovers;
-
-beforeAll(async () => {
-  lazy = await LazyNode.start();
-});
-afterAll(() => lazy.stop());
-beforeEach(() => {
-  stock = takeStock();
-});
-afterEach(async () => {
-  await lazy.reset();
-  await assertNothingLeft(stock);
+useLazyNode((node) => {
+  lazy = node;
 });
 
 const task = (...args: string[]) => lazy.node.containerd.ctr(['-n', 'k8s.io', 'task', ...args]);

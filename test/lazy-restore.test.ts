@@ -1,21 +1,11 @@
 /** Memory that comes later, over a link that fails: the process waits, goes on, and never reads a wrong byte. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { assertNothingLeft, type Leftovers, sleep, takeStock } from './lib/index.ts';
-import { LazyNode } from './lib/lazy-node.ts';
+import { expect, it } from 'vitest';
+import { sleep } from './lib/index.ts';
+import { type LazyNode, useLazyNode } from './lib/lazy-node.ts';
 
 let lazy: LazyNode;
-let stock: Leftovers;
-
-beforeAll(async () => {
-  lazy = await LazyNode.start();
-});
-afterAll(() => lazy.stop());
-beforeEach(() => {
-  stock = takeStock();
-});
-afterEach(async () => {
-  await lazy.reset();
-  await assertNothingLeft(stock);
+useLazyNode((node) => {
+  lazy = node;
 });
 
 it('runs while most of its memory is not here, and reads all of it right', async () => {

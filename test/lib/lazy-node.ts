@@ -3,8 +3,10 @@
  * of memory that arrives later have in common.
  */
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { privateDir } from './dirs.ts';
 import { KubeletNode, type Pod, type PodRequest } from './kubelet-node.ts';
+import { assertNothingLeft, type Leftovers, takeStock } from './leftovers.ts';
 import { SlowLink } from './slow-link.ts';
 import { until } from './wait.ts';
 
@@ -218,4 +220,22 @@ export class LazyNode {
     await this.removePods();
     await this.node.forget(this.warm);
   }
+}
+
+/** Hooks for a test file with one such node, which each test leaves as it found it. */
+export function useLazyNode(onStarted: (lazy: LazyNode) => void): void {
+  let lazy: LazyNode;
+  let stock: Leftovers;
+  beforeAll(async () => {
+    lazy = await LazyNode.start();
+    onStarted(lazy);
+  });
+  afterAll(() => lazy.stop());
+  beforeEach(() => {
+    stock = takeStock();
+  });
+  afterEach(async () => {
+    await lazy.reset();
+    await assertNothingLeft(stock);
+  });
 }
