@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
 import { native, type PageServer, type PageServerCounts, type PageServerEvent } from '../index.ts';
 import { exitOf } from '../testing.ts';
+import { bitsOf } from './bits.ts';
 import { type Checkpoint, PAGE_BYTES } from './fake-criu.test-helper.ts';
 
 export const LAUNCHER = join(import.meta.dirname, '../../build/containerd-shim-thaw-v2');
@@ -49,12 +50,6 @@ export function servedOf(checkpoint: Checkpoint): Served {
     served.files.push({ path, firstOrdinal, chunks: BigUint64Array.from(chunks) });
   }
   return served;
-}
-
-export function bitsOf(ordinals: Iterable<number>, count: number): Uint8Array {
-  const bits = new Uint8Array(Math.ceil(count / 8));
-  for (const ordinal of ordinals) bits[ordinal >> 3] = (bits[ordinal >> 3] ?? 0) | (1 << (ordinal & 7));
-  return bits;
 }
 
 export interface ServeOptions {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { hugeRanges, innerPid, treeOf } from './huge-pages.ts';
+import { hugeRanges } from './huge-pages.ts';
 
 describe('hugeRanges', () => {
   it('finds the mappings that have any, with their addresses', () => {
@@ -16,17 +16,5 @@ describe('hugeRanges', () => {
     ].join('\n');
     expect(hugeRanges(smaps)).toEqual([['7f0000000000', '7f0000400000']]);
     expect(hugeRanges('')).toEqual([]);
-  });
-});
-
-describe('processes', () => {
-  it('have a pid in their own namespace, or are gone', async () => {
-    expect(await innerPid(process.pid)).toBe(process.pid);
-    expect(await innerPid(4_194_305)).toBeUndefined();
-  });
-
-  it('are listed with all their descendants', async () => {
-    const children: Record<number, number[]> = { 1: [2, 3], 3: [4] };
-    expect(await treeOf(1, { childrenOf: async (pid) => children[pid] ?? [] })).toEqual([1, 2, 3, 4]);
   });
 });

@@ -1,7 +1,7 @@
 /** Which memory of a container is in huge pages, so that a restore can put it there again. */
 import { readFile } from 'node:fs/promises';
 import type { DumpFacts } from '../../checkpoint/facts.ts';
-import { type ProcessTreeDeps, procTree } from '../restore/process-tree.ts';
+import { innerPid, procTree, treeOf } from '../process/process-tree.ts';
 
 type HugeMemory = NonNullable<DumpFacts['hugePages']>[number];
 
@@ -18,20 +18,6 @@ export function hugeRanges(smaps: string): [string, string][] {
     else if (mapping && /^AnonHugePages: +[1-9]/.test(line)) ranges.push(mapping);
   }
   return ranges.slice(0, MOST_RANGES);
-}
-
-/** The pid that a process has in its own, innermost PID namespace; undefined if it is gone. */
-export async function innerPid(pid: number): Promise<number | undefined> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  const last = /^NSpid:\t(?:\d+\t)*(\d+)$/m.exec(status)?.[1];
-  return last === undefined ? undefined : Number(last);
-}
-
-/** A process and all its descendants. */
-export async function treeOf(root: number, deps: Pick<ProcessTreeDeps, 'childrenOf'>): Promise<number[]> {
-  const children = await deps.childrenOf(root);
-  const below = await Promise.all(children.map((child) => treeOf(child, deps)));
-  return [root, ...below.flat()];
 }
 
 export async function hugePagesOf(init: number): Promise<HugeMemory[]> {

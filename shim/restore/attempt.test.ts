@@ -6,10 +6,10 @@ import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
+import { procTree } from '../process/process-tree.ts';
 import { ChildSpawner } from '../process/spawn.ts';
 import { Runc } from '../runc/runc.ts';
 import { type AttemptDeps, type AttemptInput, attemptRestore } from './attempt.ts';
-import { procTree } from './process-tree.ts';
 import { capabilityNames } from './rights.ts';
 
 const fixtures = join(import.meta.dirname, '../../test/fixtures/criu-4.2');

@@ -7,6 +7,7 @@ import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { restoreConf } from '../criu-conf.ts';
 import { criuSaid, withoutLogFile } from '../criu-log.ts';
+import { killTree, procTree } from '../process/process-tree.ts';
 import { within } from '../stdio/index.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { RestoreInput } from '../task/start-plan.ts';
@@ -15,7 +16,6 @@ import { makeImagesDir } from './images-dir.ts';
 import type { LazyMemory } from './lazy/lazy-memory.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
-import { killTree, procTree } from './process-tree.ts';
 import { excessRights, rightsFromStatus } from './rights.ts';
 
 export interface AttemptDeps {

@@ -3,9 +3,8 @@ import { closeSync } from 'node:fs';
 import type { CheckpointFacts } from '../../../checkpoint/facts.ts';
 import type { Addon } from '../../../native/index.ts';
 import { describeError } from '../../../proto/status.ts';
-import { innerPid, treeOf } from '../../checkpoint/huge-pages.ts';
 import type { Log } from '../../log.ts';
-import { procTree } from '../process-tree.ts';
+import { innerPid, procTree, treeOf } from '../../process/process-tree.ts';
 
 /**
  * `init` is the container's, in our PID namespace. Only after nothing is registered with a userfaultfd any more: until then

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CheckpointIndex } from '../../../checkpoint/index-format.ts';
 import type { Addon, PageServer, PageServerEvent } from '../../../native/index.ts';
+import { allBits, bitsOf } from '../../../native/page-server/bits.ts';
 import { Code, describeError } from '../../../proto/status.ts';
 import type { Log } from '../../log.ts';
 import type { Spawner } from '../../process/spawn.ts';
@@ -345,16 +346,6 @@ function removeFile(path: string): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
-}
-
-export function bitsOf(ordinals: readonly number[], count: number): Uint8Array {
-  const bits = new Uint8Array(Math.ceil(count / 8));
-  for (const ordinal of ordinals) bits[ordinal >> 3] = (bits[ordinal >> 3] ?? 0) | (1 << (ordinal & 7));
-  return bits;
-}
-
-export function allBits(count: number): Uint8Array {
-  return new Uint8Array(Math.ceil(count / 8)).fill(0xff);
 }
 
 async function within(promise: Promise<void>, ms: number, what: string): Promise<void> {

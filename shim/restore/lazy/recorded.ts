@@ -2,14 +2,16 @@
  * A restore of images that are all on this node, for whoever wants to know in which order their memory is touched: nothing
  * is copied but what is asked for.
  */
+
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writePagemap } from '../../../checkpoint/criu/pagemap.ts';
 import { digestOf } from '../../../checkpoint/digest.ts';
 import { decodeIndex } from '../../../checkpoint/index-format.ts';
 import { formatOrder, TRIAL_INDEX_FILE, TRIAL_ORDER_FILE } from '../../../checkpoint/trial-files.ts';
+import { allBits } from '../../../native/page-server/bits.ts';
 import type { DaemonConnection } from '../daemon.ts';
-import { allBits, LazyMemory, type LazyMemoryDeps } from './lazy-memory.ts';
+import { LazyMemory, type LazyMemoryDeps } from './lazy-memory.ts';
 import { imageOrdinals } from './memory-plan.ts';
 import { hasUserfaultfd, type PreparedMemory } from './prepare.ts';
 import { readMemoryPlan } from './read-images.ts';

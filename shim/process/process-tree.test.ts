@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
-import { expect, it } from 'vitest';
-import { killTree, type ProcessTreeDeps, procTree } from './process-tree.ts';
+import { describe, expect, it } from 'vitest';
+import { innerPid, killTree, type ProcessTreeDeps, procTree, treeOf } from './process-tree.ts';
 
 it('finds a process that is forked while the tree is being stopped', async () => {
   const children = new Map<number, number[]>([[10, [11]]]);
@@ -38,3 +38,15 @@ async function ended(pid: number): Promise<boolean> {
   const state = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   return state === '' || /\) [ZX] /.test(state);
 }
+
+describe('processes', () => {
+  it('have a pid in their own namespace, or are gone', async () => {
+    expect(await innerPid(process.pid)).toBe(process.pid);
+    expect(await innerPid(4_194_305)).toBeUndefined();
+  });
+
+  it('are listed with all their descendants', async () => {
+    const children: Record<number, number[]> = { 1: [2, 3], 3: [4] };
+    expect(await treeOf(1, { childrenOf: async (pid) => children[pid] ?? [] })).toEqual([1, 2, 3, 4]);
+  });
+});

@@ -1,7 +1,4 @@
-/**
- * Ends every process of a restore that failed or hung. Seen with CRIU 4.2: a restorer whose pages file is short spins
- * for ever, and it is a sibling of CRIU, not its child, so killing runc or CRIU alone leaves it running.
- */
+/** Processes and their descendants. Called by restore/ and checkpoint/. */
 import { readdir, readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -16,7 +13,8 @@ export interface ProcessTreeDeps {
 }
 
 /**
- * Kills the process and all its descendants. They are stopped first, top down and again until no new one shows up, so
+ * Kills the process and all its descendants. Seen with CRIU 4.2: a restorer whose pages file is short spins for ever, and
+ * it is a sibling of CRIU, not its child, so killing runc or CRIU alone leaves it running. They are stopped first, top down and again until no new one shows up, so
  * that none can fork away between the look and the kill. A stopped or traced process is killed as any other.
  */
 export async function killTree(root: number, deps: ProcessTreeDeps): Promise<number> {
@@ -56,3 +54,17 @@ export const procTree: ProcessTreeDeps = {
     }
   },
 };
+
+/** The pid that a process has in its own, innermost PID namespace; undefined if it is gone. */
+export async function innerPid(pid: number): Promise<number | undefined> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+  const last = /^NSpid:\t(?:\d+\t)*(\d+)$/m.exec(status)?.[1];
+  return last === undefined ? undefined : Number(last);
+}
+
+/** A process and all its descendants. */
+export async function treeOf(root: number, deps: Pick<ProcessTreeDeps, 'childrenOf'>): Promise<number[]> {
+  const children = await deps.childrenOf(root);
+  const below = await Promise.all(children.map((child) => treeOf(child, deps)));
+  return [root, ...below.flat()];
+}
