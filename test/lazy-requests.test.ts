@@ -96,3 +96,20 @@ it('moves, gives up and makes anew memory that is not here yet', async () => {
   await lazy.drained();
   await lazy.check(pod);
 });
+
+it('is a hundred processes, each of which gets its own memory', async () => {
+  const crowd = await lazy.run(lazy.cold, { command: lazy.command(1) });
+  await lazy.beats(crowd);
+  await lazy.ask(crowd, 'crowd 99');
+  const warm = await lazy.save(crowd, 'test/crowd');
+  await lazy.ask(crowd, 'meet');
+  await lazy.removePods();
+  await lazy.node.forget(warm);
+  const pod = await lazy.run(warm, { command: lazy.command(1) });
+  expect(lazy.workloads()).toHaveLength(100);
+  await lazy.ask(pod, 'meet');
+  await lazy.drained();
+  await lazy.check(pod);
+  await lazy.removePods();
+  await lazy.node.forget(warm);
+});

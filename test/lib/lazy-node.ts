@@ -12,7 +12,7 @@ import { until } from './wait.ts';
 
 const REPOSITORY = 'test/memory';
 const MIB = 64;
-const COMMAND = ['/memory', String(MIB), '20250701'];
+const command = (mib: number) => ['/memory', String(mib), '20250701'];
 /** What comes to the registry of the 64 MiB, at the least: 28 MiB of it cannot be compressed. */
 const STORED = 28 << 20;
 /** So slow that a restore takes seconds, on any machine, before half of it is here. */
@@ -29,19 +29,22 @@ export class LazyNode {
   readonly link: SlowLink;
   /** The checkpoint, as it is called behind the link. */
   readonly warm: string;
+  /** The image that it was made of, past the link. */
+  readonly cold: string;
   readonly #pods: MemoryPod[] = [];
 
-  private constructor(node: KubeletNode, link: SlowLink) {
+  private constructor(node: KubeletNode, link: SlowLink, cold: string) {
     this.node = node;
     this.link = link;
+    this.cold = cold;
     this.warm = `${link.host}/${REPOSITORY}:warm`;
   }
 
   static async start(): Promise<LazyNode> {
     const node = await KubeletNode.start();
-    const lazy = new LazyNode(node, await SlowLink.start(node.registry.host));
     const content = readFileSync('/thaw/build/test/memory');
-    const cold = await node.pushImage(REPOSITORY, [{ path: 'memory', mode: 0o755, content }], COMMAND);
+    const cold = await node.pushImage(REPOSITORY, [{ path: 'memory', mode: 0o755, content }], command(MIB));
+    const lazy = new LazyNode(node, await SlowLink.start(node.registry.host), cold);
     const pod = await lazy.run(cold);
     await lazy.beats(pod);
     await lazy.ask(pod, 'check');
@@ -74,14 +77,19 @@ export class LazyNode {
   async create(image: string, request: Partial<PodRequest> = {}): Promise<MemoryPod> {
     const dir = privateDir('work');
     const mounts = [{ containerPath: '/work', hostPath: dir }];
-    const pod = await this.node.createPod({ image, command: COMMAND, mounts, ...request });
+    const pod = await this.node.createPod({ image, command: command(MIB), mounts, ...request });
     const memoryPod = { ...pod, dir };
     this.#pods.push(memoryPod);
     return memoryPod;
   }
 
-  async run(image: string): Promise<MemoryPod> {
-    const pod = await this.create(image);
+  /** Its command line, with so much memory. */
+  command(mib: number): string[] {
+    return command(mib);
+  }
+
+  async run(image: string, request: Partial<PodRequest> = {}): Promise<MemoryPod> {
+    const pod = await this.create(image, request);
     await this.node.cri.startContainer(pod.containerId);
     return pod;
   }

@@ -69,8 +69,9 @@ const FINAL: ReadonlySet<Code> = new Set([
 const MOST_LOCATES = 10;
 const FIRST_WAIT_MS = 50;
 const LONGEST_WAIT_MS = 2_000;
-/** Of guards that end at once: then something is wrong with the node, and the one that is left is this process. */
-const MOST_GUARDS = 100;
+/** Guards that are followed by another at once; where more end something is wrong with the node, which gets time. */
+const QUICK_GUARDS = 20;
+const GUARD_WAIT_MS = 1_000;
 
 export class LazyMemory implements RestoredMemory {
   readonly #input: LazyMemoryInput;
@@ -172,7 +173,7 @@ export class LazyMemory implements RestoredMemory {
           { checkpoint: this.#input.id },
           'the guard of the restored memory is gone; starting another',
         );
-        this.#startGuard();
+        void this.#replaceGuard();
         return;
       case 'restored':
         log.debug({ checkpoint: this.#input.id }, 'the processes run, their memory follows');
@@ -231,16 +232,26 @@ export class LazyMemory implements RestoredMemory {
     this.#onFailed?.(failure);
   }
 
-  #startGuard(): void {
-    const { calls, spawner, guardProgram, log } = this.#deps;
-    if (!this.#server || this.#over) return;
-    if (++this.#guards > MOST_GUARDS) {
-      log.error(
-        { checkpoint: this.#input.id },
-        'guards of the restored memory keep ending; going on without',
-      );
-      return;
+  async #replaceGuard(): Promise<void> {
+    if (++this.#guards > QUICK_GUARDS) await sleep(GUARD_WAIT_MS);
+    for (;;) {
+      try {
+        this.#startGuard();
+        return;
+      } catch (error) {
+        const { message } = describeError(error);
+        this.#deps.log.error(
+          { checkpoint: this.#input.id, reason: message },
+          'cannot start a guard of the restored memory; trying again',
+        );
+        await sleep(GUARD_WAIT_MS);
+      }
     }
+  }
+
+  #startGuard(): void {
+    const { calls, spawner, guardProgram } = this.#deps;
+    if (!this.#server || this.#over) return;
     const [ours, theirs] = calls.messageSockets();
     try {
       spawner
