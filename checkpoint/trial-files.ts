@@ -9,6 +9,8 @@ import { CheckpointError } from './error.ts';
 export const TRIAL_INDEX_FILE = 'thaw-trial-index';
 /** Written by the shim when nothing of the memory is served any more: JSON, an array of ordinals of the index. */
 export const TRIAL_ORDER_FILE = 'thaw-trial-order.json';
+/** Written by the shim before it kills a container whose memory it could not have right: why, as text. */
+export const TRIAL_LOSS_FILE = 'thaw-trial-loss';
 
 export function formatOrder(ordinals: Iterable<number>): string {
   return `${JSON.stringify([...ordinals])}\n`;

@@ -206,6 +206,8 @@ describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
       expect(task.events.slice(4, 7)).toEqual(['exec-added hog', 'exec-started hog', 'oom']);
     await task.client.delete('hog');
     await task.remove();
+    // containerd’s own shim was seen to answer first, and to tell afterwards.
+    await task.until('delete');
     expect(task.events.slice(-2)).toEqual([`exit ${task.id} 137`, 'delete']);
     // The images are the caller's.
     expect(readdirSync(saved)).toContain('inventory.img');

@@ -2,6 +2,9 @@
  * The plan for CRIU images that the caller names (CreateTaskRequest.checkpoint): who asks for exactly this gets an error
  * where it cannot be done, no cold start. Loaded only for such a container.
  */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { PlanInput, RestorePlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore } from './attempt.ts';
@@ -45,7 +48,8 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
       };
       try {
         const memory = workPath ? await deps.prepareRecorded(imagePath, workPath) : undefined;
-        return { kind: 'restored', ...(await attemptRestore({ ...attempt, memory }, deps)) };
+        const memoryLost = (reason: string) => writeLoss(workPath, reason);
+        return { kind: 'restored', ...(await attemptRestore({ ...attempt, memory, memoryLost }, deps)) };
       } catch (cause) {
         const { message } = describeError(cause);
         start.log.warn({ container: start.id, images: imagePath, reason: message }, 'restore failed');
@@ -53,4 +57,13 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
       }
     },
   };
+}
+
+/** At once, as whoever asked learns of the end right after. */
+function writeLoss(workPath: string, reason: string): void {
+  try {
+    writeFileSync(join(workPath, TRIAL_LOSS_FILE), reason, { mode: 0o600 });
+  } catch {
+    // The caller has taken its directory away; the log has the reason too.
+  }
 }

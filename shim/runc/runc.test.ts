@@ -52,6 +52,18 @@ describe('Runc', () => {
     ]);
   });
 
+  it('asks again where runc could not freeze a container, but not for ever', async () => {
+    program.result = { code: 1 };
+    program.log = errorLine('unable to freeze');
+    await expect(runc.pause('c')).rejects.toMatchObject({
+      message: 'OCI runtime pause failed: unable to freeze',
+    });
+    expect(program.calls).toHaveLength(5);
+    program.log = errorLine('container not running');
+    await expect(runc.pause('c')).rejects.toThrow('container not running');
+    expect(program.calls).toHaveLength(6);
+  });
+
   it('quotes the last error of the log and keeps the log', async () => {
     program.result = { code: 1 };
     program.log = `${errorLine('first')}${errorLine('unable to start')}{"level":"info","msg":"bye"}\n{"lev`;

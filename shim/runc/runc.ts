@@ -59,6 +59,7 @@ interface Task {
 export const START_DEADLINE_MS = 100_000;
 const QUICK_DEADLINE_MS = 10_000;
 const DELETE_DEADLINE_MS = 30_000;
+const MOST_PAUSES = 5;
 const DUMP_DEADLINE_MS = 600_000;
 
 export class Runc {
@@ -128,11 +129,21 @@ export class Runc {
     }
   }
 
+  /**
+   * On cgroup v1 runc gives up after some milliseconds, and thaws what it had frozen, if processes fork faster than the
+   * machine gets round to freezing them (seen with 1.3 on two busy cores): then it is asked again.
+   */
   async pause(id: string, call: CallOptions = {}): Promise<void> {
-    await this.#checked(
-      { what: 'OCI runtime pause failed', args: ['pause', id], deadlineMs: DELETE_DEADLINE_MS },
-      call,
-    );
+    const task = { what: 'OCI runtime pause failed', args: ['pause', id], deadlineMs: DELETE_DEADLINE_MS };
+    for (let again = MOST_PAUSES; ; again -= 1) {
+      try {
+        await this.#checked(task, call);
+        return;
+      } catch (error) {
+        if (again === 1 || !(error instanceof Error && error.message.includes('unable to freeze')))
+          throw error;
+      }
+    }
   }
 
   async resume(id: string, call: CallOptions = {}): Promise<void> {

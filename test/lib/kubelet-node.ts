@@ -174,7 +174,15 @@ export class KubeletNode {
   /** Checkpoints a pod's container to `<repository>:<tag>` of the registry. */
   async checkpoint(pod: Pod, repository: string, tag = 'warm'): Promise<string> {
     const reference = `${this.registry.host}/${repository}:${tag}`;
-    await this.thaw(['checkpoint', pod.containerId, '--image', reference, '--json']);
+    const before = this.shimLog().length;
+    const done = await this.thaw(['checkpoint', pod.containerId, '--image', reference, '--json'], {
+      allowFailure: true,
+    });
+    if (done.code !== 0) {
+      const said = this.shimLog().slice(before).split('\n');
+      const shim = said.filter((line) => line.startsWith('{'));
+      throw new Error(`thaw checkpoint ended with ${done.code}\n${done.stderr}\n${shim.join('\n')}`);
+    }
     return reference;
   }
 

@@ -7,7 +7,12 @@ import { closeSync } from 'node:fs';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseOrder, TRIAL_INDEX_FILE, TRIAL_ORDER_FILE } from '../../../checkpoint/trial-files.ts';
+import {
+  parseOrder,
+  TRIAL_INDEX_FILE,
+  TRIAL_LOSS_FILE,
+  TRIAL_ORDER_FILE,
+} from '../../../checkpoint/trial-files.ts';
 import type { Addon } from '../../../native/index.ts';
 import { Code, describeError } from '../../../proto/status.ts';
 import { type Cleanup, checkInterrupted } from '../../cleanup.ts';
@@ -140,7 +145,7 @@ async function waitForAnswer(input: TrialInput, pid: number, spec: SourceSpec): 
     if (status !== 'RUNNING')
       throw new CliError(
         Code.failedPrecondition,
-        `its process ended with status ${exitStatus} within ${Math.ceil(ms / 1000)} s`,
+        `its process ended with status ${exitStatus} within ${Math.ceil(ms / 1000)} s${await lossOf(input)}`,
       );
     if (probe ? wrong === undefined : ms >= SETTLE_MS) return;
     if (ms >= PROBE_MS)
@@ -150,6 +155,12 @@ async function waitForAnswer(input: TrialInput, pid: number, spec: SourceSpec): 
       );
     await sleep(AGAIN_MS, undefined, { signal }).catch(() => undefined);
   }
+}
+
+/** Why the shim ended it, if it did. */
+async function lossOf({ scratch }: TrialInput): Promise<string> {
+  const reason = await readFile(join(scratch.root, 'trial', TRIAL_LOSS_FILE), 'utf8').catch(() => '');
+  return reason && `: ${reason}`;
 }
 
 async function readOrder(path: string): Promise<number[]> {
