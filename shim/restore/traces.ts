@@ -66,7 +66,11 @@ export async function removeCgroup(dir: string): Promise<void> {
 
 async function cgroupProcesses(dir: string): Promise<number[]> {
   const text = await readFile(join(dir, 'cgroup.procs'), 'utf8').catch(() => '');
-  return text.split('\n').filter(Boolean).map(Number);
+  // 0 is a process of a PID namespace that is not below ours, and to kill(2) our own group.
+  return text
+    .split('\n')
+    .map(Number)
+    .filter((pid) => pid > 0);
 }
 
 function kill(pid: number): void {
