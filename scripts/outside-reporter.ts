@@ -1,9 +1,10 @@
 /**
  * A vitest reporter: what failed outside of all cases (a file that does not load, a hook around several cases, an error
- * that nobody caught), which vitest's JSON report does not say. Writes a list of messages to the `outside` of --outputFile.
+ * that nobody caught), which vitest's JSON report does not say. Writes a list of `Outside` to the `outside` of --outputFile.
  */
 import { writeFileSync } from 'node:fs';
 import type { Reporter, TestModule, Vitest } from 'vitest/node';
+import type { Outside } from './test-second-try.ts';
 
 interface Failure {
   message: string;
@@ -19,10 +20,14 @@ export default class OutsideReporter implements Reporter {
   }
 
   onTestRunEnd(modules: readonly TestModule[], unhandled: readonly Failure[]): void {
-    const inModules = modules.flatMap((module) => [
-      ...module.errors(),
-      ...[...module.children.allSuites()].flatMap((suite) => suite.errors()),
-    ]);
-    writeFileSync(this.#path, JSON.stringify([...unhandled, ...inModules].map(({ message }) => message)));
+    const ofFile =
+      (file?: string) =>
+      ({ message }: Failure): Outside => ({ ...(file === undefined ? {} : { file }), message });
+    const inModules = modules.flatMap((module) =>
+      [...module.errors(), ...[...module.children.allSuites()].flatMap((suite) => suite.errors())].map(
+        ofFile(module.moduleId),
+      ),
+    );
+    writeFileSync(this.#path, JSON.stringify([...unhandled.map(ofFile()), ...inModules]));
   }
 }

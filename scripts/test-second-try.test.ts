@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest';
-import { type Case, describeTry, passedAgain, patternOf, type Run, secondTries } from './test-second-try.ts';
+import {
+  type Case,
+  describeTry,
+  gain,
+  passedAgain,
+  patternOf,
+  type Run,
+  secondTries,
+} from './test-second-try.ts';
 import type { Report, TestFile } from './test-totals.ts';
 
 function file(name: string, results: [title: string, status: string][], status?: string): TestFile {
@@ -56,6 +64,24 @@ describe('secondTries', () => {
     expect(secondTries([run('forky', 1, failed(2)), run('trixie', 1, failed(3))])).toEqual([]);
   });
 
+  it('takes a file in which a hook failed as a whole', () => {
+    const broken = run('trixie', 1, hook, { outside: [{ file: '/thaw/test/y.test.ts', message: 'a hook' }] });
+    expect(secondTries([run('forky', 1, failed(2)), broken])).toEqual([
+      { run: 'forky', file: 'test/x.test.ts', name: 'a > b > fails 0' },
+      { run: 'forky', file: 'test/x.test.ts', name: 'a > b > fails 1' },
+      { run: 'trixie', file: 'test/y.test.ts' },
+      { run: 'trixie', file: 'test/x.test.ts', name: 'a > b > fails 0' },
+    ]);
+    expect(patternOf({ run: 'trixie', file: 'test/y.test.ts' })).toBe('.');
+  });
+
+  it('takes a file with a failed hook and failed cases once', () => {
+    const both = run('trixie', 1, failed(3), {
+      outside: [{ file: '/thaw/test/x.test.ts', message: 'a hook' }],
+    });
+    expect(secondTries([both])).toEqual([{ run: 'trixie', file: 'test/x.test.ts' }]);
+  });
+
   const hook = report(...failed(1).testResults, file('test/y.test.ts', [['works', 'passed']], 'failed'));
   it.each<[string, Run]>([
     ['the checks', run('check', 1, failed(1), { outside: undefined })],
@@ -63,9 +89,13 @@ describe('secondTries', () => {
     ['a run that ran out of time', run('trixie', 124, failed(1))],
     ['a node', run('trixie', 125, good)],
     ['a run outside of its cases', run('trixie', 1, good)],
-    ['a run outside of its cases too', run('trixie', 1, failed(1), { outside: ['nobody caught this'] })],
+    [
+      'a run outside of its cases too',
+      run('trixie', 1, failed(1), { outside: [{ message: 'nobody caught this' }] }),
+    ],
     ['a run that could not say what failed outside', run('trixie', 1, failed(1), { outside: undefined })],
-    ['a whole file too', run('trixie', 1, hook)],
+    ['a whole file too, and nobody says why', run('trixie', 1, hook)],
+    ['a file that was never run', run('trixie', 1, hook, { outside: [{ file: '/z', message: 'no' }] })],
     ['a run without a case', run('trixie', 0, report())],
   ])('mends nothing where something else failed: %s', (_, broken) => {
     expect(secondTries([run('forky', 1, failed(1)), broken])).toEqual([]);
@@ -102,11 +132,35 @@ describe('passedAgain', () => {
     ['it did not run', run('forky', 0, report(file('test/x.test.ts', [['works', 'skipped']])))],
     ['only one of that name in another file ran', run('forky', 0, otherFile)],
     ['another of that name failed', run('forky', 1, twice)],
-    ['something failed outside', run('forky', 1, good, { outside: ['a hook'] })],
+    [
+      'something failed outside',
+      run('forky', 1, good, { outside: [{ file: '/thaw/test/x.test.ts', message: 'a hook' }] }),
+    ],
     ['nobody could say what failed outside', run('forky', 0, good, { outside: undefined })],
     ['the node failed', run('forky', 125, good)],
   ])('does not where %s', (_, attempt) => {
     expect(passedAgain(one, attempt)).toBe(false);
+  });
+});
+
+describe('gain', () => {
+  it('moves one case from failed to passed', () => {
+    const one: Case = { run: 'forky', file: 'test/x.test.ts', name: 'a > b > fails 0' };
+    expect(gain(one, run('forky', 1, failed(1)), run('forky', 0, good))).toEqual({ passed: 1, failed: -1 });
+  });
+
+  it('counts what a whole file adds to what had passed in it', () => {
+    const one: Case = { run: 'forky', file: 'test/x.test.ts' };
+    const full = report(
+      file('test/x.test.ts', [
+        ['works', 'passed'],
+        ['too', 'passed'],
+        ['three', 'passed'],
+      ]),
+    );
+    const skipped = report(file('test/x.test.ts', [['works', 'passed'], ['too', 'skipped']], 'failed')); // biome-ignore format: a row
+    expect(gain(one, run('forky', 1, skipped), run('forky', 0, full))).toEqual({ passed: 2, failed: -1 });
+    expect(gain(one, run('forky', 1, failed(2)), run('forky', 0, full))).toEqual({ passed: 2, failed: -2 });
   });
 });
 
@@ -117,5 +171,8 @@ describe('describeTry', () => {
       'second try: forky test/x.test.ts > a > works passed only when run again, alone',
     );
     expect(describeTry(one, false)).toBe('second try: forky test/x.test.ts > a > works failed again');
+    expect(describeTry({ run: 'forky', file: 'test/x.test.ts' }, true)).toBe(
+      'second try: forky test/x.test.ts, in which a hook failed, passed only when run again, alone',
+    );
   });
 });
