@@ -105,7 +105,9 @@ it('is a hundred processes, each of which gets its own memory', async () => {
   await lazy.ask(crowd, 'meet');
   await lazy.removePods();
   await lazy.node.forget(warm);
+  const log = lazy.shimLog();
   const pod = await lazy.run(warm, { command: lazy.command(1) });
+  expect(log()).toContain('"restored"');
   expect(lazy.workloads()).toHaveLength(100);
   await lazy.ask(pod, 'meet');
   await lazy.drained();

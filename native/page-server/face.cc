@@ -119,7 +119,7 @@ bool Files(const Napi::Value& value, std::vector<std::shared_ptr<const PagesFile
     std::vector<PageChunk> chunks(records);
     for (size_t j = 0; j < records; j++) chunks[j] = {data[2 * j], data[2 * j + 1]};
     auto file = std::make_shared<PagesFile>();
-    *failure = file->Map(fd.As<Napi::Number>().Int32Value(), size.As<Napi::BigInt>().Uint64Value(&lossless),
+    *failure = file->Open(fd.As<Napi::Number>().Int32Value(), size.As<Napi::BigInt>().Uint64Value(&lossless),
                          first.As<Napi::Number>().Uint32Value(), std::move(chunks));
     if (*failure) return true;
     files->push_back(std::move(file));

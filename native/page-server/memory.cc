@@ -21,6 +21,21 @@ constexpr uint64_t kFaultCluster = (64 << 10) / kPage;
 constexpr uint64_t kZeroCluster = 16;
 constexpr int kMostMessages = 64;
 
+// Where a copier reads what it copies. It stays in its core's cache and in its page table: copied straight from a mapping of
+// the file, each page would have to be mapped first, which costs more than reading it (1 GiB by two copiers in 0.39 s, and
+// read in 0.17 s; medians of 7 and 5 on a virtual machine with shadow page tables).
+void* Buffer() {
+  // Safe: memory of our own, for as long as the thread lives.
+  struct Mapping {
+    void* const at = mmap(nullptr, kLargestCopy * kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ~Mapping() {
+      if (at != MAP_FAILED) munmap(at, kLargestCopy * kPage);
+    }
+  };
+  static thread_local const Mapping mapping;
+  return mapping.at == MAP_FAILED ? nullptr : mapping.at;
+}
+
 // An address that no copy can be made from. A read-only page of our own never becomes readable.
 const void* Unreadable() {
   // Safe: memory without any access, for as long as the process lives.
@@ -70,8 +85,12 @@ CopyResult Memory::Copy(uint64_t from, uint64_t end, uint64_t* next, uint64_t* b
   *next = end;
   uint64_t page = missing_.First(from, end);
   if (page == end) return CopyResult::kNothing;
-  // Before the lock: this may wait for the disk.
-  file->Populate(page, missing_.FirstClear(page, std::min(end, page + kLargestCopy)) - page);
+  // Before the lock: this may wait for the disk. What is present never changes.
+  void* const buffer = Buffer();
+  if (buffer == nullptr) return *failure = {ENOMEM, "mmap", {}, {}}, CopyResult::kFailed;
+  const uint64_t first = page, read = missing_.FirstClear(page, std::min(end, page + kLargestCopy)) - page;
+  *failure = file->Read(first, read, buffer);
+  if (*failure) return *next = page, CopyResult::kFailed;
 
   std::shared_lock<RwLock> lock(lock_);
   if (!uffd_.valid()) return CopyResult::kNothing;
@@ -80,16 +99,18 @@ CopyResult Memory::Copy(uint64_t from, uint64_t end, uint64_t* next, uint64_t* b
   Piece piece;
   if (page == end || !map_.FromPage(page, &piece) || piece.page >= end) return CopyResult::kNothing;
   page = piece.page;
-  uint64_t count = std::min({piece.pages, end - page, kLargestCopy});
+  // Others have copied, or an event has taken away, all that was read.
+  if (page >= first + read) return *next = page, CopyResult::kMore;
+  uint64_t count = std::min(piece.pages, std::min(end, first + read) - page);
   count = missing_.FirstClear(page, page + count) - page;
   if (count == 0) return *next = page + 1, CopyResult::kMore;
   for (;;) {
     uffdio_copy copy{};
     copy.dst = piece.address;
-    copy.src = reinterpret_cast<uint64_t>(file->At(page));
+    copy.src = reinterpret_cast<uint64_t>(buffer) + (page - first) * kPage;
     copy.len = count * kPage;
-    // Safe: the source is a mapping of ours that no one unmaps while memories exist; the destination is in another
-    // address space, where the kernel checks that it is registered and missing.
+    // Safe: the source is a buffer of this thread; the destination is in another address space, where the kernel checks that
+    // it is registered and missing.
     const int result = ioctl(uffd_.get(), UFFDIO_COPY, &copy);
     const int error = errno;
     if (result == 0 || copy.copy > 0) {

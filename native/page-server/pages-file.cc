@@ -1,39 +1,29 @@
 #include "pages-file.h"
 
 #include <errno.h>
-#include <sys/mman.h>
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22  // asm-generic/mman-common.h, 5.14
-#endif
-
 namespace thaw {
 
-PagesFile::~PagesFile() {
-  // Safe: the mapping is this object's own, and no copier outlives it.
-  if (base_) munmap(base_, size_);
-}
-
-Failure PagesFile::Map(int fd, uint64_t size, uint32_t first_ordinal, std::vector<PageChunk> chunks) {
+Failure PagesFile::Open(int fd, uint64_t size, uint32_t first_ordinal, std::vector<PageChunk> chunks) {
   struct stat status;
   // Safe: writes to a structure of this function.
   if (fstat(fd, &status) != 0) return {errno, "fstat", {}, {}};
   if (!S_ISREG(status.st_mode) || size == 0 || static_cast<uint64_t>(status.st_size) != size || size % 4096 != 0)
-    return {EINVAL, "mmap", {}, "the pages file is not one, or has another size than the index says"};
+    return {EINVAL, "open", {}, "the pages file is not one, or has another size than the index says"};
   uint64_t end = 0;
   for (const PageChunk& chunk : chunks) {
     if (chunk.pages == 0 || chunk.page < end || chunk.pages > size / 4096 || chunk.page > size / 4096 - chunk.pages)
-      return {EINVAL, "mmap", {}, "a chunk lies outside of its pages file, or over another one"};
+      return {EINVAL, "open", {}, "a chunk lies outside of its pages file, or over another one"};
     end = chunk.page + chunk.pages;
   }
-  // Safe: read-only. The file is only ever unlinked, never cut, so no access can end in SIGBUS for want of bytes.
-  void* const base = mmap(nullptr, size, PROT_READ, MAP_SHARED, fd, 0);
-  if (base == MAP_FAILED) return {errno, "mmap", {}, {}};
-  base_ = static_cast<uint8_t*>(base);
-  size_ = size;
+  // Safe: a descriptor of our own of the same open file.
+  fd_ = UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 3));
+  if (!fd_.valid()) return {errno, "fcntl", {}, {}};
   pages_ = size / 4096;
   first_ordinal_ = first_ordinal;
   chunks_ = std::move(chunks);
@@ -48,9 +38,18 @@ size_t PagesFile::ChunkOf(uint64_t page) const {
   return page < chunk->page + chunk->pages ? static_cast<size_t>(chunk - chunks_.begin()) : chunks_.size();
 }
 
-void PagesFile::Populate(uint64_t page, uint64_t pages) const {
-  // Safe: within the mapping. A failure (an older kernel, a disk error) shows again in the copy itself.
-  madvise(base_ + page * 4096, pages * 4096, MADV_POPULATE_READ);
+Failure PagesFile::Read(uint64_t page, uint64_t pages, void* buffer) const {
+  auto* at = static_cast<uint8_t*>(buffer);
+  for (uint64_t offset = page * 4096, left = pages * 4096; left > 0;) {
+    // Safe: the caller has room for so many pages.
+    const ssize_t size = pread(fd_.get(), at, left, static_cast<off_t>(offset));
+    if (size < 0 && errno == EINTR) continue;
+    if (size <= 0) return {size < 0 ? errno : EIO, "pread", {}, "the pages file"};
+    at += size;
+    offset += static_cast<uint64_t>(size);
+    left -= static_cast<uint64_t>(size);
+  }
+  return {};
 }
 
 }  // namespace thaw

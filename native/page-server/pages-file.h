@@ -1,4 +1,4 @@
-// A pages file of the node cache, mapped. Its bytes arrive while it is read: a chunk may be read once it is present.
+// A pages file of the node cache. Its bytes arrive while it is read: a chunk may be read once it is present.
 #pragma once
 
 #include <atomic>
@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "../errors.h"
+#include "../fd.h"
 
 namespace thaw {
 
@@ -18,27 +19,20 @@ struct PageChunk {
 
 class PagesFile {
  public:
-  ~PagesFile();
-  PagesFile() = default;
-  PagesFile(const PagesFile&) = delete;
-  PagesFile& operator=(const PagesFile&) = delete;
-
   // `fd` stays the caller's. `chunks` are in order and do not overlap; their ordinals count from `first_ordinal`.
-  Failure Map(int fd, uint64_t size, uint32_t first_ordinal, std::vector<PageChunk> chunks);
+  Failure Open(int fd, uint64_t size, uint32_t first_ordinal, std::vector<PageChunk> chunks);
 
   uint64_t pages() const { return pages_; }
   uint32_t first_ordinal() const { return first_ordinal_; }
   const std::vector<PageChunk>& chunks() const { return chunks_; }
-  const uint8_t* At(uint64_t page) const { return base_ + page * 4096; }
   // Position of the chunk that has the page in chunks(), or chunks().size() for a page of zeros.
   size_t ChunkOf(uint64_t page) const;
-  // Brings pages into our page table: a copy of what is not there falls back to a slower path page by page, and waits
-  // for the disk while it holds locks.
-  void Populate(uint64_t page, uint64_t pages) const;
+  // Waits for the disk where it has to.
+  Failure Read(uint64_t page, uint64_t pages, void* buffer) const;
 
  private:
-  uint8_t* base_ = nullptr;
-  uint64_t size_ = 0, pages_ = 0;
+  UniqueFd fd_;
+  uint64_t pages_ = 0;
   uint32_t first_ordinal_ = 0;
   std::vector<PageChunk> chunks_;
 };

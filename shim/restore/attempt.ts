@@ -65,12 +65,18 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
   let restored: number | undefined;
   let memory: LazyMemory | undefined;
   try {
-    await deps.checkImages(input.imagesDir);
-    refuseExcess(await deps.imageRights(input.imagesDir), spec);
     await mkdir(work, { recursive: true, mode: 0o700 });
-    await makeImagesDir(input.imagesDir, images, saved, input.memory?.images);
-    memory = await input.memory?.start(work, await deps.cgroupDirs(spec), runc.spawner, log);
-    await writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 });
+    // Side by side, as each waits for files more than it computes; all have ended before anything is undone.
+    const ready = await Promise.allSettled([
+      deps.checkImages(input.imagesDir),
+      deps.imageRights(input.imagesDir).then((rights) => refuseExcess(rights, spec)),
+      makeImagesDir(input.imagesDir, images, saved, input.memory?.images),
+      startMemory(input, work, deps),
+      writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 }),
+    ]);
+    const started = ready[3];
+    if (started.status === 'fulfilled') memory = started.value;
+    for (const step of ready) if (step.status === 'rejected') throw step.reason;
     await withDeadline(
       (onSpawn) =>
         runc.restore(
@@ -119,6 +125,14 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     if (changed.length > 0)
       log.info({ container: id, files: changed }, 'put back the pod settings that CRIU changed');
   }
+}
+
+async function startMemory(
+  { memory, spec, runc, log }: AttemptInput,
+  work: string,
+  deps: AttemptDeps,
+): Promise<LazyMemory | undefined> {
+  return memory?.start(work, await deps.cgroupDirs(spec), runc.spawner, log);
 }
 
 function refuseExcess(tasks: readonly TaskRights[], spec: OciSpec): void {

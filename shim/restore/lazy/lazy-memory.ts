@@ -26,6 +26,7 @@ export interface LazyMemoryDeps {
     | 'pageServerGuard'
     | 'pageServerProcess'
     | 'pageServerPresent'
+    | 'pageServerDrain'
     | 'pageServerFinish'
     | 'pageServerStats'
     | 'pidfdOpen'
@@ -57,6 +58,8 @@ export interface LazyMemoryInput {
 /** Relative to CRIU's work directory. Source: CRIU's uffd.c. */
 const SOCKET = 'lazy-pages.socket';
 const GUARD_READY_MS = 10_000;
+/** Longest time that CRIU and runc get for their last steps after the memory was handed over. */
+const SETTLE_MS = 200;
 const WANT_MS = 60_000;
 /** What no waiting changes. */
 const FINAL: ReadonlySet<Code> = new Set([
@@ -123,6 +126,12 @@ export class LazyMemory implements RestoredMemory {
     if (this.#failure) throw this.#failure;
     this.#onFailed = onFailed;
     if (this.#server) this.#deps.calls.pageServerProcess(this.#server, this.#deps.calls.pidfdOpen(pid));
+    this.#drain();
+  }
+
+  /** Not before runc and CRIU are through: copiers on every core would hold them up, and with them the processes. */
+  #drain(): void {
+    if (this.#server && this.#input.record === undefined) this.#deps.calls.pageServerDrain(this.#server);
   }
 
   finish(): void {
@@ -153,7 +162,7 @@ export class LazyMemory implements RestoredMemory {
         Uint32Array.from(index.accessOrder),
         cgroups,
         availableParallelism(),
-        this.#input.record === undefined,
+        false,
         (event) => this.#on(event),
       );
     } finally {
@@ -177,6 +186,7 @@ export class LazyMemory implements RestoredMemory {
         return;
       case 'restored':
         log.debug({ checkpoint: this.#input.id }, 'the processes run, their memory follows');
+        setTimeout(() => this.#drain(), SETTLE_MS).unref();
         return;
       case 'wanted':
         void this.#want(event.ordinals);
