@@ -98,8 +98,12 @@ export async function measureServing(bed: Bed, saved: Saved, turns: Turns): Prom
   const period = await choosePeriod(saved);
   const first = `requests:${REQUESTS}:${period}:1`;
   const steady = `requests:${STEADY_REQUESTS}:0:1`;
-  const samples = await takeTurns(['restored', 'original'], turns, async (side) => {
+  const samples = await takeTurns(['restored', 'original', 'untouched'], turns, async (side) => {
     if (side === 'original') return servingOf(await ask(saved.originalRootfs, [first, steady]), 0);
+    if (side === 'untouched') {
+      const actions = ['go', `resident:${saved.pages}`, 'requests:1:0:1', 'answer:1', 'pass'];
+      return servingOf((await thaw.run(bed, saved, { actions })).outcomes, 0);
+    }
     const actions = ['go', first, `resident:${saved.pages}`, steady, 'answer:1', 'pass'];
     const { outcomes, faultBytes } = await thawWithFaults(bed, saved, { actions });
     return servingOf(outcomes, faultBytes);
@@ -114,6 +118,15 @@ export async function measureServing(bed: Bed, saved: Saved, turns: Turns): Prom
   return [
     metric('first100_p99', 'ms', ({ latencies }) => quantile(latencies, 0.99)),
     { ...metric('first100_p50', 'ms', ({ latencies }) => quantile(latencies, 0.5)), aside: true },
+    {
+      // What it costs the machine to let a process touch pages that are there already: no restore can be faster.
+      name: 'first_touch',
+      unit: 'ms',
+      ours: samples.untouched.map(({ latencies }) => latencies[0] ?? Number.NaN),
+      peer: samples.original.map(({ latencies }) => quantile(latencies, 0.5)),
+      peerName: 'the original',
+      aside: true,
+    },
     metric('steady_state', '1/s', ({ rate }) => rate),
     {
       name: 'fault_share',
