@@ -34,6 +34,7 @@ describe('a node cache that is full', () => {
   /** Lock files that containers hold. */
   let held: Set<string>;
   let displaced: string[];
+  let whenDisplaced: () => void;
   let caches: NodeCache[];
 
   beforeEach(() => {
@@ -42,6 +43,7 @@ describe('a node cache that is full', () => {
     clock = 0;
     held = new Set();
     displaced = [];
+    whenDisplaced = () => {};
     caches = [];
   });
   afterEach(async () => {
@@ -72,7 +74,10 @@ describe('a node cache that is full', () => {
         onSyncFailed() {},
         onEvicted() {},
         onDiscarded() {},
-        onDisplaced: (id) => displaced.push(id),
+        onDisplaced(id) {
+          displaced.push(id);
+          whenDisplaced();
+        },
       },
     });
     caches.push(cache);
@@ -168,10 +173,8 @@ describe('a node cache that is full', () => {
       await writeStoredChunk(...args);
     });
     await bring(cache, a);
-    const evict = cache.evict.bind(cache);
-    cache.evict = async (id) => {
+    whenDisplaced = () => {
       room = 1;
-      return evict(id);
     };
     expect((await bring(cache, b)).state.kind).toBe('complete');
     expect(displaced).toEqual([a.id]);
