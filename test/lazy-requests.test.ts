@@ -1,6 +1,6 @@
 /** What is asked of a container while its memory is still on its way. */
 import { expect, it } from 'vitest';
-import { sleep } from './lib/index.ts';
+import { sleep, until } from './lib/index.ts';
 import { type LazyNode, useLazyNode } from './lib/lazy-node.ts';
 
 let lazy: LazyNode;
@@ -108,7 +108,8 @@ it('is a hundred processes, each of which gets its own memory', async () => {
   const log = lazy.shimLog();
   const pod = await lazy.run(warm, { command: lazy.command(1) });
   expect(log()).toContain('"restored"');
-  expect(lazy.workloads()).toHaveLength(100);
+  // Nobody can read the command line of a process before its memory has come.
+  await until('all processes to have a name', () => lazy.workloads().length === 100);
   await lazy.ask(pod, 'meet');
   await lazy.drained();
   await lazy.check(pod);
