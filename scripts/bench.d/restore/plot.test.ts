@@ -33,6 +33,7 @@ test('a plot has one line and one mark for each curve, and names are escaped', (
   // From the lower left corner to the upper right one.
   expect(svg).toContain('points="64,352 736,48"');
   expect(svg).toContain('>&lt;x></text>');
+  expect(svg).toContain('<title>&lt;x></title>');
 });
 
 test('anonymous memory of a status file; none in a process that is ending', () => {

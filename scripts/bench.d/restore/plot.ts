@@ -27,6 +27,7 @@ export function plot(title: string, curves: readonly Curve[]): string {
   const y = (g: number) => round(size.height - box.bottom - (g / gib.end) * inner.height);
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${size.width} ${size.height}" font-family="sans-serif" font-size="12">`,
+    `<title>${escaped(title)}</title>`,
     `<rect width="${size.width}" height="${size.height}" fill="#fff"/>`,
     `<text x="${box.left}" y="20" font-size="14" fill="#111">${escaped(title)}</text>`,
     ...gib.ticks.flatMap((g) => [
