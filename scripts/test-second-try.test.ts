@@ -80,6 +80,8 @@ describe('secondTries', () => {
       outside: [{ file: '/thaw/test/x.test.ts', message: 'a hook' }],
     });
     expect(secondTries([both])).toEqual([{ run: 'trixie', file: 'test/x.test.ts' }]);
+    // Each of its failed cases counts.
+    expect(secondTries([both, run('forky', 1, failed(2))])).toEqual([]);
   });
 
   const hook = report(...failed(1).testResults, file('test/y.test.ts', [['works', 'passed']], 'failed'));

@@ -31,6 +31,7 @@ test.each([
   ['root = "relative"', '"root": must be an absolute path'],
   ['[fetch]\nconnections = 0', '"fetch.connections": '],
   ['[metrics]\naddress = ":9417"', '"metrics.address": must be host:port'],
+  ['[metrics]\naddress = "localhost:70000"', '"metrics.address": has no such port'],
   ['[cache]\nmax_bytes = 0', '"cache.max_bytes": '],
   ['root = ', 'it is no valid TOML in line 1'],
 ])('%j is refused with its key', (text, message) => {

@@ -36,6 +36,7 @@ const schema = z.strictObject({
       address: z
         .string()
         .regex(/^(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}$/, 'must be host:port')
+        .refine((text) => Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535, 'has no such port')
         .optional(),
     })
     .prefault({}),
