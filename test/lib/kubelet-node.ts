@@ -28,34 +28,39 @@ export interface PodRequest extends Partial<ContainerOptions> {
   annotations?: Record<string, string>;
 }
 
+export type KubeletNodeOptions = Pick<ContainerdOptions, 'logLevel' | 'extra'> & { root?: string };
+
 export class KubeletNode {
   readonly registry: Registry;
   readonly containerd: Containerd;
   readonly cri: CriClient;
+  /** Of the snapshotter. */
   readonly root: string;
+  /** The beginning of the names of its other files. */
+  readonly #prefix: string;
   #snapshotter: Daemon | undefined;
-  readonly #config: string;
   #pods = 0;
 
-  private constructor(registry: Registry, containerd: Containerd, root: string, config: string) {
+  private constructor(registry: Registry, containerd: Containerd, root: string, prefix: string) {
     this.registry = registry;
     this.containerd = containerd;
     this.root = root;
-    this.#config = config;
+    this.#prefix = prefix;
     this.cri = new CriClient(containerd.socket);
   }
 
-  static async start(options: Pick<ContainerdOptions, 'logLevel' | 'extra'> = {}): Promise<KubeletNode> {
-    const root = privateDir('thaw');
+  /** With its snapshotter's data in `root`, which `stop` removes. */
+  static async start(options: KubeletNodeOptions = {}): Promise<KubeletNode> {
+    const prefix = privateDir('thaw');
+    const { root = prefix } = options;
     const registry = await Registry.start();
     const containerd = await Containerd.start({
       ...options,
       snapshotterRoot: root,
       snapshotterSocket: `${STATE}/snapshotter.sock`,
     });
-    const config = `${root}.toml`;
-    writeFileSync(config, `root = "${root}"\ncontainerd_address = "${containerd.socket}"\n`);
-    const node = new KubeletNode(registry, containerd, root, config);
+    writeFileSync(`${prefix}.toml`, `root = "${root}"\ncontainerd_address = "${containerd.socket}"\n`);
+    const node = new KubeletNode(registry, containerd, root, prefix);
     await node.startSnapshotter();
     const tar = `${containerd.dir}/pause.tar`;
     writeFileSync(tar, await imageTar('test.local/pause:1', await pauseImage()));
@@ -65,8 +70,8 @@ export class KubeletNode {
   }
 
   async startSnapshotter(): Promise<void> {
-    this.#snapshotter = await Daemon.start('thaw-snapshotter', ['--config', this.#config], {
-      log: `${this.root}.log`,
+    this.#snapshotter = await Daemon.start('thaw-snapshotter', ['--config', `${this.#prefix}.toml`], {
+      log: `${this.#prefix}.log`,
       ready: async () =>
         (await accepts(`${STATE}/snapshotter.sock`)) && (await accepts(`${STATE}/thaw.sock`)),
     });
@@ -95,7 +100,7 @@ export class KubeletNode {
     await this.containerd.stop();
     await this.stopSnapshotter();
     await this.registry.stop();
-    for (const path of [this.root, this.#config, `${this.root}.log`])
+    for (const path of [this.root, this.#prefix, `${this.#prefix}.toml`, `${this.#prefix}.log`])
       rmSync(path, { recursive: true, force: true });
     rmSync(STATE, { recursive: true, force: true });
   }
@@ -206,6 +211,6 @@ export class KubeletNode {
   }
 
   snapshotterLog(): string {
-    return readFileSync(`${this.root}.log`, 'utf8');
+    return readFileSync(`${this.#prefix}.log`, 'utf8');
   }
 }

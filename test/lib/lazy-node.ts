@@ -5,7 +5,7 @@
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
 import { privateDir } from './dirs.ts';
-import { KubeletNode, type Pod, type PodRequest } from './kubelet-node.ts';
+import { KubeletNode, type KubeletNodeOptions, type Pod, type PodRequest } from './kubelet-node.ts';
 import { assertNothingLeft, type Leftovers, takeStock } from './leftovers.ts';
 import { SlowLink } from './slow-link.ts';
 import { until } from './wait.ts';
@@ -40,8 +40,8 @@ export class LazyNode {
     this.warm = `${link.host}/${REPOSITORY}:warm`;
   }
 
-  static async start(): Promise<LazyNode> {
-    const node = await KubeletNode.start();
+  static async start(options: KubeletNodeOptions = {}): Promise<LazyNode> {
+    const node = await KubeletNode.start(options);
     const content = readFileSync('/thaw/build/test/memory');
     const cold = await node.pushImage(REPOSITORY, [{ path: 'memory', mode: 0o755, content }], command(MIB));
     const lazy = new LazyNode(node, await SlowLink.start(node.registry.host), cold);
@@ -231,11 +231,11 @@ export class LazyNode {
 }
 
 /** Hooks for a test file with one such node, which each test leaves as it found it. */
-export function useLazyNode(onStarted: (lazy: LazyNode) => void): void {
+export function useLazyNode(onStarted: (lazy: LazyNode) => void, start = () => LazyNode.start()): void {
   let lazy: LazyNode;
   let stock: Leftovers;
   beforeAll(async () => {
-    lazy = await LazyNode.start();
+    lazy = await start();
     onStarted(lazy);
   });
   afterAll(() => lazy.stop());
