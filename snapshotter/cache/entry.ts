@@ -15,7 +15,8 @@ import { GivenUp } from './given-up.ts';
 import { ImageFiles, syncPath } from './image-files.ts';
 import type { Limiter } from './limiter.ts';
 import { Presence } from './presence.ts';
-import { loadPresence, PRESENCE_FILE, type SavedPresence, savePresence } from './presence-file.ts';
+import { loadPresence, PRESENCE_FILE, type SavedPresence } from './presence-file.ts';
+import { PresenceSaver } from './presence-saver.ts';
 import { PresenceWatch } from './presence-watch.ts';
 import type { Transfers } from './transfers.ts';
 import { verifyChunks } from './verify.ts';
@@ -82,9 +83,6 @@ export interface PresentChunks {
 
 const INDEX = 'index';
 const COMPLETE = 'complete';
-/** What a daemon that is killed may lose of a fetch, and how long. */
-const SAVE_BYTES = 256n << 20n;
-const SAVE_MS = 5_000;
 /** A failure that waiting does not help is the answer for so long; then it is tried again. */
 const STALE_MS = 10_000;
 
@@ -109,10 +107,7 @@ export class CacheEntry {
   #madeFiles = false;
   /** What an earlier run says is here, until that is taken over. */
   #left: SavedPresence | undefined;
-  #saved = { bytes: 0n, at: 0 };
-  #saving: Promise<void> | undefined;
-  /** Also when no more bytes come. */
-  #saveTimer: NodeJS.Timeout | undefined;
+  readonly #saver: PresenceSaver;
   #fetched = 0n;
   #local = 0n;
 
@@ -137,6 +132,14 @@ export class CacheEntry {
     this.#givenUp = new GivenUp(index);
     this.#storedBytes = index.files.reduce((sum, file) => sum + BigInt(file.chunks.storedBytes()), 0n);
     this.bytes = index.files.reduce((sum, file) => sum + BigInt(file.chunks.decodedBytes()), 0n);
+    this.#saver = new PresenceSaver({
+      id,
+      directory,
+      bootId: options.bootId,
+      clock: options.clock,
+      presence: this.#presence,
+      syncFiles: () => this.#files.sync(index.files),
+    });
   }
 
   get state(): EntryState {
@@ -326,22 +329,22 @@ export class CacheEntry {
       this.#madeFiles = true;
     }
     if (this.#left) await this.#takeOver(this.#left, signal);
-    this.#saved = { bytes: this.#presence.bytes, at: this.#options.clock() };
+    this.#saver.begin();
   }
 
   async #bring(source: BlobSource, signal: AbortSignal): Promise<void> {
     for (;;) {
       try {
-        await this.#download(source, signal).finally(() => this.#forgetTimer());
+        await this.#download(source, signal).finally(() => this.#saver.stop());
         break;
       } catch (error) {
-        await this.#saving;
+        await this.#saver.settled();
         if (isFull(error) && !signal.aborted && (await this.#options.freeSome(this))) continue;
-        await this.#save().catch(() => {});
+        await this.#saver.save().catch(() => {});
         throw error;
       }
     }
-    await this.#saving;
+    await this.#saver.settled();
   }
 
   async #takeOver({ bootId, bits }: SavedPresence, signal: AbortSignal): Promise<void> {
@@ -354,40 +357,6 @@ export class CacheEntry {
     for (const ordinal of right) this.#presence.add(ordinal, chunkAt(this.index, ordinal).chunk.storedLength);
     this.#local += this.#presence.bytes;
     this.#left = undefined;
-  }
-
-  /** Puts the chunks that are here on disk, then says so there. */
-  async #save(): Promise<void> {
-    const { bootId, clock } = this.#options;
-    const { bytes } = this.#presence;
-    if (bytes === this.#saved.bytes) return;
-    this.#saved = { bytes, at: clock() };
-    const bits = this.#presence.bits();
-    await this.#files.sync(this.index.files);
-    await savePresence(this.directory, this.id, { bootId, bits });
-  }
-
-  #saveNowAndThen(): void {
-    const { bytes, at } = this.#saved;
-    const due = this.#presence.bytes >= bytes + SAVE_BYTES || this.#options.clock() >= at + SAVE_MS;
-    if (due) this.#saveNow();
-    else this.#saveTimer ??= setTimeout(() => this.#saveNow(), SAVE_MS).unref();
-  }
-
-  #saveNow(): void {
-    this.#forgetTimer();
-    if (this.#saving) return;
-    // A map that cannot be saved costs another fetch, no more; the end of this one says that the disk fails.
-    this.#saving = this.#save()
-      .catch(() => {})
-      .finally(() => {
-        this.#saving = undefined;
-      });
-  }
-
-  #forgetTimer(): void {
-    clearTimeout(this.#saveTimer);
-    this.#saveTimer = undefined;
   }
 
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
@@ -410,7 +379,7 @@ export class CacheEntry {
         if (remote) this.#fetched += BigInt(bytes);
         else this.#local += BigInt(bytes);
         events.onBytes(remote ? 'registry' : 'node', bytes);
-        this.#saveNowAndThen();
+        this.#saver.arrived();
       },
     });
     if (!this.#presence.complete)
