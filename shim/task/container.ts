@@ -4,7 +4,7 @@
  */
 import { basename, join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
-import type { CgroupFinder, ContainerCgroup, EncodedStats } from '../cgroup/index.ts';
+import type { CgroupFinder, EncodedStats } from '../cgroup/index.ts';
 import { ShimError } from '../error.ts';
 import type { TaskEvent } from '../events/index.ts';
 import type { Log } from '../log.ts';
@@ -16,6 +16,7 @@ import { type IoDeps, openProcessIo, type ProcessIo, type StdioPaths, within } f
 import { bundlePaths, readPid } from './bundle.ts';
 import { dump } from './dump.ts';
 import { Execs } from './execs.ts';
+import { InitCgroup } from './init-cgroup.ts';
 import { Mutex } from './mutex.ts';
 import type { OciSpec } from './oci-spec.ts';
 import type { DumpOptions, RuncOptions } from './options.ts';
@@ -66,7 +67,7 @@ export class Container {
   #release: () => Promise<void> = async () => {};
   #memory: RestoredMemory | undefined;
   #mounted = false;
-  #cgroup: ContainerCgroup | undefined;
+  readonly #cgroup: InitCgroup;
   /** Settles when the init has ended, also before that may be told. */
   #initGone: Promise<unknown> = Promise.resolve();
 
@@ -75,6 +76,11 @@ export class Container {
     this.#deps = deps;
     this.init = new TaskProcess(config.id, config.stdio);
     this.execs = new Execs(config, this.init, deps);
+    this.#cgroup = new InitCgroup(config.spec.linux?.cgroupsPath, {
+      cgroups: deps.cgroups,
+      onOom: () => deps.publish({ kind: 'oom', containerId: config.id }),
+      log: deps.log.child({ container: config.id }),
+    });
   }
 
   get id(): string {
@@ -206,8 +212,7 @@ export class Container {
   }
 
   /** NotFound if it is in no cgroup of its own. */
-  async stats(): Promise<EncodedStats> {
-    if (!this.#cgroup) throw new ShimError(Code.notFound, 'cgroup does not exist');
+  stats(): Promise<EncodedStats> {
     return this.#cgroup.stats();
   }
 
@@ -218,7 +223,7 @@ export class Container {
     if (this.init.pid === 0 || this.init.state.kind === 'stopped') return [this.init.pid];
     const { options, runc } = this.config;
     // Where runc is runc, its list is that of the cgroup; others may run processes that are not the kernel's.
-    const listed = isRunc(options.binaryName) ? await this.#cgroup?.pids() : undefined;
+    const listed = isRunc(options.binaryName) ? await this.#cgroup.pids() : undefined;
     const pids = listed?.length ? listed : await runc.ps(this.id);
     // Nothing is left of one that has just ended, before we have heard of it.
     return pids.length > 0 ? pids : [this.init.pid];
@@ -379,34 +384,10 @@ export class Container {
 
   #watchInit(pid: number): void {
     this.init.pid = pid;
-    this.#findCgroup(pid);
+    this.#cgroup.find(pid);
     const gone = this.#deps.watcher.watch(pid);
     this.#initGone = gone;
     void gone.then((exit) => this.#initExited(exit));
-  }
-
-  #findCgroup(pid: number): void {
-    try {
-      this.#cgroup?.close();
-      this.#cgroup = this.#deps.cgroups.find(pid, this.config.spec.linux?.cgroupsPath);
-      // From here on and not from Start: the init may have no time between its start and its end.
-      this.#cgroup?.watchOom(() => this.#deps.publish({ kind: 'oom', containerId: this.id }));
-      void this.#cgroup?.enableControllers().catch((error: unknown) => {
-        const { message } = describeError(error);
-        this.#deps.log.debug({ container: this.id, reason: message }, 'cannot enable all controllers');
-      });
-    } catch (error) {
-      this.#warn('cannot watch its cgroup', error);
-    }
-  }
-
-  /** Who hears of the exit shall know why. */
-  #checkOom(): void {
-    try {
-      this.#cgroup?.checkOom();
-    } catch (error) {
-      this.#warn('cannot read its cgroup', error);
-    }
   }
 
   async #initExited(exit: Exit): Promise<void> {
@@ -424,7 +405,7 @@ export class Container {
         .catch((error: unknown) => this.#warn('cannot kill what is left', error));
     }
     await execsEnded;
-    this.#checkOom();
+    this.#cgroup.checkOom();
     this.#initEnded(exit);
   }
 
@@ -452,7 +433,7 @@ export class Container {
 
   async #cleanUp(): Promise<void> {
     try {
-      this.#cgroup?.close();
+      this.#cgroup.close();
       await this.init.io?.close();
       await this.execs.close();
       await this.#unmount();
