@@ -10,6 +10,8 @@ import { procTree } from '../process/process-tree.ts';
 import { ChildSpawner } from '../process/spawn.ts';
 import { Runc } from '../runc/runc.ts';
 import { type AttemptDeps, type AttemptInput, attemptRestore } from './attempt.ts';
+import { RestoreError } from './error.ts';
+import type { LazyMemory } from './lazy/lazy-memory.ts';
 import { capabilityNames } from './rights.ts';
 
 const fixtures = join(import.meta.dirname, '../../test/fixtures/criu-4.2');
@@ -59,6 +61,10 @@ const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
   ...change,
 });
 
+function alive(pid: number): boolean {
+  return process.kill(pid, 0);
+}
+
 /** Gone, or a zombie until whoever adopted it has reaped it. */
 async function isGone(pid: number): Promise<boolean> {
   // A signal takes effect when its process runs next.
@@ -91,6 +97,23 @@ describe('attemptRestore', () => {
     const { pid } = await attemptRestore(input(runc, { spec }), deps());
     expect(`${pid}\n`).toBe(await readFile(join(dir, 'bundle/init.pid'), 'utf8'));
     process.kill(pid, 'SIGKILL');
+  });
+
+  it('says what memory could not be had before it ends the process', async () => {
+    const runc = await fakeRunc('sleep 60 & echo $! > "$DIR/bundle/init.pid"');
+    const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
+    const spec = { process: { capabilities: { bounding: capabilityNames(all) } } };
+    let lose: (error: RestoreError) => void = () => {};
+    const served = { attach: (_: number, onFailed: typeof lose) => (lose = onFailed) };
+    const memory = { images: new Map(), start: async () => served as unknown as LazyMemory };
+    const said: string[] = [];
+    const { pid } = await attemptRestore(
+      input(runc, { spec, memory, memoryLost: (reason) => said.push(`${reason}, ${alive(pid)}`) }),
+      deps(),
+    );
+    lose(new RestoreError(Code.dataLoss, 'a chunk is corrupt'));
+    expect(said).toEqual(['a chunk is corrupt, true']);
+    expect(await isGone(pid)).toBe(true);
   });
 
   it('ends everything that a hung restore started, and undoes it', async () => {

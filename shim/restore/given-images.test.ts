@@ -1,6 +1,11 @@
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { silent } from '../task/fakes.ts';
 import type { PlanInput } from '../task/start-plan.ts';
+import { writeLoss } from './given-images.ts';
 import { createStartPlanner } from './index.ts';
 
 const planner = createStartPlanner({ daemonSocket: '/none', guardProgram: '/nowhere/guard' });
@@ -20,6 +25,17 @@ describe('images that the caller names', () => {
   it('are restored or fail, on the mounts as they are given', async () => {
     const plan = await planner(input({ imagePath: '/nonexistent/images', workPath: '' }));
     expect(plan).toMatchObject({ kind: 'restore', required: true, rootfs });
+  });
+
+  it('leave the reason where memory is lost, for whoever asked for a trial', async () => {
+    const workPath = await mkdtemp(join(tmpdir(), 'given-'));
+    try {
+      writeLoss(workPath, 'a chunk is corrupt');
+      expect(await readFile(join(workPath, TRIAL_LOSS_FILE), 'utf8')).toBe('a chunk is corrupt');
+      expect(() => writeLoss(join(workPath, 'gone'), 'a chunk is corrupt')).not.toThrow();
+    } finally {
+      await rm(workPath, { recursive: true });
+    }
   });
 
   it('are nothing that another container is restored from', async () => {

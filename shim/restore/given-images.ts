@@ -60,7 +60,7 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
 }
 
 /** At once, as whoever asked learns of the end right after. */
-function writeLoss(workPath: string, reason: string): void {
+export function writeLoss(workPath: string, reason: string): void {
   try {
     writeFileSync(join(workPath, TRIAL_LOSS_FILE), reason, { mode: 0o600 });
   } catch {
