@@ -2,14 +2,15 @@
 import type { Logger } from 'pino';
 import { describeError } from '../proto/status.ts';
 import type { NodeCache, NodeCacheOptions } from './cache/index.ts';
+import { fetchErrorKind } from './fetch-errors.ts';
 import type { Metrics } from './metrics/index.ts';
 
 export function cacheEvents(log: Logger, metrics: Metrics | undefined): NodeCacheOptions['events'] {
   return {
     onStarted: ({ id }, { description }) => log.info({ id, from: description }, 'fetch started'),
-    onBytes: (source, bytes) => metrics?.read(source, bytes),
+    onBytes: (source, bytes) => metrics?.fetches.read(source, bytes),
     onComplete: ({ id, progress }, { description }, ms) => {
-      metrics?.fetchEnded('complete', ms);
+      metrics?.fetches.completed(ms);
       log.info(
         {
           id,
@@ -23,7 +24,7 @@ export function cacheEvents(log: Logger, metrics: Metrics | undefined): NodeCach
       );
     },
     onFailed: ({ id, progress }, { description }, error) => {
-      metrics?.fetchEnded('failed', 0);
+      metrics?.fetches.failed(fetchErrorKind(error));
       log.error(
         {
           id,
@@ -39,12 +40,12 @@ export function cacheEvents(log: Logger, metrics: Metrics | undefined): NodeCach
     onSyncFailed: ({ id }, error) =>
       log.error({ id, error: describeError(error).message }, 'cache not synced'),
     onDisplaced: (id, freedBytes) => {
-      metrics?.removed('displaced');
+      metrics?.fetches.removed('displaced', Number(freedBytes));
       log.info({ id, freedBytes: Number(freedBytes) }, 'evicted for another checkpoint');
     },
-    onEvicted: () => metrics?.removed('evicted'),
+    onEvicted: (_id, freedBytes) => metrics?.fetches.removed('evicted', Number(freedBytes)),
     onDiscarded: (id, reason) => {
-      metrics?.removed('discarded');
+      metrics?.fetches.removed('discarded', 0);
       log.info({ id, reason }, 'cache entry discarded');
     },
   };

@@ -13,6 +13,7 @@ import { checkpointServices, containerdLayers } from './checkpoints/index.ts';
 import type { Config } from './config.ts';
 import { alreadyExists } from './error.ts';
 import { FetchThreads } from './fetch/index.ts';
+import { fetchErrorKind } from './fetch-errors.ts';
 import { SnapshotsServer } from './grpc/index.ts';
 import type { Metrics } from './metrics/index.ts';
 import { Directories, OverlaySnapshotter } from './overlay/index.ts';
@@ -87,7 +88,8 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
   });
   closers.push(() => transfers.close());
   const metricsModule = config.metrics.address === undefined ? undefined : await import('./metrics/index.ts');
-  const metrics = metricsModule && new metricsModule.Metrics({ entries: () => cache.entries() });
+  const metrics =
+    metricsModule && new metricsModule.Metrics({ entries: () => cache.entries() }, config.cache.max_bytes);
   const cache: NodeCache = makeCache(config, native, transfers, log, metrics, (id) => {
     try {
       return remote.sourceOf(id);
@@ -107,6 +109,7 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
     },
     indexTimeoutMs: config.fetch.index_timeout_ms,
     log,
+    onIndexFailed: (error) => metrics?.fetches.indexFailed(fetchErrorKind(error)),
   });
   const progress = setInterval(() => logProgress(cache, log), PROGRESS_MS);
   closers.push(() => clearInterval(progress));
@@ -120,6 +123,8 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
       openBeneath: native.openBeneath,
       layersOfContainer: containerdLayers(config.containerd_address),
       log,
+      onLocated: (presentBytes) => metrics?.fetches.read('cache', presentBytes),
+      onStart: (report) => metrics?.starts.told(report),
     }),
     onError: (error) => log.debug({ error: describeError(error).message }, 'connection failed'),
   });
@@ -141,6 +146,7 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
       if (checkpoint !== undefined) void evictUnused(cache, checkpoint, log);
     },
     log,
+    onAnswered: metrics && ((rpc, code, ms) => metrics.rpcs.answered(rpc, code, ms)),
   });
   claimSocket(dirname(config.address), config.address);
   closers.push(() => snapshots.close(GRACE_MS));

@@ -1,11 +1,14 @@
 /** The snapshotter daemon as the shim sees it: thaw.v1.Checkpoints over ttrpc, one connection a call. */
 import { thaw } from '../../proto/gen/thaw.js';
 import { TtrpcClient } from '../../proto/ttrpc/index.ts';
+import { reportMessage, type StartReport } from './report.ts';
 
 const SERVICE = 'thaw.v1.Checkpoints';
 const CONNECT_MS = 2_000;
 /** Locate reads the index and may ask containerd; it fetches nothing. */
 const LOCATE_MS = 10_000;
+/** Nobody waits for it. */
+const REPORT_MS = 2_000;
 /** Longer than the daemon lets a question for what is present wait. */
 const PRESENCE_MS = 30_000;
 
@@ -31,6 +34,8 @@ export interface Daemon {
   locate(request: { namespace: string; containerId: string; lowerDirs: readonly string[] }): Promise<Located>;
   /** Resolves when every byte is on this node. */
   awaitComplete(id: string, deadlineMs: number): Promise<void>;
+  /** For metrics. A daemon of the version before rejects with UNIMPLEMENTED. */
+  report(report: StartReport): Promise<void>;
   /** For many calls over one connection. Rejects with UNAVAILABLE if the daemon is not there. */
   connect(): Promise<DaemonConnection>;
 }
@@ -77,6 +82,12 @@ export function daemonAt(socket: string): Daemon {
         const { AwaitRequest, AwaitResponse } = thaw.v1;
         const codecs = { request: AwaitRequest, response: AwaitResponse };
         await client.unary(SERVICE, 'Await', codecs, { id }, { timeoutMs: deadlineMs });
+      }),
+    report: (report) =>
+      withClient(async (client) => {
+        const { ReportRequest, ReportResponse } = thaw.v1;
+        const codecs = { request: ReportRequest, response: ReportResponse };
+        await client.unary(SERVICE, 'Report', codecs, reportMessage(report), { timeoutMs: REPORT_MS });
       }),
     connect: async () => new Connection(await TtrpcClient.connect(socket, CONNECT_MS)),
   };

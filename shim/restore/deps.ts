@@ -7,6 +7,7 @@ import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { TRIAL_INDEX_FILE } from '../../checkpoint/trial-files.ts';
 import { native } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
+import type { Log } from '../log.ts';
 import { unmountRootfs } from '../mounts/rootfs.ts';
 import { nodeVersions } from '../versions.ts';
 import { type AttemptDeps, criuWorkDir } from './attempt.ts';
@@ -32,12 +33,24 @@ const traceDeps = {
 /** Of this pod, whose containers all have this shim. */
 const lost = new Map<string, string>();
 
-export function planDeps(config: RestoreConfig): PlanDeps {
+/** What is told to be counted shall not take time from the start that it is about. */
+const REPORT_AFTER_MS = 100;
+
+export function planDeps(config: RestoreConfig, log: Log): PlanDeps {
   const daemon = daemonAt(config.daemonSocket);
   return {
     ...attemptDeps(),
     daemon,
     lost,
+    report(report) {
+      const tell = () =>
+        daemon
+          .report(report)
+          .catch((error: unknown) =>
+            log.debug({ container: report.containerId, reason: describeError(error).message }, 'not counted'),
+          );
+      setTimeout(tell, REPORT_AFTER_MS).unref();
+    },
     prepareMemory: async (located, deadlineMs, relocate, log) =>
       (await import('./lazy/prepare.ts')).prepareMemory(
         located,

@@ -7,6 +7,7 @@ import { describeError } from '../../proto/status.ts';
 import type { StartPlanner } from '../task/start-plan.ts';
 import { overlayOf, withLowerDirs } from './layers.ts';
 import { findMarker, withoutCheckpointLayers } from './marker.ts';
+import type { Report } from './report.ts';
 
 export interface RestoreConfig {
   /** Socket of the snapshotter daemon's thaw.v1 service. */
@@ -35,14 +36,24 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
     const bottom = overlay?.lowerDirs.at(-1);
     const cold = { kind: 'cold', rootfs: input.rootfs } as const;
     if (!overlay || !bottom) return cold;
+    const { namespace, id: containerId } = input;
+    let report: Report = () => {};
     try {
       const marker = findMarker(bottom);
       if (!marker) return cold;
       const [{ planRestore }, { planDeps }] = await Promise.all([import('./plan.ts'), import('./deps.ts')]);
-      return await planRestore(input, overlay, marker, planDeps(config));
+      const deps = planDeps(config, input.log);
+      report = deps.report;
+      const plan = await planRestore(input, overlay, marker, deps);
+      if (plan.kind === 'cold')
+        report({ namespace, containerId, outcome: 'cold', phase: 'plan', reason: plan.reason ?? '' });
+      return plan;
     } catch (cause) {
       const { message } = describeError(cause);
-      if (input.spec.annotations?.['thaw.dev/restore'] === 'require') throw cause;
+      const required = input.spec.annotations?.['thaw.dev/restore'] === 'require';
+      const outcome = required ? 'refused' : 'cold';
+      report({ namespace, containerId, outcome, phase: 'plan', reason: message });
+      if (required) throw cause;
       input.log.warn({ container: input.id, reason: message }, 'starting cold');
       const lowerDirs = await withoutCheckpointLayers(overlay.lowerDirs);
       return { kind: 'cold', rootfs: withLowerDirs(input.rootfs, lowerDirs), reason: message };

@@ -11,6 +11,7 @@ import type { PlanInput, StartPlan } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
 import { overlayOf } from './layers.ts';
 import { type PlanDeps, planRestore, policyOf } from './plan.ts';
+import type { StartReport } from './report.ts';
 
 const digest = `sha256:${'a'.repeat(64)}`;
 const layer = { digest, diffId: digest, mediaType: 'application/vnd.oci.image.layer.v1.tar', size: 1 };
@@ -59,6 +60,7 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   imageRights: async () => [],
   cgroupDirs: async () => [],
   prepareMemory: async () => undefined,
+  report: () => {},
   lost: new Map(),
   afterMemory: async () => {},
   removeTraces: async () => {},
@@ -160,7 +162,9 @@ describe('planRestore', () => {
         throw new RestoreError(Code.unavailable, 'registry is gone');
       },
     };
-    const made = await plan(fakeDeps({ daemon, lockShared: async () => unlock }));
+    const reports: StartReport[] = [];
+    const report = (told: StartReport) => void reports.push(told);
+    const made = await plan(fakeDeps({ daemon, report, lockShared: async () => unlock }));
     if (made.kind !== 'restore') throw new Error('not a restore');
     const outcome = await made.restore({
       namespace: 'n',
@@ -176,6 +180,17 @@ describe('planRestore', () => {
     expect(outcome).toMatchObject({ kind: 'failed', reason: 'registry is gone' });
     await made.release();
     expect(unlock).toHaveBeenCalledOnce();
+    expect(reports).toEqual([
+      {
+        namespace: 'n',
+        containerId: 'c',
+        checkpointId: digest,
+        outcome: 'failed',
+        phase: 'fetch',
+        reason: 'registry is gone',
+        times: { plan: expect.any(Number) },
+      },
+    ]);
   });
 });
 

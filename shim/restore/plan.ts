@@ -15,6 +15,7 @@ import { RestoreError } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { hasUserNamespace, preflight } from './preflight.ts';
+import type { Phase, Report } from './report.ts';
 import { listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
 
 /** The kubelet gives StartContainer two minutes; fetch, restore and the cold start after it must fit. */
@@ -38,6 +39,7 @@ export interface PlanDeps extends AttemptDeps {
   /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
   lockShared(file: string): Promise<() => Promise<void>>;
   unmountRootfs(bundle: string): Promise<void>;
+  report: Report;
   /** Why the memory of a restored container could not be had, by checkpoint: the next start is cold. */
   lost: Map<string, string>;
   /** Once nothing is waited for any more. Never rejects. */
@@ -66,6 +68,7 @@ export async function planRestore(
   markerBytes: Uint8Array,
   deps: PlanDeps,
 ): Promise<StartPlan> {
+  const began = performance.now();
   const policy = policyOf(input.spec.annotations);
   const log = input.log.child({ container: input.id });
   const marker = readCheckpointFacts(markerBytes);
@@ -111,10 +114,9 @@ export async function planRestore(
   if (mismatches.length > 0) return cold(mismatches.join('; '));
   const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
   if (!upper) return cold("the container's upper directory is not a fresh one");
-  return restorePlan(
-    { input, overlay, split, locate, located, facts, upper, required: policy === 'require' },
-    deps,
-  );
+  const required = policy === 'require';
+  const planMs = performance.now() - began;
+  return restorePlan({ input, overlay, split, locate, located, facts, upper, required, planMs }, deps);
 }
 
 function countsOf(facts: CheckpointFacts) {
@@ -135,15 +137,18 @@ interface Chosen {
   facts: CheckpointFacts;
   upper: UpperListing;
   required: boolean;
+  /** How long it took to choose this. */
+  planMs: number;
 }
 
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
-  const { input, overlay, split, locate, located, facts, upper, required } = chosen;
+  const { input, overlay, split, locate, located, facts, upper, required, planMs } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
   const prepared = prepare(located, locate, deps, input.log.child({ container: input.id }));
   prepared.catch(() => {});
   const coldRootfs = withLowerDirs(input.rootfs, split.cold);
+  const subject = { namespace: input.namespace, containerId: input.id, checkpointId: located.id };
   return {
     kind: 'restore',
     rootfs: withLowerDirs(input.rootfs, split.restore),
@@ -152,18 +157,34 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
     async restore(start) {
       const began = performance.now();
       const log = start.log.child({ container: start.id, checkpoint: located.id });
+      const times: Partial<Record<Phase, number>> = { plan: planMs };
       try {
         const memory = await prepared;
-        const ms = Math.round(performance.now() - began);
+        times.fetch = performance.now() - began;
+        const ms = Math.round(times.fetch);
         if (memory) log.info({ ms }, 'what the restore begins with is on this node');
         else log.info({ ms }, 'checkpoint is complete on this node');
         const { imagesDir } = located;
-        const memoryLost = (reason: string) => deps.lost.set(located.id, reason);
+        const memoryLost = (reason: string) => {
+          deps.lost.set(located.id, reason);
+          deps.report({ ...subject, outcome: 'lost', phase: 'memory', reason });
+        };
         const restored = await attemptRestore(
           { ...start, spec: input.spec, imagesDir, memory, memoryLost, deadlineMs: RESTORE_DEADLINE_MS },
           deps,
         );
-        if (restored.memory) void deps.afterMemory(restored, facts, log);
+        const running = performance.now();
+        times.restore = running - began - times.fetch;
+        deps.report({ ...subject, outcome: 'restored', phase: 'restore', times });
+        if (restored.memory) {
+          void deps.afterMemory(restored, facts, log);
+          const filled = () => {
+            const memory = performance.now() - running;
+            deps.report({ ...subject, outcome: 'filled', phase: 'memory', times: { memory } });
+          };
+          // What else becomes of it is told by memoryLost.
+          restored.memory.complete.then(filled, () => {});
+        }
         return { kind: 'restored', ...restored };
       } catch (cause) {
         const { message } = describeError(cause);
@@ -171,6 +192,9 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
           await deps.unmountRootfs(start.bundle);
           await resetUpper(overlay.upperDir, upper);
         }
+        const outcome = required ? 'refused' : 'failed';
+        const phase = times.fetch === undefined ? 'fetch' : 'restore';
+        deps.report({ ...subject, outcome, phase, reason: message, times });
         return { kind: 'failed', reason: message, rootfs: coldRootfs };
       }
     },

@@ -44,7 +44,7 @@ export interface NodeCacheOptions {
     /** It went for another one. */
     onDisplaced(id: string, freedBytes: bigint): void;
     /** Somebody asked for it, or its last image went. */
-    onEvicted(id: string): void;
+    onEvicted(id: string, freedBytes: bigint): void;
   };
   /** flock(2) on a descriptor, not waiting. */
   tryLock: (fd: number, exclusive: boolean) => boolean;
@@ -175,7 +175,7 @@ export class NodeCache {
    */
   async evict(id: string): Promise<bigint> {
     const freed = await this.#takeOut(id);
-    this.#options.events.onEvicted(id);
+    this.#options.events.onEvicted(id, freed);
     return freed;
   }
 

@@ -10,16 +10,26 @@ import { type CallContext, type Handler, method, type Services } from '../../pro
 import type { CacheEntry } from '../cache/index.ts';
 import { IMAGE_REF_LABEL } from '../remote/index.ts';
 import { type LocateOptions, locate } from './locate.ts';
+import { readStartReport, type StartReport } from './start-report.ts';
 
 export { containerdLayers } from './containerd.ts';
 
 const { v1 } = thaw;
 
-export function checkpointServices(options: LocateOptions & { log: Logger }): Services {
-  const { cache, snapshotter, log } = options;
+export interface CheckpointServiceOptions extends LocateOptions {
+  log: Logger;
+  /** A container asked for a checkpoint of which so many stored bytes were here. */
+  onLocated?: ((presentBytes: number) => void) | undefined;
+  /** A shim told how a start went. */
+  onStart?: ((report: StartReport) => void) | undefined;
+}
+
+export function checkpointServices(options: CheckpointServiceOptions): Services {
+  const { cache, snapshotter, log, onLocated, onStart } = options;
 
   const Locate = method(v1.LocateRequest, v1.LocateResponse, async (request) => {
     const entry = await locate(options, request);
+    onLocated?.(Number(entry.progress.presentBytes));
     return {
       id: entry.id,
       checkpointJson: entry.checkpointJson,
@@ -69,6 +79,15 @@ export function checkpointServices(options: LocateOptions & { log: Logger }): Se
     return { freedBytes: wire(freedBytes) };
   });
 
+  const Report = method(v1.ReportRequest, v1.ReportResponse, (request) => {
+    const report = readStartReport(request);
+    const { times, ...facts } = report;
+    const ms = Object.fromEntries(times.map((time) => [time.phase, time.ms]));
+    log.info({ ...facts, ms }, 'start');
+    onStart?.(report);
+    return {};
+  });
+
   return {
     'thaw.v1.Checkpoints': {
       Locate: logged('Locate', log, Locate),
@@ -77,6 +96,7 @@ export function checkpointServices(options: LocateOptions & { log: Logger }): Se
       Presence,
       List,
       Evict: logged('Evict', log, Evict),
+      Report: logged('Report', log, Report),
     },
   };
 }

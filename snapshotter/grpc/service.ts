@@ -4,6 +4,7 @@ import type { Logger } from 'pino';
 import { Code, describeError } from '../../proto/status.ts';
 import { invalidArgument } from '../error.ts';
 import { compileFilters } from '../filter/index.ts';
+import type { SnapshotRpc } from '../metrics/rpcs.ts';
 import type { Mount, OverlaySnapshotter } from '../overlay/index.ts';
 import type { Labels } from '../store/index.ts';
 import {
@@ -32,13 +33,15 @@ export interface ServiceOptions {
   prepare: (key: string, parent: string, labels: Labels, signal: AbortSignal) => Promise<Mount[]>;
   remove: (key: string) => void;
   log: Logger;
+  /** Each call, once, with the milliseconds that it took. */
+  onAnswered?: ((rpc: SnapshotRpc, code: Code, ms: number) => void) | undefined;
 }
 
 export function snapshotsService(options: ServiceOptions) {
-  const { snapshotter, log } = options;
+  const { snapshotter, log, onAnswered } = options;
 
   const unary = <Request, Response>(
-    name: string,
+    name: SnapshotRpc,
     answer: (request: Request, signal: AbortSignal) => Promise<Response> | Response,
   ): handleUnaryCall<Request, Response> => {
     return (call, callback) => {
@@ -48,6 +51,7 @@ export function snapshotsService(options: ServiceOptions) {
       settle().then(
         (response) => {
           log.debug({ rpc: name, ...subject(call), ms: elapsed(started) }, 'answered');
+          onAnswered?.(name, Code.ok, performance.now() - started);
           callback(null, response);
         },
         (caught: unknown) => {
@@ -63,6 +67,7 @@ export function snapshotsService(options: ServiceOptions) {
           if (code === Code.unknown || code === Code.internal || code === Code.resourceExhausted)
             log.error(fields, 'failed');
           else log.debug(fields, 'refused');
+          onAnswered?.(name, code, performance.now() - started);
           callback({ code, details: message });
         },
       );
@@ -70,6 +75,7 @@ export function snapshotsService(options: ServiceOptions) {
   };
 
   const list: handleServerStreamingCall<ListRequest, ListResponse> = (call) => {
+    const started = performance.now();
     const stream = async () => {
       const matches = compileFilters(call.request.filters);
       const listing = snapshotter.list();
@@ -89,12 +95,14 @@ export function snapshotsService(options: ServiceOptions) {
         }
         if (batch.info.length > 0) call.write(batch);
         call.end();
+        onAnswered?.('List', Code.ok, performance.now() - started);
       } finally {
         listing.close();
       }
     };
     stream().catch((caught: unknown) => {
       const { code, message, context } = describeError(caught);
+      onAnswered?.('List', code, performance.now() - started);
       log.debug({ rpc: 'List', code, error: message, ...context }, 'refused');
       call.emit('error', { code, details: message });
     });

@@ -7,6 +7,7 @@ const entry = (id: string, kind: string, present: bigint) =>
   ({
     id,
     state: { kind },
+    bytes: 200n,
     progress: { storedBytes: 100n, presentBytes: present, fetchedBytes: 0n, localBytes: 0n, wantedChunks: 2 },
   }) as unknown as CacheEntry;
 
@@ -28,26 +29,68 @@ describe('metrics', () => {
         'thaw_fetches_total{result="failed"} 0',
         'thaw_cache_removed_total{reason="evicted"} 0',
         'thaw_checkpoints{state="fetching"} 0',
+        'thaw_fetch_errors_total{kind="credentials"} 0',
+        'thaw_snapshot_rpcs_total{rpc="Cleanup",code="OK"} 0',
+        'thaw_snapshot_rpc_seconds_count{rpc="Prepare"} 0',
+        'thaw_restores_total{outcome="lost",phase="memory"} 0',
+        'thaw_restore_seconds_count{phase="fetch"} 0',
+        'thaw_cache_bytes 0',
       ]),
     );
   });
 
   it('count bytes by source, attempts by result, and time only what arrived', async () => {
-    metrics.read('registry', 5);
-    metrics.read('registry', 7);
-    metrics.read('node', 3);
-    metrics.fetchEnded('complete', 2_000);
-    metrics.fetchEnded('failed', 0);
-    metrics.removed('displaced');
+    const { fetches } = metrics;
+    fetches.read('registry', 5);
+    fetches.read('registry', 7);
+    fetches.read('unpacked', 3);
+    fetches.completed(2_000);
+    fetches.failed('throttled');
+    fetches.indexFailed('throttled');
+    fetches.removed('displaced', 9);
     expect(await lines()).toEqual(
       expect.arrayContaining([
         'thaw_fetch_bytes_total{source="registry"} 12',
-        'thaw_fetch_bytes_total{source="node"} 3',
+        'thaw_fetch_bytes_total{source="unpacked"} 3',
         'thaw_fetches_total{result="complete"} 1',
         'thaw_fetches_total{result="failed"} 1',
         'thaw_fetch_seconds_sum 2',
         'thaw_fetch_seconds_count 1',
+        'thaw_fetch_errors_total{kind="throttled"} 2',
         'thaw_cache_removed_total{reason="displaced"} 1',
+        'thaw_cache_removed_bytes_total{reason="displaced"} 9',
+      ]),
+    );
+  });
+
+  it('count calls by code, and time them', async () => {
+    metrics.rpcs.answered('Prepare', Code.ok, 2);
+    metrics.rpcs.answered('Prepare', Code.alreadyExists, 40);
+    expect(await lines()).toEqual(
+      expect.arrayContaining([
+        'thaw_snapshot_rpcs_total{rpc="Prepare",code="OK"} 1',
+        'thaw_snapshot_rpcs_total{rpc="Prepare",code="AlreadyExists"} 1',
+        'thaw_snapshot_rpc_seconds_bucket{le="0.0025",rpc="Prepare"} 1',
+        'thaw_snapshot_rpc_seconds_count{rpc="Prepare"} 2',
+      ]),
+    );
+  });
+
+  it('count starts by how and where they were decided', async () => {
+    const subject = { namespace: 'n', containerId: 'c', checkpointId: '', reason: '' };
+    const times = [
+      { phase: 'plan' as const, ms: 20 },
+      { phase: 'fetch' as const, ms: 3_000 },
+    ];
+    metrics.starts.told({ ...subject, outcome: 'failed', phase: 'restore', times });
+    metrics.starts.told({ ...subject, outcome: 'cold', phase: 'plan', times: [] });
+    expect(await lines()).toEqual(
+      expect.arrayContaining([
+        'thaw_restores_total{outcome="failed",phase="restore"} 1',
+        'thaw_restores_total{outcome="cold",phase="plan"} 1',
+        'thaw_restores_total{outcome="restored",phase="restore"} 0',
+        'thaw_restore_seconds_sum{phase="fetch"} 3',
+        'thaw_restore_seconds_count{phase="restore"} 0',
       ]),
     );
   });
@@ -58,6 +101,7 @@ describe('metrics', () => {
       expect.arrayContaining([
         'thaw_checkpoints{state="fetching"} 1',
         'thaw_checkpoints{state="complete"} 1',
+        'thaw_cache_bytes 400',
         'thaw_checkpoint_bytes{checkpoint="sha256:aa"} 100',
         'thaw_checkpoint_present_bytes{checkpoint="sha256:aa"} 40',
         'thaw_checkpoint_wanted_chunks{checkpoint="sha256:aa"} 2',

@@ -28,6 +28,8 @@ export interface RemoteLayersOptions {
   /** Longest time for the index: containerd's call has no deadline of its own. */
   indexTimeoutMs: number;
   log: Logger;
+  /** An index could not be had; its layers are left to containerd. */
+  onIndexFailed?: ((error: unknown) => void) | undefined;
 }
 
 /** Copies beside `fs` of a remote snapshot: what it stands for. */
@@ -159,12 +161,17 @@ export class RemoteLayers {
   }
 
   async #entryFor({ location, imageRef }: CheckpointLayerLabels, signal: AbortSignal): Promise<CacheEntry> {
-    const { cache, openSource, indexTimeoutMs } = this.#options;
+    const { cache, openSource, indexTimeoutMs, onIndexFailed } = this.#options;
     const known = cache.find(location.digest);
     if (known) return known;
     const source = openSource(imageRef);
     const bounded = AbortSignal.any([signal, AbortSignal.timeout(indexTimeoutMs)]);
-    const { indexBytes, checkpointJson } = await fetchIndex(source, location, bounded);
+    const { indexBytes, checkpointJson } = await fetchIndex(source, location, bounded).catch(
+      (error: unknown) => {
+        onIndexFailed?.(error);
+        throw error;
+      },
+    );
     return await cache.add(location.digest, indexBytes, checkpointJson);
   }
 

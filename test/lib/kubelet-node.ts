@@ -1,6 +1,7 @@
 /** Everything of a thaw node in one place: registry, thaw-snapshotter, containerd, a kubelet's CRI calls, the CLI. */
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { stringify, type TomlTable } from 'smol-toml';
 import { Containerd, type ContainerdOptions } from './containerd.ts';
 import { type ContainerOptions, CriClient, containerConfig, podCgroup, podConfig } from './cri/index.ts';
 import { privateDir } from './dirs.ts';
@@ -28,7 +29,11 @@ export interface PodRequest extends Partial<ContainerOptions> {
   annotations?: Record<string, string>;
 }
 
-export type KubeletNodeOptions = Pick<ContainerdOptions, 'logLevel' | 'extra'> & { root?: string };
+export type KubeletNodeOptions = Pick<ContainerdOptions, 'logLevel' | 'extra'> & {
+  root?: string;
+  /** Further keys of the snapshotter's config.toml. */
+  config?: TomlTable;
+};
 
 export class KubeletNode {
   readonly registry: Registry;
@@ -52,14 +57,14 @@ export class KubeletNode {
   /** With its snapshotter's data in `root`, which `stop` removes. */
   static async start(options: KubeletNodeOptions = {}): Promise<KubeletNode> {
     const prefix = privateDir('thaw');
-    const { root = prefix } = options;
+    const { root = prefix, config = {} } = options;
     const registry = await Registry.start();
     const containerd = await Containerd.start({
       ...options,
       snapshotterRoot: root,
       snapshotterSocket: `${STATE}/snapshotter.sock`,
     });
-    writeFileSync(`${prefix}.toml`, `root = "${root}"\ncontainerd_address = "${containerd.socket}"\n`);
+    writeFileSync(`${prefix}.toml`, stringify({ root, containerd_address: containerd.socket, ...config }));
     const node = new KubeletNode(registry, containerd, root, prefix);
     await node.startSnapshotter();
     const tar = `${containerd.dir}/pause.tar`;
