@@ -12,6 +12,7 @@ test('an empty file gives the defaults', () => {
     fetch: { connections: 8, index_timeout_ms: 30_000 },
     cache: {},
     metrics: {},
+    pull_secrets: [],
     registries: {},
   });
 });
@@ -29,6 +30,7 @@ test.each([
   ['[registries."x"]\nhttp = true', 'unknown key "registries.x.http"'],
   ['[registries."x"]\nmirrors = ["https://m"]', '"registries.x.mirrors.0": must be a host, or host:port'],
   ['root = "relative"', '"root": must be an absolute path'],
+  ['pull_secrets = ["a"]', '"pull_secrets.0": must be an absolute path'],
   ['[fetch]\nconnections = 0', '"fetch.connections": '],
   ['[metrics]\naddress = ":9417"', '"metrics.address": must be host:port'],
   ['[metrics]\naddress = "localhost:70000"', '"metrics.address": has no such port'],

@@ -42,6 +42,8 @@ const schema = z.strictObject({
     .prefault({}),
   /** A docker config.json with credentials for registries. */
   docker_config: path.optional(),
+  /** Kubernetes secrets with credentials: files of type kubernetes.io/dockerconfigjson, or folders of them. */
+  pull_secrets: z.array(path).default([]),
   /** By host as in an image reference: "registry.example:5000". */
   registries: z
     .record(

@@ -4,6 +4,7 @@ import { chmod } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
+import { CredentialStore } from '../checkpoint/registry/index.ts';
 import type { Addon } from '../native/index.ts';
 import { Code, describeError } from '../proto/status.ts';
 import { TtrpcServer } from '../proto/ttrpc/index.ts';
@@ -37,13 +38,18 @@ const GRACE_MS = 5_000;
 type Closer = () => void | Promise<void>;
 
 /** Throws, with nothing left behind, if it cannot serve. */
-export async function startDaemon(config: Config, native: Addon, log: Logger): Promise<Daemon> {
+export async function startDaemon(
+  config: Config,
+  native: Addon,
+  log: Logger,
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<Daemon> {
   const closers: Closer[] = [];
   const close = async () => {
     for (const closer of closers.splice(0).reverse()) await closer();
   };
   try {
-    await start(config, native, log, closers);
+    await start(config, native, log, environment, closers);
     return { close };
   } catch (error) {
     await close();
@@ -51,7 +57,13 @@ export async function startDaemon(config: Config, native: Addon, log: Logger): P
   }
 }
 
-async function start(config: Config, native: Addon, log: Logger, closers: Closer[]): Promise<void> {
+async function start(
+  config: Config,
+  native: Addon,
+  log: Logger,
+  environment: Readonly<Record<string, string | undefined>>,
+  closers: Closer[],
+): Promise<void> {
   closers.push(claimRoot(config.root, native.tryLock));
   const layout = layoutOf(config.root);
   const store = new SnapshotStore(layout.database);
@@ -66,10 +78,17 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
   snapshotter.recover();
   closers.push(() => snapshotter.settle());
 
+  const credentials = new CredentialStore({
+    dockerConfig:
+      config.docker_config === undefined ? undefined : { path: config.docker_config, required: true },
+    pullSecrets: config.pull_secrets,
+    environment: forHelpers(environment),
+  });
+  closers.push(() => credentials.close());
   const registries = new Registries({
     plainHttp: (host) => config.registries[host]?.plain_http,
     mirrors: (host) => config.registries[host]?.mirrors ?? [],
-    dockerConfig: config.docker_config,
+    credentials: (request) => credentials.find(request),
   });
   closers.push(() => registries.close());
   const transfers = new FetchThreads({
@@ -80,8 +99,8 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
           { plainHttp, mirrors },
         ]),
       ),
-      dockerConfig: config.docker_config,
     },
+    credentials: (request) => credentials.find(request),
     threads: Math.min(availableParallelism(), MAX_FETCH_THREADS),
     direct: new DirectTransfers(native.writeChunk),
     idleMs: FETCH_IDLE_MS,
@@ -157,6 +176,13 @@ async function start(config: Config, native: Addon, log: Logger, closers: Closer
     closers.push(() => server.close());
     await server.listen(config.metrics.address);
   }
+}
+
+/** What systemd said to this process alone is no business of a credential helper. */
+function forHelpers(environment: Readonly<Record<string, string | undefined>>) {
+  return Object.fromEntries(
+    Object.entries(environment).filter(([name]) => !/^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_|THAW_)/.test(name)),
+  );
 }
 
 function makeCache(

@@ -37,7 +37,7 @@ async function run(flags: Flags): Promise<void> {
     const { config: file, ...rest } = flags;
     config = loadConfig({ path: file ?? DEFAULT_CONFIG, required: file !== undefined }, rest);
     log = pino({ name: 'thaw-snapshotter', level: config.log_level });
-    daemon = await startDaemon(config, native, log);
+    daemon = await startDaemon(config, native, log, process.env);
   } catch (error) {
     const { message, context } = describeError(error);
     log.fatal({ error: message, ...context }, 'cannot start');

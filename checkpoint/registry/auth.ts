@@ -1,7 +1,7 @@
 /** Authorization for one registry: Basic, and the bearer tokens of the distribution-spec's token flow. */
 import { z } from 'zod';
 import type { Challenge } from './challenge.ts';
-import type { Credentials } from './credentials.ts';
+import type { Credentials, FindCredentials } from './credentials.ts';
 import { contentFailure, type Subject, statusFailure, transportFailure } from './failure.ts';
 import { isLoopback } from './reference.ts';
 import type { HttpRequest, Transport } from './transport.ts';
@@ -29,70 +29,141 @@ interface Token {
   header: string;
   /** In performance.now() time. */
   usableUntil: number;
+  madeWith: Credentials | undefined;
+}
+
+/** So many credentials that were refused are remembered for a repository. */
+const MAX_REFUSED = 16;
+
+export interface Refusal {
+  challenges: readonly Challenge[];
+  /** The Authorization header that the refused request carried. */
+  rejected: string | undefined;
+  /** It was made for this very request, so that its credentials are refused, and not only an old token. */
+  wasNew: boolean;
 }
 
 export class Authorizer {
   readonly #transport: Transport;
-  readonly #credentials: Credentials | undefined;
+  readonly #find: FindCredentials;
   readonly #plainHttp: boolean;
   readonly #tokens = new Map<string, Token>();
+  /** The credentials that are sent as they are, for each repository. */
+  readonly #basic = new Map<string, Credentials>();
+  readonly #refused = new Map<string, Credentials[]>();
   readonly #pending = new Map<string, Promise<string | undefined>>();
-  #basic = false;
 
-  constructor(transport: Transport, credentials: Credentials | undefined, plainHttp: boolean) {
+  constructor(transport: Transport, find: FindCredentials, plainHttp: boolean) {
     this.#transport = transport;
-    this.#credentials = credentials;
+    this.#find = find;
     this.#plainHttp = plainHttp;
   }
 
   /** The Authorization header to try first; undefined if none is known to be needed. */
   current(scope: Scope): string | undefined {
-    if (this.#basic) return this.#basicHeader();
+    const basic = this.#basic.get(scope.repository);
+    if (basic) return basicHeader(basic);
     const token = this.#tokens.get(keyOf(scope));
     return token && token.usableUntil > performance.now() ? token.header : undefined;
   }
 
-  /**
-   * The header to use after a 401 that came with `challenges` for a request that carried `rejected`. Undefined if
-   * there is nothing better to offer: the 401 is final then.
-   */
-  async answer(
-    subject: Subject,
-    challenges: readonly Challenge[],
-    scope: Scope,
-    rejected: string | undefined,
-  ): Promise<string | undefined> {
+  /** The header to try after a refusal. Undefined if there is nothing better to offer: the refusal is final then. */
+  async answer(subject: Subject, scope: Scope, refusal: Refusal): Promise<string | undefined> {
     const known = this.current(scope);
-    if (known !== undefined && known !== rejected) return known;
-    const bearer = challenges.find((c) => c.scheme === 'bearer' && c.parameters['realm']);
-    if (bearer) return this.#shared(subject, bearer, scope);
-    const basic = challenges.some((c) => c.scheme === 'basic') ? this.#basicHeader() : undefined;
-    if (basic === undefined || basic === rejected) return undefined;
-    this.#basic = true;
-    return basic;
-  }
-
-  /** Many ranges that meet one expired token ask for one new token. */
-  #shared(subject: Subject, challenge: Challenge, scope: Scope): Promise<string | undefined> {
+    if (known !== undefined && known !== refusal.rejected) return known;
+    // Many ranges that meet one expired token ask for one new token.
     const key = keyOf(scope);
     const running = this.#pending.get(key);
     if (running) return running;
-    const started = this.#fetchToken(subject, challenge, scope).finally(() => this.#pending.delete(key));
+    const started = this.#renew(subject, scope, refusal).finally(() => this.#pending.delete(key));
     this.#pending.set(key, started);
     return started;
   }
 
-  async #fetchToken(subject: Subject, challenge: Challenge, scope: Scope): Promise<string | undefined> {
+  async #renew(subject: Subject, scope: Scope, refusal: Refusal): Promise<string | undefined> {
+    const { challenges, rejected, wasNew } = refusal;
+    const basic = this.#basic.get(scope.repository);
+    if (basic && basicHeader(basic) === rejected) this.#refuse(scope.repository, basic);
+    const token = this.#tokens.get(keyOf(scope));
+    if (token && token.header === rejected) {
+      this.#tokens.delete(keyOf(scope));
+      // Without credentials it was made for anybody, and would be again.
+      if (wasNew && !token.madeWith) return undefined;
+      if (wasNew && token.madeWith) this.#refuse(scope.repository, token.madeWith);
+    }
+    const bearer = challenges.find((c) => c.scheme === 'bearer' && c.parameters['realm']);
+    if (bearer) return this.#fetchToken(subject, bearer, scope, wasNew);
+    // A refusal without any challenge is a 403 of a registry that takes Basic.
+    if (challenges.length > 0 && !challenges.some((c) => c.scheme === 'basic')) return undefined;
+    while (true) {
+      const found = await this.#next(subject, scope.repository);
+      if (!found) return undefined;
+      const header = basicHeader(found);
+      if (header !== undefined) {
+        this.#basic.set(scope.repository, found);
+        return header;
+      }
+      // A refresh token is for token services.
+      this.#refuse(scope.repository, found);
+    }
+  }
+
+  #refuse(repository: string, credentials: Credentials): void {
+    this.#basic.delete(repository);
+    this.#refused.set(
+      repository,
+      [...(this.#refused.get(repository) ?? []), credentials].slice(-MAX_REFUSED),
+    );
+  }
+
+  /** When all were refused the next request begins anew: a registry can refuse what is right for a moment. */
+  async #next(subject: Subject, repository: string): Promise<Credentials | undefined> {
+    const refused = this.#refused.get(repository) ?? [];
+    const found = await this.#find({ registry: subject.registry, repository, refused });
+    if (!found) this.#refused.delete(repository);
+    return found;
+  }
+
+  /** `needed`: a token for anybody was refused, or the credentials of the last one. */
+  async #fetchToken(
+    subject: Subject,
+    challenge: Challenge,
+    scope: Scope,
+    needed: boolean,
+  ): Promise<string | undefined> {
     const asking: Subject = { ...subject, action: `${subject.action}, as no token could be had` };
+    let failure: Error | undefined;
+    while (true) {
+      const credentials = await this.#next(subject, scope.repository);
+      // All were refused.
+      if (!credentials && failure) throw failure;
+      if (!credentials && needed) return undefined;
+      const answer = await this.#askForToken(asking, challenge, scope, credentials);
+      if (typeof answer === 'string') return answer;
+      failure ??= answer;
+      if (!credentials) throw failure;
+      this.#refuse(scope.repository, credentials);
+    }
+  }
+
+  /** A header, or the error of a token service that does not take these credentials. */
+  async #askForToken(
+    asking: Subject,
+    challenge: Challenge,
+    scope: Scope,
+    credentials: Credentials | undefined,
+  ): Promise<string | Error> {
     // Its own deadline: the callers who share it have different ones.
     const signal = AbortSignal.timeout(TOKEN_DEADLINE_MS);
-    const response = await this.#transport.send(asking, {
-      ...this.#tokenRequest(asking, challenge, scope),
-      signal,
-    });
+    const request = this.#tokenRequest(asking, challenge, scope, credentials);
+    const response = await this.#transport.send(asking, { ...request, signal });
     const body = await this.#transport.readSmall(asking, response, MAX_ANSWER_BYTES, signal);
-    if (response.status !== 200)
-      throw statusFailure(asking, response.status, response.headers, body.toString('utf8'));
+    if (response.status !== 200) {
+      const failure = statusFailure(asking, response.status, response.headers, body.toString('utf8'));
+      // 400 is what a refresh token gets that has expired (RFC 6749 §5.2).
+      if (response.status === 400 || response.status === 401 || response.status === 403) return failure;
+      throw failure;
+    }
     const answer = parseAnswer(body);
     const value = answer?.token ?? answer?.access_token;
     // Whatever goes into a header must not be able to end it.
@@ -100,14 +171,19 @@ export class Authorizer {
       throw contentFailure(asking, 'the token service sent no token');
     const lifetimeS = Math.max(answer?.expires_in ?? DEFAULT_LIFETIME_S, 1);
     const header = `Bearer ${value}`;
-    this.#tokens.set(keyOf(scope), { header, usableUntil: performance.now() + lifetimeS * 900 });
+    const usableUntil = performance.now() + lifetimeS * 900;
+    this.#tokens.set(keyOf(scope), { header, usableUntil, madeWith: credentials });
     return header;
   }
 
-  #tokenRequest(subject: Subject, challenge: Challenge, scope: Scope): HttpRequest {
+  #tokenRequest(
+    subject: Subject,
+    challenge: Challenge,
+    scope: Scope,
+    credentials: Credentials | undefined,
+  ): HttpRequest {
     const { realm = '', service } = challenge.parameters;
     const url = this.#realmUrl(subject, realm);
-    const credentials = this.#credentials;
     if (credentials?.kind === 'refresh-token') {
       const form = new URLSearchParams({
         grant_type: 'refresh_token',
@@ -125,7 +201,7 @@ export class Authorizer {
     }
     if (service !== undefined) url.searchParams.set('service', service);
     for (const text of scopesOf(scope)) url.searchParams.append('scope', text);
-    const authorization = this.#basicHeader();
+    const authorization = credentials && basicHeader(credentials);
     return { method: 'GET', url, headers: authorization === undefined ? {} : { authorization } };
   }
 
@@ -143,12 +219,12 @@ export class Authorizer {
       throw transportFailure(subject, `the registry names a token service without HTTPS on ${url.host}`);
     return url;
   }
+}
 
-  #basicHeader(): string | undefined {
-    if (this.#credentials?.kind !== 'password') return undefined;
-    const { username, password } = this.#credentials;
-    return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
-  }
+function basicHeader(credentials: Credentials): string | undefined {
+  if (credentials.kind !== 'password') return undefined;
+  const { username, password } = credentials;
+  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }
 
 function parseAnswer(body: Buffer): z.infer<typeof answerSchema> | undefined {

@@ -6,6 +6,7 @@ import { digestOf } from '../digest.ts';
 import { seeded } from '../random.test-helper.ts';
 import { Authorizer } from './auth.ts';
 import { RegistryClient } from './client.ts';
+import { type Credentials, type FindCredentials, isRefused } from './credentials.ts';
 import { FaultServer, sendBlob } from './fault-server.test-helper.ts';
 import { mediaTypes } from './media-types.ts';
 import { parseReference } from './reference.ts';
@@ -27,6 +28,11 @@ function connect(over: Partial<RegistryOptions> = {}): RegistryClient {
   });
   clients.push(client);
   return client;
+}
+
+/** These, until they are refused. */
+function fixed(...list: Credentials[]): FindCredentials {
+  return async ({ refused }) => list.find((each) => !isRefused(each, refused));
 }
 
 async function all(parts: AsyncIterable<Buffer>): Promise<Buffer> {
@@ -162,7 +168,7 @@ describe('login', () => {
       response.end('{"token":"tok","expires_in":300}');
       return true;
     };
-    const client = connect({ credentials: password });
+    const client = connect({ credentials: fixed(password) });
     await Promise.all([0, 1, 2, 3].map((i) => all(client.readRange('a/b', blob.digest, i * 10, 10))));
     await all(client.readRange('a/b', blob.digest, 50, 10));
     expect(other.requests).toHaveLength(1);
@@ -183,7 +189,7 @@ describe('login', () => {
       });
       return true;
     };
-    const client = connect({ credentials: { kind: 'refresh-token', token: 'rt' } });
+    const client = connect({ credentials: fixed({ kind: 'refresh-token', token: 'rt' }) });
     expect(await client.headBlob('a/b', digestOf('none'))).toBeUndefined();
   });
 
@@ -206,13 +212,13 @@ describe('login', () => {
   test('Basic works', async () => {
     server.authorization = basic;
     server.challenge = 'Basic realm="x"';
-    expect(await connect({ credentials: password }).headBlob('a/b', digestOf('x'))).toBeUndefined();
+    expect(await connect({ credentials: fixed(password) }).headBlob('a/b', digestOf('x'))).toBeUndefined();
   });
 
   test('a refused login says so, says what to do, and shows no secret', async () => {
     server.authorization = 'Basic other';
     server.challenge = 'Basic realm="x"';
-    const failed: unknown = await connect({ credentials: password })
+    const failed: unknown = await connect({ credentials: fixed(password) })
       .manifest('a/b', 'v1')
       .catch((e) => e);
     expect(failed).toMatchObject({ code: Code.unauthenticated });
@@ -228,11 +234,15 @@ describe('login', () => {
     ['nowhere', true],
   ])('no password goes to the token service %s (plain HTTP allowed: %s)', async (realm, plainHttp) => {
     const transport = new Transport(new Agent(), defaultTimeouts);
-    const authorizer = new Authorizer(transport, password, plainHttp);
+    const authorizer = new Authorizer(transport, fixed(password), plainHttp);
     const subject = { registry: 'registry.example', repository: 'a/b', action: 'test' };
     const challenges = [{ scheme: 'bearer', parameters: { realm } }];
     await expect(
-      authorizer.answer(subject, challenges, { repository: 'a/b', actions: 'pull' }, undefined),
+      authorizer.answer(
+        subject,
+        { repository: 'a/b', actions: 'pull' },
+        { challenges, rejected: undefined, wasNew: false },
+      ),
     ).rejects.toThrow(/without HTTPS|no valid address/);
   });
 
@@ -251,7 +261,7 @@ describe('login', () => {
 });
 
 describe('redirects', () => {
-  const credentials = { kind: 'password', username: 'me', password: 'hunter2' } as const;
+  const credentials = fixed({ kind: 'password', username: 'me', password: 'hunter2' });
 
   test('Authorization is not sent to another host', async () => {
     const blob = other.addBlob(data);
@@ -650,7 +660,7 @@ describe('pushing a blob', () => {
       response.writeHead(202, { location: `${other.url}/v2/a/b/blobs/uploads/9?_state=y` }).end();
       return true;
     };
-    const client = connect({ credentials: { kind: 'password', username: 'me', password: 'pw' } });
+    const client = connect({ credentials: fixed({ kind: 'password', username: 'me', password: 'pw' }) });
     expect(await client.pushBlob('a/b', source(data))).toBe('uploaded');
     expect(other.blobs.has(digestOf(data))).toBe(true);
     for (const request of other.requests) expect(request.headers.authorization).toBeUndefined();

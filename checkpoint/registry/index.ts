@@ -3,7 +3,8 @@
  * May be called from checkpoint/, cli/ and snapshotter/; keeps no state on disk.
  */
 export { type CallOptions, RegistryClient } from './client.ts';
-export { type Credentials, credentialsFromDockerConfig } from './credentials.ts';
+export { CredentialStore, type CredentialStoreOptions } from './credential-store.ts';
+export type { CredentialRequest, Credentials, FindCredentials } from './credentials.ts';
 export {
   type Descriptor,
   type ImageConfig,

@@ -3,7 +3,7 @@ import type { Dispatcher } from 'undici';
 import { Agent } from 'undici';
 import { Authorizer, type Scope } from './auth.ts';
 import { parseChallenges } from './challenge.ts';
-import type { Credentials } from './credentials.ts';
+import type { FindCredentials } from './credentials.ts';
 import { abortFailure, type Subject, statusFailure } from './failure.ts';
 import { apiHost, isLoopback } from './reference.ts';
 import { defaultRetryPolicy, type RetryPolicy, withRetries } from './retry.ts';
@@ -19,7 +19,8 @@ import {
 export interface RegistryOptions {
   /** As in Reference.registry: "docker.io", "registry.example:5000". */
   registry: string;
-  credentials?: Credentials | undefined;
+  /** Asked when the registry, or its token service, wants to know who asks. */
+  credentials?: FindCredentials | undefined;
   /** This is a mirror of that registry, which it is told with `?ns=`, as containerd tells its mirrors. */
   mirrorOf?: string | undefined;
   /** Plain HTTP. Without it only hosts that are this machine are reached so. */
@@ -32,6 +33,8 @@ export interface RegistryOptions {
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const MAX_ERROR_BYTES = 8 * 1024;
+/** Credentials that one request tries. */
+const MAX_LOGINS = 4;
 
 export class Session {
   readonly registry: string;
@@ -57,7 +60,7 @@ export class Session {
       ...options.timeouts,
     });
     this.retry = { ...defaultRetryPolicy, ...options.retry };
-    this.#authorizer = new Authorizer(this.transport, options.credentials, plain);
+    this.#authorizer = new Authorizer(this.transport, options.credentials ?? (async () => undefined), plain);
   }
 
   /** Closes the connections that this session made; requests under way fail. */
@@ -84,26 +87,35 @@ export class Session {
     return this.transport.send(subject, this.#authorized(wanted, this.#authorizer.current(scope)));
   }
 
-  /** Sends, and once more with new authorization if the registry itself answers 401. */
+  /** Sends, and again with new authorization if the registry itself does not take that which is known. */
   async send(subject: Subject, scope: Scope, wanted: HttpRequest): Promise<HttpResponse> {
-    const header = this.#authorizer.current(scope);
-    const response = await this.transport.send(subject, this.#authorized(wanted, header));
-    if (response.status !== 401 || !this.isOwn(response.url)) return response;
-    const better = await this.renew(subject, scope, response, header);
-    if (better === undefined) throw statusFailure(subject, 401, response.headers, '');
-    return this.transport.send(subject, this.#authorized(wanted, better));
+    let header = this.#authorizer.current(scope);
+    for (let logins = 0; ; logins++) {
+      const response = await this.transport.send(subject, this.#authorized(wanted, header));
+      if (!this.isOwn(response.url) || !mayRenew(response.status, header) || logins === MAX_LOGINS)
+        return response;
+      const refusal = await this.failure(subject, response);
+      const better = await this.#answer(subject, scope, response, header, logins > 0);
+      if (better === undefined) throw refusal;
+      header = better;
+    }
   }
 
   /** Answers the challenge of a 401, which it drops. Undefined if there is nothing better to offer. */
-  async renew(
+  async renew(subject: Subject, scope: Scope, response: HttpResponse): Promise<string | undefined> {
+    await discard(response);
+    return this.#answer(subject, scope, response, this.#authorizer.current(scope), false);
+  }
+
+  #answer(
     subject: Subject,
     scope: Scope,
     response: HttpResponse,
-    rejected = this.#authorizer.current(scope),
+    rejected: string | undefined,
+    wasNew: boolean,
   ): Promise<string | undefined> {
-    await discard(response);
     const challenges = parseChallenges(response.headers['www-authenticate']);
-    return this.#authorizer.answer(subject, challenges, scope, rejected);
+    return this.#authorizer.answer(subject, scope, { challenges, rejected, wasNew });
   }
 
   /** The error for an answer that is not the one hoped for; reads the start of its body. */
@@ -133,4 +145,9 @@ export class Session {
     if (authorization === undefined || !this.isOwn(wanted.url)) return wanted;
     return { ...wanted, headers: { ...wanted.headers, authorization } };
   }
+}
+
+/** Registries say with 403 that a password of limited life has expired; with a token it is about the repository. */
+function mayRenew(status: number, header: string | undefined): boolean {
+  return status === 401 || (status === 403 && header?.startsWith('Basic ') === true);
 }

@@ -111,7 +111,7 @@ async function* readFromOrigin(
   for (const { registry, repository } of origins) {
     if (registry === target.registry && repository === target.repository) continue;
     try {
-      const client = await registries.client(registry);
+      const client = registries.client(registry);
       if ((await client.headBlob(repository, layer.digest, { signal })) !== layer.size) continue;
       from = { client, repository };
       break;

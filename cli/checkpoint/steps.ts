@@ -62,7 +62,7 @@ export async function saveContainer(
   finding.finish(`${id.slice(0, 13)} from ${image.reference}`);
 
   // First, as it needs nothing of the container: a registry that refuses costs it no pause.
-  const client = await registries.client(target.registry);
+  const client = registries.client(target.registry);
   const pushingBase = progress.step('Pushing the base layers');
   const pushedBase = await pushBaseLayers({
     store,

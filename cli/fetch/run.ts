@@ -62,7 +62,7 @@ async function fetchImage(
   const lease = await containerd.leases.create({ lifetimeMs: LEASE_MS, name: 'thaw-fetch' });
   cleanup.add(`delete the lease ${lease.id}`, () => containerd.leases.remove(lease.id));
   const store = containerd.within({ lease: lease.id, signal: context.signal });
-  const client = await registries.client(registry);
+  const client = registries.client(registry);
 
   const known = await findImage(store, [options.reference, formatReference(reference)]);
   const source: Source = { store, client, registry, repository, signal: context.signal };

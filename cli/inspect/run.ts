@@ -32,7 +32,7 @@ async function openCheckpoint(
       return openFromDirectory(options.directory);
     case 'registry': {
       const { registry } = parseReference(options.reference);
-      return openFromRegistry(await registries.client(registry), options.reference, context.signal);
+      return openFromRegistry(registries.client(registry), options.reference, context.signal);
     }
   }
 }

@@ -7,6 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest
 import { DATA_START, dataFileName, dataLayerTail, THAW_DIRECTORY } from '../../checkpoint/layer-layout.ts';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { FaultServer, sendBlob } from '../../checkpoint/registry/fault-server.test-helper.ts';
+import { type CredentialRequest, CredentialStore } from '../../checkpoint/registry/index.ts';
 import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { type CacheEntry, DirectTransfers, Limiter, LocalSource, NodeCache } from '../cache/index.ts';
@@ -50,9 +51,15 @@ beforeAll(async () => {
   const dockerConfig = join(dir, 'config.json');
   const auth = BASIC.slice('Basic '.length);
   writeFileSync(dockerConfig, JSON.stringify({ auths: { [server.host]: { auth } } }));
-  registries = new Registries({ plainHttp: () => undefined, dockerConfig });
+  const store = new CredentialStore({
+    dockerConfig: { path: dockerConfig, required: true },
+    environment: {},
+  });
+  const credentials = (request: CredentialRequest) => store.find(request);
+  registries = new Registries({ plainHttp: () => undefined, credentials });
   threads = new FetchThreads({
-    setup: { hosts: {}, dockerConfig },
+    setup: { hosts: {} },
+    credentials,
     threads: 2,
     direct: new DirectTransfers(async () => {
       direct++;

@@ -5,13 +5,23 @@
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
+import type { FindCredentials } from '../../checkpoint/registry/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { BlobSource, RangeJob, TransferEvents, Transfers } from '../cache/index.ts';
 import { SnapshotError } from '../error.ts';
-import { type FromWorker, type ToWorker, unpackError, type WorkerSetup } from './protocol.ts';
+import {
+  type CredentialsWanted,
+  type FromWorker,
+  type JobReport,
+  packError,
+  type ToWorker,
+  unpackError,
+  type WorkerSetup,
+} from './protocol.ts';
 
 export interface FetchThreadsOptions {
   setup: WorkerSetup;
+  credentials: FindCredentials;
   threads: number;
   /** For sources that only this thread has. */
   direct: Transfers;
@@ -110,15 +120,26 @@ export class FetchThreads implements Transfers {
       );
       for (const { reject } of thread.jobs.values()) reject(error);
     };
-    worker.on('message', (message: FromWorker) => tell(thread, message));
+    worker.on('message', (message: FromWorker) => {
+      if (message.kind === 'credentials') void this.#answer(worker, message);
+      else tell(thread, message);
+    });
     worker.on('error', end);
     worker.on('exit', () => end());
     this.#threads.push(thread);
     return thread;
   }
+
+  async #answer(worker: Worker, { ask, request }: CredentialsWanted): Promise<void> {
+    const answer = await this.#options.credentials(request).then(
+      (found): ToWorker => ({ kind: 'credentials', ask, found }),
+      (error: unknown): ToWorker => ({ kind: 'no credentials', ask, error: packError(error) }),
+    );
+    worker.postMessage(answer);
+  }
 }
 
-function tell({ jobs }: Thread, message: FromWorker): void {
+function tell({ jobs }: Thread, message: JobReport): void {
   const pending = jobs.get(message.job);
   if (!pending) return;
   const { events, resolve, reject } = pending;

@@ -1,4 +1,5 @@
 /** What the daemon and its fetch threads tell each other. Chunk data never crosses, only ordinals and counts. */
+import type { CredentialRequest, Credentials } from '../../checkpoint/registry/index.ts';
 import { describeError, type ErrorContext } from '../../proto/status.ts';
 import type { RangeJob, SourceSpec } from '../cache/index.ts';
 import { SnapshotError } from '../error.ts';
@@ -8,15 +9,25 @@ export interface WorkerSetup {
   hosts: Readonly<
     Record<string, { plainHttp?: boolean | undefined; mirrors?: readonly string[] | undefined }>
   >;
-  dockerConfig: string | undefined;
 }
 
 export type ToWorker =
   | { kind: 'fetch'; job: number; range: RangeJob; source: SourceSpec; directory: string }
-  | { kind: 'abort'; job: number };
+  | { kind: 'abort'; job: number }
+  | { kind: 'credentials'; ask: number; found: Credentials | undefined }
+  | { kind: 'no credentials'; ask: number; error: SentError };
+
+export type FromWorker = JobReport | CredentialsWanted;
+
+/** Only the daemon itself reads files of credentials and runs helpers: once, not once a thread. */
+export interface CredentialsWanted {
+  kind: 'credentials';
+  ask: number;
+  request: CredentialRequest;
+}
 
 /** `bytes`: received for the job since its last message. */
-export type FromWorker = { job: number; bytes: number } & (
+export type JobReport = { job: number; bytes: number } & (
   | { kind: 'stored'; ordinal: number }
   | { kind: 'corrupt'; ordinal: number; error: SentError }
   | { kind: 'unreadable'; error: SentError }

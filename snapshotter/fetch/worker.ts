@@ -7,17 +7,19 @@ import { explain } from '../cache/fetch-failure.ts';
 import { LocalSource } from '../cache/local-source.ts';
 import { DirectTransfers } from '../cache/transfers.ts';
 import { Registries } from '../remote/registries.ts';
-import { type FromWorker, packError, type ToWorker, type WorkerSetup } from './protocol.ts';
+import { CredentialAsker } from './credential-asker.ts';
+import { type FromWorker, type JobReport, packError, type ToWorker, type WorkerSetup } from './protocol.ts';
 
-type Report<T = FromWorker> = T extends unknown ? Omit<T, 'job' | 'bytes'> : never;
+type Report<T = JobReport> = T extends unknown ? Omit<T, 'job' | 'bytes'> : never;
 
 if (!parentPort) throw new Error('This program runs as a thread of thaw-snapshotter only');
 const port = parentPort;
 const setup = workerData as WorkerSetup;
+const asker = new CredentialAsker((message: FromWorker) => port.postMessage(message));
 const registries = new Registries({
   plainHttp: (host) => setup.hosts[host]?.plainHttp,
   mirrors: (host) => setup.hosts[host]?.mirrors ?? [],
-  dockerConfig: setup.dockerConfig,
+  credentials: (request) => asker.ask(request),
 });
 const transfers = new DirectTransfers(native.writeChunk);
 const running = new Map<number, AbortController>();
@@ -30,6 +32,10 @@ port.on('message', (message: ToWorker) => {
     case 'abort':
       running.get(message.job)?.abort();
       return;
+    case 'credentials':
+    case 'no credentials':
+      asker.answered(message);
+      return;
   }
 });
 
@@ -38,7 +44,7 @@ async function run({ job, range, source, directory }: ToWorker & { kind: 'fetch'
   running.set(job, abort);
   let bytes = 0;
   const report = (what: Report) => {
-    port.postMessage({ ...what, job, bytes } satisfies FromWorker);
+    port.postMessage({ ...what, job, bytes } satisfies JobReport);
     bytes = 0;
   };
   try {

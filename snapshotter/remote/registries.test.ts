@@ -4,12 +4,15 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { CredentialStore } from '../../checkpoint/registry/index.ts';
 import { Code } from '../../proto/status.ts';
 import { fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { fetchIndex } from './index-fetch.ts';
 import { Registries } from './registries.ts';
 
 const checkpoint = fakeCheckpoint([[{ name: 'a', size: 3, chunks: [{ at: 0, bytes: Buffer.from('abc') }] }]]);
+
+const nobody = async () => undefined;
 
 let dir: string;
 let server: Server;
@@ -39,7 +42,7 @@ beforeEach(async () => {
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
-  registries = new Registries({ plainHttp: () => undefined, dockerConfig: undefined });
+  registries = new Registries({ plainHttp: () => undefined, credentials: nobody });
 });
 afterEach(async () => {
   await registries.close();
@@ -83,10 +86,14 @@ test('a registry that is not there is an error in time', async () => {
 });
 
 test('credentials come from the docker configuration, for their host alone', async () => {
-  const dockerConfig = join(dir, 'config.json');
+  const path = join(dir, 'config.json');
   const auth = Buffer.from('user:secret').toString('base64');
-  writeFileSync(dockerConfig, JSON.stringify({ auths: { [host]: { auth }, 'other.example': { auth } } }));
-  const withCredentials = new Registries({ plainHttp: () => undefined, dockerConfig });
+  writeFileSync(path, JSON.stringify({ auths: { [host]: { auth }, 'other.example': { auth } } }));
+  const store = new CredentialStore({ dockerConfig: { path, required: true }, environment: {} });
+  const withCredentials = new Registries({
+    plainHttp: () => undefined,
+    credentials: (request) => store.find(request),
+  });
   try {
     status = 401;
     await fetchFrom(withCredentials.source(`${host}/team/app:1`));
@@ -118,7 +125,7 @@ test('a mirror is asked first and told whose it is; one that fails is left alone
   const mirrored = new Registries({
     plainHttp: () => undefined,
     mirrors: (registry) => (registry === host ? [mirrorHost] : []),
-    dockerConfig: undefined,
+    credentials: nobody,
   });
   try {
     await fetchFrom(mirrored.source(`${host}/team/app:1`));

@@ -1,8 +1,6 @@
 /** Registries as sources of checkpoint layers: one client, and so one set of connections and tokens, for each host. */
-import { readFileSync } from 'node:fs';
 import {
-  type Credentials,
-  credentialsFromDockerConfig,
+  type FindCredentials,
   parseReference,
   RegistryClient,
   type RegistryOptions,
@@ -14,8 +12,7 @@ export interface RegistriesOptions {
   plainHttp: (registry: string) => boolean | undefined;
   /** Hosts that are asked before the registry, in order. */
   mirrors?: (registry: string) => readonly string[];
-  /** A docker config.json with credentials. */
-  dockerConfig: string | undefined;
+  credentials: FindCredentials;
 }
 
 export class Registries {
@@ -27,7 +24,7 @@ export class Registries {
     this.#options = options;
   }
 
-  /** INVALID_ARGUMENT for something that is no image reference, or credentials that cannot be read. */
+  /** INVALID_ARGUMENT for something that is no image reference. */
   source(imageRef: string): BlobSource {
     const { registry, repository } = parseReference(imageRef);
     const mirrors = this.#options.mirrors?.(registry) ?? [];
@@ -73,16 +70,9 @@ export class Registries {
     const plainHttp = this.#options.plainHttp(registry);
     return {
       registry,
-      credentials: this.#credentials(registry),
+      credentials: this.#options.credentials,
       ...(plainHttp === undefined ? {} : { plainHttp }),
     };
-  }
-
-  #credentials(registry: string): Credentials | undefined {
-    const { dockerConfig } = this.#options;
-    return dockerConfig === undefined
-      ? undefined
-      : credentialsFromDockerConfig(readFileSync(dockerConfig, 'utf8'), registry);
   }
 }
 
