@@ -38,7 +38,8 @@ describe('parseFilter', () => {
     ['name~=|a/b|', [{ fieldPath: ['name'], operator: '~=', value: 'a/b' }]],
     ['name=="a\\tb\\x41\\101\\u00e9\\"c"', [{ fieldPath: ['name'], operator: '==', value: 'a\tbAAé"c' }]],
     ['name==a=b!c', [{ fieldPath: ['name'], operator: '==', value: 'a=b!c' }]],
-    ['labels.a-b==x.y/z', [{ fieldPath: ['labels', 'a-b'], operator: '==', value: 'x.y/z' }]],
+    ['labels."a-b"==x.y/z', [{ fieldPath: ['labels', 'a-b'], operator: '==', value: 'x.y/z' }]],
+    ['name\u0085==\u0085v', [{ fieldPath: ['name'], operator: '==', value: 'v' }]],
     [' name == v', [{ fieldPath: ['name'], operator: '==', value: 'v' }]],
     ['', []],
   ])('reads %j', (input, expected) => {
@@ -63,6 +64,8 @@ describe('parseFilter', () => {
     'name==a b',
     '/name/==a',
     'name=="\\400"',
+    'labels.a-b==x',
+    'name==\ufeffv',
     '*',
   ])('refuses %j', (input) => {
     expect(() => parseFilter(input)).toThrow(FilterSyntaxError);
@@ -115,5 +118,11 @@ describe('compileFilters', () => {
     expect(compileFilters(['name~=/^ab+$/'])(info({ name: 'abbb' }))).toBe(true);
     expect(compileFilters(['name~=bb'])(info({ name: 'abbb' }))).toBe(true);
     expect(compileFilters(['name~=/(/'])(info({ name: '(' }))).toBe(false);
+  });
+
+  test('an expression sees an absent field as an empty one', () => {
+    expect(compileFilters(['labels.x~=/^$/'])(info({}))).toBe(true);
+    expect(compileFilters(['labels.x~=/./'])(info({}))).toBe(false);
+    expect(compileFilters(['labels.x==""'])(info({}))).toBe(false);
   });
 });

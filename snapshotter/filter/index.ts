@@ -25,10 +25,8 @@ function compileSelector({ fieldPath, operator, value }: Selector): Matcher {
       return (info) => (field(info, fieldPath) ?? '') !== value;
     case '~=': {
       const pattern = compilePattern(value);
-      return (info) => {
-        const found = field(info, fieldPath);
-        return found !== undefined && (pattern?.test(found) ?? false);
-      };
+      // An absent field is as an empty one, as in containerd.
+      return (info) => pattern?.test(field(info, fieldPath) ?? '') ?? false;
     }
   }
 }

@@ -71,7 +71,7 @@ export class Scanner {
 }
 
 function isSpace(char: string | undefined): boolean {
-  return char !== undefined && /\s/u.test(char);
+  return char !== undefined && /\p{White_Space}/u.test(char);
 }
 
 function isOperator(char: string): boolean {
@@ -79,7 +79,7 @@ function isOperator(char: string): boolean {
 }
 
 function isField(char: string): boolean {
-  return /[A-Za-z0-9_-]/.test(char);
+  return /[A-Za-z0-9_]/.test(char);
 }
 
 /** Surrogates are halves of characters outside of the BMP, all taken as visible. */
