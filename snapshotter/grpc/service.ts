@@ -3,10 +3,10 @@ import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall } from
 import type { Logger } from 'pino';
 import { Code, describeError } from '../../proto/status.ts';
 import { invalidArgument } from '../error.ts';
-import { compileFilters } from '../filter/index.ts';
 import type { SnapshotRpc } from '../metrics/rpcs.ts';
 import type { Mount, OverlaySnapshotter } from '../overlay/index.ts';
 import type { Labels } from '../store/index.ts';
+import { answerList } from './list.ts';
 import {
   type CommitRequest,
   type CreateRequest,
@@ -21,8 +21,8 @@ import {
   type UsageResponse,
 } from './messages.ts';
 
-/** containerd's own server sends infos in batches of this size; its client takes messages up to 16 MiB. */
-const BATCH = 100;
+/** A client may do something with each snapshot before it reads on. */
+const LIST_STALL_MS = 60_000;
 
 export interface ServiceOptions {
   snapshotter: OverlaySnapshotter;
@@ -32,6 +32,8 @@ export interface ServiceOptions {
    */
   prepare: (key: string, parent: string, labels: Labels, signal: AbortSignal) => Promise<Mount[]>;
   remove: (key: string) => void;
+  /** How long a client of List may read nothing. */
+  listStallMs?: number;
   log: Logger;
   /** Each call, once, with the milliseconds that it took. */
   onAnswered?: ((rpc: SnapshotRpc, code: Code, ms: number) => void) | undefined;
@@ -76,36 +78,15 @@ export function snapshotsService(options: ServiceOptions) {
 
   const list: handleServerStreamingCall<ListRequest, ListResponse> = (call) => {
     const started = performance.now();
-    const stream = async () => {
-      const matches = compileFilters(call.request.filters);
-      const listing = snapshotter.list();
-      try {
-        let batch: ListResponse = { info: [] };
-        for (let page = listing.next(BATCH); page.length > 0 && !call.cancelled; page = listing.next(BATCH)) {
-          for (const info of page) {
-            if (!matches(info)) continue;
-            batch.info.push(toInfoMessage(info));
-            if (batch.info.length < BATCH) continue;
-            const room = call.write(batch);
-            batch = { info: [] };
-            if (!room) await drained(call);
-          }
-          // Other calls go on between pages.
-          await new Promise((resolve) => setImmediate(resolve));
-        }
-        if (batch.info.length > 0) call.write(batch);
-        call.end();
-        onAnswered?.('List', Code.ok, performance.now() - started);
-      } finally {
-        listing.close();
-      }
-    };
-    stream().catch((caught: unknown) => {
-      const { code, message, context } = describeError(caught);
-      onAnswered?.('List', code, performance.now() - started);
-      log.debug({ rpc: 'List', code, error: message, ...context }, 'refused');
-      call.emit('error', { code, details: message });
-    });
+    answerList(call, () => snapshotter.list(), options.listStallMs ?? LIST_STALL_MS).then(
+      () => onAnswered?.('List', Code.ok, performance.now() - started),
+      (caught: unknown) => {
+        const { code, message, context } = describeError(caught);
+        onAnswered?.('List', code, performance.now() - started);
+        log.debug({ rpc: 'List', code, error: message, ...context }, 'refused');
+        call.emit('error', { code, details: message });
+      },
+    );
   };
 
   return {
@@ -151,18 +132,6 @@ function signalOf(call: ServerUnaryCall<unknown, unknown>): AbortSignal {
   const abort = new AbortController();
   call.on('cancelled', () => abort.abort());
   return abort.signal;
-}
-
-function drained(call: NodeJS.EventEmitter): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      call.off('drain', done);
-      call.off('cancelled', done);
-      resolve();
-    };
-    call.once('drain', done);
-    call.once('cancelled', done);
-  });
 }
 
 function subject(call: ServerUnaryCall<unknown, unknown>): Record<string, unknown> {
