@@ -73,10 +73,14 @@ async function start(
     directories: new Directories(layout.snapshots),
     indexOff: existsSync('/sys/module/overlay/parameters/index'),
     now: native.realtime,
-    onSweepError: (error) => log.error({ error: describeError(error).message }, 'directory not deleted'),
+    events: {
+      onNotDeleted: (error) => log.error({ error: describeError(error).message }, 'directory not deleted'),
+      onRemade: (name) => log.warn({ name }, 'directory was gone, made again'),
+      onLost: (names) => log.error({ names }, 'files of committed snapshots are gone'),
+    },
   });
-  snapshotter.recover();
   closers.push(() => snapshotter.settle());
+  await snapshotter.recover();
 
   const credentials = new CredentialStore({
     dockerConfig:

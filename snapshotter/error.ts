@@ -27,3 +27,20 @@ export function dataLoss(message: string, options?: CodedErrorOptions): Snapshot
 export function unavailable(message: string, options?: CodedErrorOptions): SnapshotError {
   return new SnapshotError(Code.unavailable, message, options);
 }
+
+/** The file system that `path` lies on is full. */
+export function noSpace(path: string, options?: CodedErrorOptions): SnapshotError {
+  return new SnapshotError(
+    Code.resourceExhausted,
+    `Cannot write "${path}": the disk is full; remove images that no container needs, or make the disk larger`,
+    options,
+  );
+}
+
+/** As `noSpace` where a system call said so; anything else as it is. */
+export function explainFullDisk(path: string, caught: unknown): unknown {
+  const errno = caught instanceof Error ? (caught as NodeJS.ErrnoException).code : undefined;
+  return errno === 'ENOSPC' || errno === 'EDQUOT'
+    ? noSpace(path, { cause: caught, context: { errno } })
+    : caught;
+}

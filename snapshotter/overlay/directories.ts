@@ -1,21 +1,40 @@
 /**
- * Directories of snapshots: `snapshots/<id>/{fs,work}`. A new one is made under a temporary name and renamed when its
- * row is written; an old one is renamed away and then deleted, so that a half-deleted tree never has a valid name.
+ * Directories of snapshots: `snapshots/<id>/{fs,work}`. One is on disk, flushed, before its row is written, so no row is
+ * ever without its directory; what has no row is an orphan and goes. An old one is renamed away and then deleted, so
+ * that a half-deleted tree never has a valid name.
  */
 import { randomUUID } from 'node:crypto';
-import { readdirSync, renameSync } from 'node:fs';
-import { chmod, chown, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { constants, renameSync } from 'node:fs';
+import { chmod, chown, mkdir, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { explainFullDisk } from '../error.ts';
+import type { Owner } from './id-map.ts';
 import { fsDirectory } from './mounts.ts';
+import { SharedSync } from './shared-sync.ts';
 
+/** Of version 0.1: a directory whose row was not written yet. */
 const NEW = 'new-';
 const GONE = 'gone-';
 
+export interface DirectoryLayout {
+  work: boolean;
+  /** Its root's owner and mode are taken over. */
+  parent: number | undefined;
+  /** Wins over the parent's. */
+  owner?: Owner | undefined;
+  /** Beside `fs`. */
+  files?: Readonly<Record<string, Uint8Array>>;
+}
+
 export class Directories {
   readonly path: string;
+  /** Made by calls that have not written their row yet. */
+  readonly #making = new Set<number>();
+  readonly #names: SharedSync;
 
   constructor(path: string) {
     this.path = path;
+    this.#names = new SharedSync(() => syncDirectory(path));
   }
 
   /** `<id>/fs`. */
@@ -24,44 +43,21 @@ export class Directories {
   }
 
   /**
-   * Makes a directory and answers its temporary path. The root of an overlay mount has the owner and mode of the upper
-   * directory, so those of `parent` are taken over; without a parent it is root's and 0755.
+   * Makes the directory of an id that has none, and runs `record`, which writes its row; if either fails, the directory
+   * goes. The root of an overlay mount has the owner and mode of the upper directory, hence those of the parent; without
+   * one it is root's and 0755. RESOURCE_EXHAUSTED if the disk is full, ENOENT if the parent's directory is not there.
    */
-  async prepare(options: {
-    work: boolean;
-    parent: number | undefined;
-    files?: Readonly<Record<string, Uint8Array>>;
-  }): Promise<string> {
-    const path = join(this.path, `${NEW}${randomUUID()}`);
-    await mkdir(path, { mode: 0o700 });
+  async make<T>(id: number, layout: DirectoryLayout, record: () => T): Promise<T> {
+    this.#making.add(id);
     try {
-      const fs = join(path, 'fs');
-      await mkdir(fs);
-      // mkdir's mode passes through the umask; chmod's does not.
-      if (options.parent === undefined) {
-        await chmod(fs, 0o755);
-      } else {
-        const { uid, gid, mode } = await stat(this.fs(options.parent));
-        if (uid !== 0 || gid !== 0) await chown(fs, uid, gid);
-        await chmod(fs, mode & 0o7777);
-      }
-      if (options.work) await mkdir(join(path, 'work'), { mode: 0o711 });
-      for (const [name, content] of Object.entries(options.files ?? {}))
-        await writeFile(join(path, name), content, { mode: 0o600, flush: true });
-      return path;
+      await this.#build(join(this.path, String(id)), layout);
+      return record();
     } catch (error) {
-      await rm(path, { recursive: true, force: true });
-      throw error;
+      await this.#abandon(id);
+      throw explainFullDisk(this.path, error);
+    } finally {
+      this.#making.delete(id);
     }
-  }
-
-  /** Gives a prepared directory its place. Synchronous: it happens inside the store's transaction. */
-  place(prepared: string, id: number): void {
-    renameSync(prepared, join(this.path, String(id)));
-  }
-
-  async discard(prepared: string): Promise<void> {
-    await rm(prepared, { recursive: true, force: true });
   }
 
   /** Takes the directory's name away at once; answers the path that is left to delete, if there was one. */
@@ -69,18 +65,59 @@ export class Directories {
     return this.#retire(String(id));
   }
 
-  /** Retires everything that no row names. At start only: it would take what is being made. */
-  retireOrphans(known: ReadonlySet<number>): void {
-    for (const name of readdirSync(this.path)) {
-      if (name.startsWith(GONE) || known.has(idOf(name))) continue;
-      this.#retire(name);
-    }
+  /** Ids of the directories on disk. */
+  async present(): Promise<Set<number>> {
+    return new Set((await readdir(this.path)).map(idOf).filter((id) => id !== undefined));
   }
 
-  /** Deletes what is retired. */
-  async sweep(): Promise<void> {
-    for (const name of await readdir(this.path))
-      if (name.startsWith(GONE)) await rm(join(this.path, name), { recursive: true, force: true });
+  /**
+   * Retires what neither a row nor a call under way names, and answers the paths of all that is retired. Other names
+   * (lost+found) are not ours.
+   */
+  async retireOrphans(rows: () => ReadonlySet<number>, onError: (error: unknown) => void): Promise<string[]> {
+    const names = await readdir(this.path);
+    // From here on nothing waits: what has no row now, and is not being made, will never have one.
+    const known = rows();
+    const retired: string[] = [];
+    for (const name of names) {
+      const id = idOf(name);
+      if (name.startsWith(GONE)) retired.push(join(this.path, name));
+      else if (id === undefined ? name.startsWith(NEW) : !known.has(id) && !this.#making.has(id)) {
+        try {
+          const path = this.#retire(name);
+          if (path !== undefined) retired.push(path);
+        } catch (error) {
+          onError(error);
+        }
+      }
+    }
+    return retired;
+  }
+
+  async #build(path: string, { work, parent, owner, files = {} }: DirectoryLayout): Promise<void> {
+    await mkdir(path, { mode: 0o700 });
+    const fs = join(path, 'fs');
+    await mkdir(fs);
+    const above = parent === undefined ? { uid: 0, gid: 0, mode: 0o755 } : await stat(this.fs(parent));
+    const { uid, gid } = owner ?? above;
+    if (uid !== 0 || gid !== 0) await chown(fs, uid, gid);
+    // mkdir's mode passes through the umask; chmod's does not.
+    await chmod(fs, above.mode & 0o7777);
+    if (work) await mkdir(join(path, 'work'), { mode: 0o711 });
+    for (const [name, content] of Object.entries(files))
+      await writeFile(join(path, name), content, { mode: 0o600, flush: true });
+    await syncDirectory(path);
+    await this.#names.flush();
+  }
+
+  /** What cannot be deleted now is an orphan from now on. */
+  async #abandon(id: number): Promise<void> {
+    try {
+      const path = this.retire(id);
+      if (path !== undefined) await rm(path, { recursive: true, force: true });
+    } catch {
+      // The error that led here says more; Cleanup tries again.
+    }
   }
 
   #retire(name: string): string | undefined {
@@ -95,6 +132,16 @@ export class Directories {
   }
 }
 
-function idOf(name: string): number {
-  return /^[1-9][0-9]*$/.test(name) ? Number(name) : Number.NaN;
+function idOf(name: string): number | undefined {
+  return /^[1-9][0-9]{0,15}$/.test(name) ? Number(name) : undefined;
+}
+
+/** Without it a power failure may take a name away that a flushed row refers to. */
+async function syncDirectory(path: string): Promise<void> {
+  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }

@@ -5,19 +5,12 @@
  */
 
 import { diskUsage } from '../disk-usage.ts';
-import { failedPrecondition, invalidArgument } from '../error.ts';
-import type {
-  Kind,
-  Labels,
-  Listing,
-  NewDirectory,
-  Removed,
-  Snapshot,
-  SnapshotStore,
-  Usage,
-} from '../store/index.ts';
+import { dataLoss, failedPrecondition, invalidArgument } from '../error.ts';
+import type { Kind, Labels, Listing, Removed, Snapshot, SnapshotStore, Usage } from '../store/index.ts';
 import type { Directories } from './directories.ts';
+import { mappedRoot } from './id-map.ts';
 import { type Mount, mountsOf } from './mounts.ts';
+import { Sweeper } from './sweeper.ts';
 
 export { Directories } from './directories.ts';
 export type { Mount } from './mounts.ts';
@@ -29,8 +22,16 @@ export interface OverlayOptions {
   indexOff: boolean;
   /** CLOCK_REALTIME in nanoseconds. */
   now: () => bigint;
-  /** A background deletion failed; it is tried again at Cleanup. */
-  onSweepError: (error: unknown) => void;
+  events: OverlayEvents;
+}
+
+export interface OverlayEvents {
+  /** A directory that nobody needs is still there; Cleanup and the next start try again. */
+  onNotDeleted: (error: unknown) => void;
+  /** The directory of a view or active snapshot was gone, and is there again, empty. */
+  onRemade: (name: string) => void;
+  /** The files of committed snapshots are gone: whatever lies on them cannot be mounted. */
+  onLost: (names: readonly string[]) => void;
 }
 
 /** A committed snapshot that no client unpacked. */
@@ -45,11 +46,19 @@ export interface ReadyLayer {
 
 export class OverlaySnapshotter {
   readonly #options: OverlayOptions;
-  #sweeping: Promise<void> | undefined;
-  #sweepAgain = false;
+  readonly #sweeper: Sweeper;
+  readonly #counting = new Map<number, Promise<Usage>>();
+  /** Directories of committed snapshots that are gone. */
+  readonly #lost = new Set<number>();
 
   constructor(options: OverlayOptions) {
     this.#options = options;
+    const { store, directories, events } = options;
+    this.#sweeper = new Sweeper({
+      directories,
+      rows: () => store.directories(),
+      onError: events.onNotDeleted,
+    });
   }
 
   get directories(): Directories {
@@ -68,7 +77,7 @@ export class OverlaySnapshotter {
     labels: Labels,
   ): Promise<Mount[]> {
     if (key === '') throw invalidArgument('Cannot create a snapshot without a key');
-    await this.#insert({ kind, name: key, parent, labels }, { kind: 'own' }, {});
+    await this.#insert({ kind, name: key, parent, labels }, {});
     return this.mounts(key);
   }
 
@@ -78,12 +87,11 @@ export class OverlaySnapshotter {
     const snapshot = { kind: 'committed', name, parent, labels } as const;
     switch (content.kind) {
       case 'checkpoint':
-        return this.#insert(snapshot, { kind: 'own', checkpoint: content.checkpoint }, content.files);
+        return this.#insert(snapshot, { checkpoint: content.checkpoint, files: content.files });
       case 'shared':
         return this.store.create(
           { ...snapshot, now: this.#options.now() },
           { kind: 'shared', id: content.directory },
-          () => {},
         );
     }
   }
@@ -93,7 +101,9 @@ export class OverlaySnapshotter {
     const { kind, directory } = this.store.get(key);
     if (kind === 'committed')
       throw failedPrecondition(`Cannot mount snapshot "${key}": requested snapshot not active or view`);
-    const parents = this.store.ancestors(key).map((snapshot) => snapshot.directory.id);
+    const below = this.store.ancestors(key);
+    this.#refuseLost(below);
+    const parents = below.map((snapshot) => snapshot.directory.id);
     return mountsOf(
       this.directories.path,
       { kind, directory: directory.id, parents },
@@ -119,80 +129,134 @@ export class OverlaySnapshotter {
     return this.store.list();
   }
 
-  /** The snapshot's own directory: counted anew while it is active, once when it is committed. */
+  /**
+   * The snapshot's own directory: counted anew while it is active, once when it is committed. A view has nothing of its
+   * own.
+   */
   async usage(name: string): Promise<Usage> {
     const { kind, directory } = this.store.get(name);
-    if (kind !== 'committed') return diskUsage(this.directories.fs(directory.id));
-    const known = this.store.usage(directory.id);
-    if (known) return known;
-    const counted = await diskUsage(this.directories.fs(directory.id));
-    this.store.setUsage(directory.id, counted);
-    return counted;
+    switch (kind) {
+      case 'view':
+        return { size: 0n, inodes: 0n };
+      case 'active':
+        return this.#count(directory.id);
+      case 'committed': {
+        const known = this.store.usage(directory.id);
+        if (known) return known;
+        const counted = await this.#count(directory.id);
+        this.store.setUsage(directory.id, counted);
+        return counted;
+      }
+    }
   }
 
   /** The name is free at once; the directory is deleted in the background. */
   remove(name: string): Removed {
     const removed = this.store.remove(name);
-    if (removed.directory !== undefined) {
-      this.directories.retire(removed.directory);
-      this.#startSweep();
+    const { directory } = removed;
+    if (directory === undefined) return removed;
+    this.#lost.delete(directory);
+    try {
+      const retired = this.directories.retire(directory);
+      if (retired !== undefined) this.#sweeper.delete(retired);
+    } catch (error) {
+      // The snapshot is removed all the same: an error would end containerd's collection of garbage.
+      this.#options.events.onNotDeleted(error);
     }
     return removed;
   }
 
-  /** Brings disk and store together after a start: directories that no row names go. */
-  recover(): void {
-    this.directories.retireOrphans(this.store.directories());
-    this.#startSweep();
+  /** Brings disk and store together after a start, before anything is served. Orphans go in the background. */
+  async recover(): Promise<void> {
+    const { store, directories, events } = this.#options;
+    const present = await directories.present();
+    const largest = [...present].reduce((max, id) => Math.max(max, id), 0);
+    // What a daemon that died was making has no row, and its id was not given yet as the store knows it.
+    store.reserveDirectory(largest);
+    const lost: string[] = [];
+    for (const id of store.directories()) {
+      if (present.has(id)) continue;
+      for (const snapshot of store.withDirectory(id)) {
+        if (snapshot.kind === 'committed') {
+          this.#lost.add(id);
+          lost.push(snapshot.name);
+        } else if (await this.#remake(snapshot)) {
+          events.onRemade(snapshot.name);
+        }
+      }
+    }
+    if (lost.length > 0) events.onLost(lost);
+    void this.#sweeper.look();
   }
 
   /** Waits until everything removed so far is deleted. */
   async cleanup(): Promise<void> {
-    this.#startSweep();
-    await this.#sweeping;
+    await this.#sweeper.look();
   }
 
   /** Waits for deletions under way; what is left then goes after the next start. */
   async settle(): Promise<void> {
-    await this.#sweeping;
+    await this.#sweeper.settle();
   }
 
   async #insert(
     snapshot: { kind: Kind; name: string; parent: string; labels: Labels },
-    directory: NewDirectory,
-    files: Readonly<Record<string, Uint8Array>>,
+    content: { checkpoint?: string; files?: Readonly<Record<string, Uint8Array>> },
   ): Promise<Snapshot> {
     const { store, directories, now } = this.#options;
-    const parent = snapshot.parent === '' ? undefined : this.store.find(snapshot.parent)?.directory.id;
+    const { kind, labels } = snapshot;
+    const parent = snapshot.parent === '' ? undefined : store.find(snapshot.parent);
+    if (parent) this.#refuseLost([parent, ...store.ancestors(parent.name)]);
+    const id = store.reserveDirectory();
+    const layout = {
+      work: kind === 'active',
+      parent: parent?.directory.id,
+      owner: mappedRoot(labels),
+      files: content.files ?? {},
+    };
     // The store gives the right error for a parent that is missing or a name that is taken.
-    const prepared = await directories.prepare({
+    const record = () =>
+      store.create(
+        { ...snapshot, now: now() },
+        { kind: 'own', id, ...(content.checkpoint === undefined ? {} : { checkpoint: content.checkpoint }) },
+      );
+    return directories.make(id, layout, record);
+  }
+
+  /** What a power failure can take from a daemon that did not flush it. False if the files below are lost as well. */
+  async #remake(snapshot: Snapshot): Promise<boolean> {
+    const { directories, store } = this.#options;
+    const [parent] = store.ancestors(snapshot.name);
+    const layout = {
       work: snapshot.kind === 'active',
-      parent,
-      files,
-    });
+      parent: parent?.directory.id,
+      owner: mappedRoot(snapshot.labels),
+    };
     try {
-      return store.create({ ...snapshot, now: now() }, directory, (id) => directories.place(prepared, id));
+      await directories.make(snapshot.directory.id, layout, () => {});
+      return true;
     } catch (error) {
-      await directories.discard(prepared);
-      throw error;
+      this.#options.events.onNotDeleted(error);
+      return false;
     }
   }
 
-  #startSweep(): void {
-    this.#sweepAgain = true;
-    this.#sweeping ??= this.#sweep().finally(() => {
-      this.#sweeping = undefined;
-    });
+  #refuseLost(chain: readonly Snapshot[]): void {
+    if (this.#lost.size === 0) return;
+    const lost = chain.find(({ directory }) => this.#lost.has(directory.id));
+    if (lost)
+      throw dataLoss(
+        `Cannot mount snapshot "${lost.name}": its files are gone from "${this.directories.path}/${lost.directory.id}"; remove the images that have it, and pull them again`,
+      );
   }
 
-  async #sweep(): Promise<void> {
-    while (this.#sweepAgain) {
-      this.#sweepAgain = false;
-      try {
-        await this.directories.sweep();
-      } catch (error) {
-        this.#options.onSweepError(error);
-      }
+  /** Shared by all who ask meanwhile. */
+  #count(directory: number): Promise<Usage> {
+    let counting = this.#counting.get(directory);
+    if (!counting) {
+      counting = diskUsage(this.directories.fs(directory)).finally(() => this.#counting.delete(directory));
+      this.#counting.set(directory, counting);
     }
+    return counting;
   }
 }

@@ -40,7 +40,7 @@ beforeEach(() => {
     directories: new Directories(join(dir, 'snapshots')),
     indexOff: false,
     now: () => now++,
-    onSweepError: () => {},
+    events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
   });
   cache = new NodeCache({
     directory: join(dir, 'cache'),

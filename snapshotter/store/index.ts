@@ -6,9 +6,10 @@
 import type { Database, Statement } from 'better-sqlite3';
 import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../error.ts';
 import { Listing } from './listing.ts';
-import { fromRow, type Row, SELECT } from './row.ts';
+import { fromRow, type Row, SELECT, stored } from './row.ts';
 import { openDatabase } from './schema.ts';
 import type { Kind, Labels, Snapshot, Usage } from './snapshot-info.ts';
+import { inWords } from './store-error.ts';
 import { updateLabels } from './update-labels.ts';
 
 export type { Directory, Kind, Labels, Snapshot, SnapshotInfo, Usage } from './snapshot-info.ts';
@@ -25,7 +26,8 @@ export interface NewSnapshot {
 }
 
 export type NewDirectory =
-  | { kind: 'own'; checkpoint?: string; diffId?: string }
+  /** On disk already, under an id of `reserveDirectory`. */
+  | { kind: 'own'; id: number; checkpoint?: string; diffId?: string }
   /** That of a committed snapshot of the same layer. */
   | { kind: 'shared'; id: number };
 
@@ -40,10 +42,15 @@ export class SnapshotStore {
   readonly #path: string;
   readonly #db: Database;
   readonly #statements = new Map<string, Statement>();
+  #lastDirectory: number;
 
   constructor(path: string) {
     this.#path = path;
-    this.#db = openDatabase(path);
+    this.#db = inWords(path, () => openDatabase(path));
+    const { last } = this.#sql<{ last: bigint | null }>(
+      "SELECT max(seq) AS last FROM sqlite_sequence WHERE name = 'directories'",
+    ).get() as { last: bigint | null };
+    this.#lastDirectory = Number(last ?? 0n);
   }
 
   close(): void {
@@ -75,36 +82,29 @@ export class SnapshotStore {
       .map(fromRow);
   }
 
-  /**
-   * NOT_FOUND without the parent, INVALID_ARGUMENT if it is not committed, ALREADY_EXISTS if the name is taken.
-   * `place` puts the new directory on disk before the transaction ends; if it throws, nothing was changed.
-   */
-  create(snapshot: NewSnapshot, directory: NewDirectory, place: (directory: number) => void): Snapshot {
+  /** An id for a new directory, never given before; no directory up to `above` gets it either. */
+  reserveDirectory(above = 0): number {
+    this.#lastDirectory = Math.max(this.#lastDirectory, above) + 1;
+    return this.#lastDirectory;
+  }
+
+  /** NOT_FOUND without the parent, INVALID_ARGUMENT if it is not committed, ALREADY_EXISTS if the name is taken. */
+  create(snapshot: NewSnapshot, directory: NewDirectory): Snapshot {
     return this.#transaction(() => {
       const parent = this.#parentId(snapshot.parent);
       if (this.find(snapshot.name)) throw alreadyExists(`Snapshot "${snapshot.name}" already exists`);
-      let id: number;
-      if (directory.kind === 'shared') {
-        id = directory.id;
-      } else {
+      const { id } = directory;
+      if (directory.kind === 'own') {
         const { diffId = null, checkpoint = null } = directory;
-        id = Number(
-          this.#sql('INSERT INTO directories (diff_id, checkpoint) VALUES (?, ?)').run(diffId, checkpoint)
-            .lastInsertRowid,
+        this.#sql('INSERT INTO directories (id, diff_id, checkpoint) VALUES (?, ?, ?)').run(
+          id,
+          diffId,
+          checkpoint,
         );
-        place(id);
       }
       this.#sql(
         'INSERT INTO snapshots (name, parent, kind, created, updated, labels, directory) VALUES (?, ?, ?, ?, ?, ?, ?)',
-      ).run(
-        snapshot.name,
-        parent,
-        snapshot.kind,
-        snapshot.now,
-        snapshot.now,
-        JSON.stringify(snapshot.labels),
-        id,
-      );
+      ).run(snapshot.name, parent, snapshot.kind, snapshot.now, snapshot.now, stored(snapshot.labels), id);
       return this.get(snapshot.name);
     });
   }
@@ -118,7 +118,7 @@ export class SnapshotStore {
         throw failedPrecondition(`Cannot commit snapshot "${key}": it is ${active.kind}, not active`);
       this.#sql(
         `UPDATE snapshots SET name = ?, kind = 'committed', created = ?, updated = ?, labels = ? WHERE name = ?`,
-      ).run(name, now, now, JSON.stringify(labels), key);
+      ).run(name, now, now, stored(labels), key);
       return this.get(name);
     });
   }
@@ -146,7 +146,7 @@ export class SnapshotStore {
     return this.#transaction(() => {
       const updated = updateLabels(this.get(name).labels, labels, mask);
       this.#sql('UPDATE snapshots SET labels = ?, updated = ? WHERE name = ?').run(
-        JSON.stringify(updated),
+        stored(updated),
         now,
         name,
       );
@@ -163,16 +163,20 @@ export class SnapshotStore {
   }
 
   setUsage(directory: number, usage: Usage): void {
-    this.#sql('UPDATE directories SET size = ?, inodes = ? WHERE id = ?').run(
-      usage.size,
-      usage.inodes,
-      directory,
+    this.#transaction(() =>
+      this.#sql('UPDATE directories SET size = ?, inodes = ? WHERE id = ?').run(
+        usage.size,
+        usage.inodes,
+        directory,
+      ),
     );
   }
 
   /** Records which layer a directory holds. The caller has proven it. */
   setDiffId(directory: number, diffId: string): void {
-    this.#sql('UPDATE directories SET diff_id = ? WHERE id = ? AND diff_id IS NULL').run(diffId, directory);
+    this.#transaction(() =>
+      this.#sql('UPDATE directories SET diff_id = ? WHERE id = ? AND diff_id IS NULL').run(diffId, directory),
+    );
   }
 
   /** Committed snapshots that end with `/<suffix>` or are it. */
@@ -227,7 +231,7 @@ export class SnapshotStore {
 
   #transaction<T>(steps: () => T): T {
     // IMMEDIATE: the write lock is taken before anything is read.
-    return this.#db.transaction(steps).immediate();
+    return inWords(this.#path, () => this.#db.transaction(steps).immediate());
   }
 
   #sql<R>(source: string): Statement<unknown[], R> {

@@ -1,0 +1,227 @@
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import Database from 'better-sqlite3';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Code } from '../../proto/status.ts';
+import { SnapshotStore } from '../store/index.ts';
+import { GID_MAPPING_LABEL, UID_MAPPING_LABEL } from './id-map.ts';
+import { Directories, OverlaySnapshotter } from './index.ts';
+
+let dir: string;
+let snapshots: string;
+let store: SnapshotStore;
+let snapshotter: OverlaySnapshotter;
+let told: string[];
+
+const open = () => {
+  store = new SnapshotStore(join(dir, 'meta.db'));
+  let now = 1n;
+  snapshotter = new OverlaySnapshotter({
+    store,
+    directories: new Directories(snapshots),
+    indexOff: false,
+    now: () => now++,
+    events: {
+      onNotDeleted: (error) => told.push(`not deleted: ${(error as NodeJS.ErrnoException).code}`),
+      onRemade: (name) => told.push(`remade ${name}`),
+      onLost: (names) => told.push(`lost ${names.join(' ')}`),
+    },
+  });
+};
+const reopen = async () => {
+  await snapshotter.settle();
+  store.close();
+  open();
+  await snapshotter.recover();
+};
+const names = () => readdirSync(snapshots).sort();
+const idOf = (name: string) => String(store.get(name).directory.id);
+const prepare = (key: string, parent = '') => snapshotter.create('active', key, parent, {});
+const commit = async (name: string, parent = '') => {
+  await prepare(`key of ${name}`, parent);
+  snapshotter.commit(name, `key of ${name}`, {});
+};
+const fails = (code: Code) => expect.objectContaining({ code });
+/** Makes every new row fail at its last step, as a full disk can. */
+const refuseRows = (refuse: boolean) => {
+  const db = new Database(join(dir, 'meta.db'));
+  db.exec(
+    refuse
+      ? "CREATE TRIGGER refuse BEFORE INSERT ON snapshots BEGIN SELECT RAISE(ABORT, 'refused'); END"
+      : 'DROP TRIGGER refuse',
+  );
+  db.close();
+};
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'thaw-overlay-'));
+  snapshots = join(dir, 'snapshots');
+  mkdirSync(snapshots);
+  told = [];
+  open();
+});
+afterEach(async () => {
+  await snapshotter.settle();
+  store.close();
+  rmSync(dir, { recursive: true, force: true });
+});
+
+describe('a new snapshot', () => {
+  test('whose row cannot be written leaves no directory, and the next one works', async () => {
+    refuseRows(true);
+    await expect(prepare('a')).rejects.toThrow('refused');
+    expect(names()).toEqual([]);
+    expect(store.find('a')).toBeUndefined();
+    refuseRows(false);
+    await prepare('a');
+    expect(names()).toEqual([idOf('a')]);
+  });
+
+  test('whose key is taken or whose parent is missing leaves nothing', async () => {
+    await prepare('a');
+    await expect(prepare('a')).rejects.toEqual(fails(Code.alreadyExists));
+    await expect(prepare('b', 'missing')).rejects.toEqual(fails(Code.notFound));
+    await expect(prepare('b', 'a')).rejects.toEqual(fails(Code.invalidArgument));
+    expect(names()).toEqual([idOf('a')]);
+  });
+
+  test('belongs to the root that the id-map labels name', async () => {
+    // As anyone but root only the own id can be given away.
+    const { uid, gid } = process.getuid?.() === 0 ? { uid: 4321, gid: 8765 } : statSync(dir);
+    const labels = { [UID_MAPPING_LABEL]: `0:${uid}:65536`, [GID_MAPPING_LABEL]: `0:${gid}:65536` };
+    await commit('base');
+    const [plain] = await snapshotter.create('active', 'mapped', '', labels);
+    expect(statSync(plain?.source ?? '')).toMatchObject({ uid, gid });
+    await snapshotter.create('active', 'above', 'base', labels);
+    expect(statSync(join(snapshots, idOf('above'), 'fs'))).toMatchObject({ uid, gid });
+    await expect(
+      snapshotter.create('active', 'bad', '', { ...labels, [UID_MAPPING_LABEL]: 'x' }),
+    ).rejects.toEqual(fails(Code.invalidArgument));
+    expect(store.find('bad')).toBeUndefined();
+  });
+});
+
+describe('removal', () => {
+  test('succeeds where the directory is gone already', async () => {
+    await prepare('a');
+    rmSync(join(snapshots, idOf('a')), { recursive: true });
+    snapshotter.remove('a');
+    expect(store.find('a')).toBeUndefined();
+    expect(() => snapshotter.remove('a')).toThrow(fails(Code.notFound));
+  });
+
+  test('succeeds where the directory cannot be taken away, which Cleanup then does', async () => {
+    await prepare('a');
+    const id = idOf('a');
+    // A file in place of the folder: every rename within fails, as on a disk with errors.
+    const aside = `${snapshots}.aside`;
+    renameSync(snapshots, aside);
+    writeFileSync(snapshots, '');
+    snapshotter.remove('a');
+    expect(told).toEqual(['not deleted: ENOTDIR']);
+    expect(store.find('a')).toBeUndefined();
+    rmSync(snapshots);
+    renameSync(aside, snapshots);
+    expect(names()).toEqual([id]);
+    await snapshotter.cleanup();
+    expect(names()).toEqual([]);
+  });
+});
+
+describe('Cleanup', () => {
+  test('takes orphans and leaves what lives, what is being made, and what is not ours', async () => {
+    await commit('layer');
+    await prepare('active', 'layer');
+    for (const name of ['900', 'new-x', 'gone-y', 'lost+found'])
+      mkdirSync(join(snapshots, name, 'fs'), { recursive: true });
+    const many = Array.from({ length: 40 }, (_, i) => prepare(`m${i}`));
+    for (let i = 0; i < 5; i++) await snapshotter.cleanup();
+    await Promise.all(many);
+    await snapshotter.cleanup();
+    expect(new Set(names())).toEqual(new Set([...[...store.directories()].map(String), 'lost+found']));
+    expect(store.directories().size).toBe(42);
+  });
+
+  test('asked for by many at once answers all of them', async () => {
+    await Promise.all(Array.from({ length: 20 }, () => snapshotter.cleanup()));
+  });
+});
+
+describe('after a start', () => {
+  test('orphans go, and no id of one is given again', async () => {
+    await prepare('a');
+    mkdirSync(join(snapshots, '7', 'fs'), { recursive: true });
+    await reopen();
+    await prepare('b');
+    expect(Number(idOf('b'))).toBeGreaterThan(7);
+    await snapshotter.cleanup();
+    expect(names()).toEqual([idOf('a'), idOf('b')].sort());
+  });
+
+  test('the directory of an active snapshot or a view that is gone is made again', async () => {
+    await commit('layer');
+    await prepare('active', 'layer');
+    await snapshotter.create('view', 'view', '', {});
+    for (const name of ['active', 'view']) rmSync(join(snapshots, idOf(name)), { recursive: true });
+    await reopen();
+    expect(told.sort()).toEqual(['remade active', 'remade view']);
+    expect(readdirSync(join(snapshots, idOf('active'))).sort()).toEqual(['fs', 'work']);
+    expect(readdirSync(join(snapshots, idOf('view')))).toEqual(['fs']);
+  });
+
+  test('a committed snapshot without its files is not mounted, but can be removed', async () => {
+    await commit('lost');
+    await commit('child', 'lost');
+    await prepare('active', 'child');
+    rmSync(join(snapshots, idOf('lost')), { recursive: true });
+    await reopen();
+    expect(told).toEqual(['lost lost']);
+    expect(snapshotter.stat('lost').kind).toBe('committed');
+    expect(() => snapshotter.mounts('active')).toThrow(fails(Code.dataLoss));
+    await expect(prepare('another', 'child')).rejects.toEqual(fails(Code.dataLoss));
+    expect(store.find('another')).toBeUndefined();
+    for (const name of ['active', 'child', 'lost']) snapshotter.remove(name);
+    await commit('lost');
+    await prepare('another', 'lost');
+    await snapshotter.cleanup();
+    expect(names()).toEqual([idOf('lost'), idOf('another')].sort());
+  });
+});
+
+describe('usage', () => {
+  test('of a view is nothing', async () => {
+    await commit('layer');
+    await snapshotter.create('view', 'view', 'layer', {});
+    await snapshotter.create('view', 'empty', '', {});
+    expect(await snapshotter.usage('view')).toEqual({ size: 0n, inodes: 0n });
+    expect(await snapshotter.usage('empty')).toEqual({ size: 0n, inodes: 0n });
+  });
+
+  test('of an active snapshot is counted anew, of a committed one once', async () => {
+    await prepare('a');
+    const fs = join(snapshots, idOf('a'), 'fs');
+    expect((await snapshotter.usage('a')).inodes).toBe(1n);
+    writeFileSync(join(fs, 'one'), 'x');
+    expect((await snapshotter.usage('a')).inodes).toBe(2n);
+    snapshotter.commit('done', 'a', {});
+    const counted = await snapshotter.usage('done');
+    expect(counted.inodes).toBe(2n);
+    writeFileSync(join(fs, 'two'), 'x');
+    utimesSync(fs, 1, 1);
+    expect(await snapshotter.usage('done')).toEqual(counted);
+    await reopen();
+    expect(await snapshotter.usage('done')).toEqual(counted);
+    expect(existsSync(join(fs, 'two'))).toBe(true);
+  });
+});

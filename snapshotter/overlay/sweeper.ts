@@ -1,0 +1,75 @@
+/** Deletes directories in the background, one after the other. What cannot be deleted stays for the next look. */
+import { rm } from 'node:fs/promises';
+import type { Directories } from './directories.ts';
+
+export interface SweeperOptions {
+  directories: Directories;
+  /** Ids that a row names. */
+  rows: () => ReadonlySet<number>;
+  onError: (error: unknown) => void;
+}
+
+type Job = { kind: 'delete'; path: string } | { kind: 'look'; done: () => void };
+
+export class Sweeper {
+  readonly #options: SweeperOptions;
+  readonly #jobs: Job[] = [];
+  #running: Promise<void> | undefined;
+
+  constructor(options: SweeperOptions) {
+    this.#options = options;
+  }
+
+  /** A retired directory. */
+  delete(path: string): void {
+    this.#add({ kind: 'delete', path });
+  }
+
+  /** Looks for orphans and for what could not be deleted before. Ends when that and all asked for earlier is done. */
+  look(): Promise<void> {
+    return new Promise((done) => this.#add({ kind: 'look', done }));
+  }
+
+  /** Waits until nothing is under way. */
+  async settle(): Promise<void> {
+    await this.#running;
+  }
+
+  #add(job: Job): void {
+    this.#jobs.push(job);
+    this.#running ??= this.#run();
+  }
+
+  async #run(): Promise<void> {
+    for (let job = this.#jobs.shift(); job; job = this.#jobs.shift()) {
+      switch (job.kind) {
+        case 'delete':
+          await this.#delete(job.path);
+          break;
+        case 'look':
+          await this.#look();
+          job.done();
+          break;
+      }
+    }
+    // Here and not behind the promise: a job that came in between would wait for ever.
+    this.#running = undefined;
+  }
+
+  async #look(): Promise<void> {
+    const { directories, rows, onError } = this.#options;
+    try {
+      for (const path of await directories.retireOrphans(rows, onError)) await this.#delete(path);
+    } catch (error) {
+      onError(error);
+    }
+  }
+
+  async #delete(path: string): Promise<void> {
+    try {
+      await rm(path, { recursive: true, force: true });
+    } catch (error) {
+      this.#options.onError(error);
+    }
+  }
+}
