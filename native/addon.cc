@@ -18,6 +18,7 @@
 #include "sys.h"
 #include "watch.h"
 #include "terminal.h"
+#include "touch-cost.h"
 #include "page-server/face.h"
 
 namespace {
@@ -78,6 +79,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("pageServerFinish", thaw::PageServerFinish);
   add("pageServerStats", thaw::PageServerStats);
   add("collapse", thaw::Collapse);
+  add("touchCost", thaw::TouchCost);
   add("messageSockets", thaw::MessageSockets);
   return exports;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <vector>
 
@@ -19,10 +20,13 @@ namespace {
 
 constexpr int kCollapse = 25;                 // MADV_COLLAPSE, asm-generic/mman-common.h, 6.1
 constexpr uint64_t kHugePage = 2 << 20;       // on x86-64, and on arm64 with pages of 4 KiB
+constexpr uint64_t kPage = 4096;
+constexpr uint64_t kPresent = 1ULL << 63, kFileOrShared = 1ULL << 61;  // admin-guide/mm/pagemap.rst
 constexpr uint64_t kLargestStep = 16 * kHugePage;  // a failure costs the rest of its step
 
 struct Work {
   UniqueFd pidfd;
+  UniqueFd pagemap;  // if only whole huge pages are wanted
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
   uint64_t bytes = 0;
   Failure failure;
@@ -33,8 +37,14 @@ struct Work {
   void Run() {
     for (const auto& [from, to] : ranges) {
       const uint64_t end = to / kHugePage * kHugePage;
-      for (uint64_t at = (from + kHugePage - 1) / kHugePage * kHugePage; at < end; at += kLargestStep) {
-        iovec part{reinterpret_cast<void*>(at), std::min(end - at, kLargestStep)};
+      for (uint64_t at = (from + kHugePage - 1) / kHugePage * kHugePage, step; at < end; at += step) {
+        step = std::min(end - at, kLargestStep);
+        if (pagemap.valid()) step = Whole(at, step);
+        if (step == 0) {
+          step = kHugePage;
+          continue;
+        }
+        iovec part{reinterpret_cast<void*>(at), step};
         // Safe: advice; the memory keeps its content whatever comes of it. The pidfd names one process for good.
         const long done = syscall(SYS_process_madvise, pidfd.get(), &part, 1UL, kCollapse, 0U);
         if (done > 0) bytes += static_cast<uint64_t>(done);
@@ -46,6 +56,20 @@ struct Work {
         }
       }
     }
+  }
+
+ private:
+  // How much from `at` on, in huge pages, has all of its pages in memory, and as the process's own.
+  uint64_t Whole(uint64_t at, uint64_t length) const {
+    uint64_t pages[kHugePage / kPage];
+    for (uint64_t done = 0; done < length; done += kHugePage) {
+      const auto offset = static_cast<off_t>((at + done) / kPage * sizeof *pages);
+      // Safe: into an array of this function. The file belongs to one address space for good.
+      if (pread(pagemap.get(), pages, sizeof pages, offset) != static_cast<ssize_t>(sizeof pages)) return done;
+      const auto is_own = [](uint64_t page) { return (page & (kPresent | kFileOrShared)) == kPresent; };
+      if (!std::all_of(std::begin(pages), std::end(pages), is_own)) return done;
+    }
+    return length;
   }
 };
 
@@ -66,6 +90,8 @@ Napi::Value Collapse(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Args args(info);
   const int pidfd = args.Fd(0);
+  const bool only_whole = !info[2].IsUndefined();
+  const int pagemap = only_whole ? args.Fd(2) : -1;
   if (!args.ok()) return env.Undefined();
   napi_typedarray_type type = napi_int8_array;
   size_t length = 0;
@@ -82,6 +108,10 @@ Napi::Value Collapse(const Napi::CallbackInfo& info) {
     if (pairs[i] < pairs[i + 1]) work->ranges.emplace_back(pairs[i], pairs[i + 1]);
   work->pidfd = UniqueFd(fcntl(pidfd, F_DUPFD_CLOEXEC, 0));
   if (!work->pidfd.valid()) return Throw(env, {errno, "fcntl", {}, {}});
+  if (only_whole) {
+    work->pagemap = UniqueFd(fcntl(pagemap, F_DUPFD_CLOEXEC, 0));
+    if (!work->pagemap.valid()) return Throw(env, {errno, "fcntl", {}, {}});
+  }
   napi_value promise;
   const auto execute = [](napi_env, void* data) { static_cast<Work*>(data)->Run(); };
   if (napi_create_promise(env, &work->deferred, &promise) != napi_ok ||

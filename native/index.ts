@@ -291,9 +291,15 @@ export interface Addon {
   /**
    * process_madvise(2) with MADV_COLLAPSE on whole huge pages within pairs of start and end, on another thread. Resolves with
    * the bytes that are in huge pages now; memory that cannot be had so is left as it is. Rejects with ESRCH, ENOSYS (before
-   * 5.10), EPERM or EBADF. The descriptor is duplicated.
+   * 5.10), EPERM or EBADF. With a descriptor of the process's /proc/PID/pagemap only where every small page is there: it
+   * takes no more memory then. The descriptors are duplicated.
    */
-  collapse(pidfd: number, ranges: BigUint64Array): Promise<bigint>;
+  collapse(pidfd: number, ranges: BigUint64Array, pagemap?: number): Promise<bigint>;
+  /**
+   * Nanoseconds that a process pays, on this machine and in the middle, for its first touch of a small page that the kernel
+   * has mapped already. Takes that some 30 times. Throws EINVAL where the kernel cannot map ahead (before 5.14).
+   */
+  touchCost(): number;
   /** socketpair(2), SOCK_SEQPACKET, close-on-exec. */
   messageSockets(): [number, number];
   /** One LZ4 block, synchronously. Throws EBADMSG unless it decodes to exactly `decodedLength` bytes. */

@@ -61,8 +61,10 @@ export function planDeps(config: RestoreConfig, log: Log): PlanDeps {
       ),
     async afterMemory({ pid, memory }, { hugePages }, log) {
       try {
-        await memory?.complete;
-        await (await import('./lazy/huge-pages.ts')).collapseHugePages(pid, hugePages, native, log);
+        if (!memory) return;
+        await memory.complete;
+        const { collapseHugePages } = await import('./lazy/huge-pages.ts');
+        await collapseHugePages(pid, { hugePages, processes: memory.processes }, native, log);
       } catch (error) {
         // A container that ends, above all: the memory's own failure is told where the container is killed.
         log.debug({ reason: describeError(error).message }, 'no huge pages');

@@ -7,7 +7,7 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CheckpointIndex } from '../../../checkpoint/index-format.ts';
-import type { Addon, PageServer, PageServerEvent } from '../../../native/index.ts';
+import type { Addon, PagedProcess, PageServer, PageServerEvent } from '../../../native/index.ts';
 import { allBits, bitsOf } from '../../../native/page-server/bits.ts';
 import { Code, describeError } from '../../../proto/status.ts';
 import type { Log } from '../../log.ts';
@@ -115,6 +115,11 @@ export class LazyMemory implements RestoredMemory {
 
   get complete(): Promise<void> {
     return this.#complete.promise;
+  }
+
+  /** Whose memory it is, and where it lay when it was saved. */
+  get processes(): readonly PagedProcess[] {
+    return this.#input.plan.processes;
   }
 
   get ended(): Promise<void> {
