@@ -7,7 +7,7 @@ import { createStartPlanner } from './restore/index.ts';
 import { serve } from './serve.ts';
 
 const DAEMON_SOCKET = '/run/thaw/thaw.sock';
-/** After the first container's start. */
+/** After the first container's start, and after a restore's. */
 const CODE_CACHE_MS = 3_000;
 
 /** What is meant for this program alone: runc would talk to systemd, a Node below it fill our code cache. */
@@ -30,6 +30,11 @@ function runcEnv(): Record<string, string> {
   };
 }
 
+/** Node writes its code cache at a normal end, which a shim seldom has; the next one shall start faster. */
+function keepCode(): void {
+  setTimeout(() => flushCompileCache(), CODE_CACHE_MS).unref();
+}
+
 async function main(): Promise<void> {
   try {
     await serve(parseFlags(process.argv.slice(2)), {
@@ -41,13 +46,13 @@ async function main(): Promise<void> {
       planner: createStartPlanner({
         daemonSocket: DAEMON_SOCKET,
         guardProgram: join(dirname(import.meta.filename), '../bin/containerd-shim-thaw-v2'),
+        onLoaded: keepCode,
       }),
       // Most shims never dump: what a dump needs (zod among it) stays out of their memory.
       prepareDump: async (input) => (await import('./checkpoint/index.ts')).prepareDump(input),
       exit: (status) => process.exit(status),
     });
-    // Node writes its code cache at a normal end, which a shim seldom has; the next one shall start faster.
-    setTimeout(() => flushCompileCache(), CODE_CACHE_MS).unref();
+    keepCode();
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     process.exit(1);

@@ -34,6 +34,8 @@ export interface AttemptInput extends RestoreInput {
   spec: OciSpec;
   /** Checkpoint files: complete, but for the memory that comes later. */
   imagesDir: string;
+  /** What `checkImages` says of them, if it was asked before. */
+  checked?: Promise<TaskRights[]>;
   /** Memory that comes later. */
   memory?: PreparedMemory | undefined;
   /** Told before a container is killed whose memory cannot be had right. */
@@ -68,13 +70,12 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     await mkdir(work, { recursive: true, mode: 0o700 });
     // Side by side, as each waits for files more than it computes; all have ended before anything is undone.
     const ready = await Promise.allSettled([
-      deps.checkImages(input.imagesDir),
-      deps.imageRights(input.imagesDir).then((rights) => refuseExcess(rights, spec)),
+      (input.checked ?? checkImages(input.imagesDir, deps)).then((rights) => refuseExcess(rights, spec)),
       makeImagesDir(input.imagesDir, images, saved, input.memory?.images),
       startMemory(input, work, deps),
       writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 }),
     ]);
-    const started = ready[3];
+    const started = ready[2];
     if (started.status === 'fulfilled') memory = started.value;
     for (const step of ready) if (step.status === 'rejected') throw step.reason;
     await withDeadline(
@@ -125,6 +126,15 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     if (changed.length > 0)
       log.info({ container: id, files: changed }, 'put back the pod settings that CRIU changed');
   }
+}
+
+/** Rejects for images that CRIU would not survive; else the rights of every task in them. */
+export async function checkImages(
+  imagesDir: string,
+  deps: Pick<AttemptDeps, 'checkImages' | 'imageRights'>,
+): Promise<TaskRights[]> {
+  const [rights] = await Promise.all([deps.imageRights(imagesDir), deps.checkImages(imagesDir)]);
+  return rights;
 }
 
 async function startMemory(

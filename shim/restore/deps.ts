@@ -15,6 +15,8 @@ import { daemonAt } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import type { GivenDeps } from './given-images.ts';
 import type { RestoreConfig } from './index.ts';
+import { prepareMemory } from './lazy/prepare.ts';
+import { prepareRecorded } from './lazy/recorded.ts';
 import type { PlanDeps } from './plan.ts';
 import {
   cgroupDirs,
@@ -51,8 +53,8 @@ export function planDeps(config: RestoreConfig, log: Log): PlanDeps {
           );
       setTimeout(tell, REPORT_AFTER_MS).unref();
     },
-    prepareMemory: async (located, deadlineMs, relocate, log) =>
-      (await import('./lazy/prepare.ts')).prepareMemory(
+    prepareMemory: (located, deadlineMs, relocate, log) =>
+      prepareMemory(
         located,
         { calls: native, daemon, guardProgram: config.guardProgram },
         deadlineMs,
@@ -92,7 +94,6 @@ export function planDeps(config: RestoreConfig, log: Log): PlanDeps {
 export function recordedMemory({ guardProgram }: RestoreConfig): GivenDeps['prepareRecorded'] {
   return async (imagePath, workPath) => {
     if (!existsSync(join(workPath, TRIAL_INDEX_FILE))) return undefined;
-    const { prepareRecorded } = await import('./lazy/recorded.ts');
     return prepareRecorded(imagePath, workPath, { calls: native, guardProgram });
   };
 }

@@ -14,18 +14,23 @@ export interface RestoreConfig {
   daemonSocket: string;
   /** The launcher, which holds the userfaultfds of restores too. */
   guardProgram: string;
+  /** The code of a restore was loaded for the first time. */
+  onLoaded?(): void;
 }
 
 export function createStartPlanner(config: RestoreConfig): StartPlanner {
+  let isLoaded = false;
+  const load = async () => {
+    const code = await import('./restoring.ts');
+    if (!isLoaded) config.onLoaded?.();
+    isLoaded = true;
+    return code;
+  };
   return async (input) => {
     if (input.checkpoint) {
-      const [{ planGiven }, { attemptDeps, recordedMemory }] = await Promise.all([
-        import('./given-images.ts'),
-        import('./deps.ts'),
-      ]);
+      const { planGiven, attemptDeps, recordedMemory, checkChain } = await load();
       // Only what the caller names may be a chain of dumps; a checkpoint image never is.
-      const checkImages = async (dir: string) =>
-        (await import('../../checkpoint/criu/pages-check.ts')).checkChain(dir);
+      const checkImages = checkChain;
       return planGiven(input, input.checkpoint, {
         ...attemptDeps(),
         checkImages,
@@ -41,7 +46,7 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
     try {
       const marker = findMarker(bottom);
       if (!marker) return cold;
-      const [{ planRestore }, { planDeps }] = await Promise.all([import('./plan.ts'), import('./deps.ts')]);
+      const { planRestore, planDeps } = await load();
       const deps = planDeps(config, input.log);
       report = deps.report;
       const plan = await planRestore(input, overlay, marker, deps);

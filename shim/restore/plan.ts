@@ -9,7 +9,7 @@ import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import type { Log } from '../log.ts';
 import type { PlanInput, StartPlan } from '../task/start-plan.ts';
-import { type AttemptDeps, attemptRestore, type Restored } from './attempt.ts';
+import { type AttemptDeps, attemptRestore, checkImages, type Restored } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
@@ -94,6 +94,9 @@ export async function planRestore(
       containerId: input.id,
       lowerDirs: overlay.lowerDirs,
     });
+  // Both take a while, and neither needs the other.
+  const versions = deps.versions(input);
+  versions.catch(() => {});
   let located: Located;
   try {
     located = await locate();
@@ -108,7 +111,7 @@ export async function planRestore(
   const facts = readCheckpointFacts(located.checkpointJson);
   const mismatches = preflight(facts, {
     launch: launchOf(input.spec),
-    host: await hostFacts(await deps.versions(input)),
+    host: await hostFacts(await versions),
     mounts: mountFacts(input.spec),
   });
   if (mismatches.length > 0) return cold(mismatches.join('; '));
@@ -146,7 +149,8 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
   const prepared = prepare(located, locate, deps, input.log.child({ container: input.id }));
-  prepared.catch(() => {});
+  const checked = prepared.then(() => checkImages(located.imagesDir, deps));
+  for (const early of [prepared, checked]) early.catch(() => {});
   const coldRootfs = withLowerDirs(input.rootfs, split.cold);
   const subject = { namespace: input.namespace, containerId: input.id, checkpointId: located.id };
   return {
@@ -170,7 +174,15 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
           deps.report({ ...subject, outcome: 'lost', phase: 'memory', reason });
         };
         const restored = await attemptRestore(
-          { ...start, spec: input.spec, imagesDir, memory, memoryLost, deadlineMs: RESTORE_DEADLINE_MS },
+          {
+            ...start,
+            spec: input.spec,
+            imagesDir,
+            checked,
+            memory,
+            memoryLost,
+            deadlineMs: RESTORE_DEADLINE_MS,
+          },
           deps,
         );
         const running = performance.now();
