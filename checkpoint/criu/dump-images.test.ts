@@ -176,6 +176,22 @@ describe('hostile images', () => {
     await expect(summarizeDump(dir)).rejects.toThrow('"core-1.img" of the checkpoint: it is missing');
   });
 
+  it('are read in the order asked for, up to the first that cannot be read', async () => {
+    await using images = await ImageDir.open(dir);
+    const names = Array.from({ length: 40 }, (_, i) => `seq-${i}.img`);
+    for (const name of names) await writeFile(join(dir, name), name);
+    await rm(join(dir, 'seq-30.img'));
+    const seen: string[] = [];
+    const readAll = async () => {
+      for await (const [name, bytes] of images.readAll(names)) {
+        expect(bytes.toString()).toBe(name);
+        seen.push(name);
+      }
+    };
+    await expect(readAll()).rejects.toThrow('"seq-30.img" of the checkpoint: it is missing');
+    expect(seen).toEqual(names.slice(0, 30));
+  });
+
   it('no name leads out of the directory', async () => {
     await using images = await ImageDir.open(dir);
     for (const name of ['../x', '/etc/passwd', '..', '.']) await expect(images.read(name)).rejects.toThrow();

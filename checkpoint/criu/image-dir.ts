@@ -6,6 +6,9 @@ import { broken, type Magic, readMessages } from './framing.ts';
 /** Large enough for the page map of hundreds of GB, small enough to be read at once. */
 export const MAX_IMAGE_BYTES = 128 * 1024 * 1024;
 
+/** Files that are read at a time. */
+const AHEAD = 8;
+
 export class ImageDir {
   readonly #directory: FileHandle;
 
@@ -40,6 +43,26 @@ export class ImageDir {
       return await file.readFile();
     } finally {
       await file.close();
+    }
+  }
+
+  /** The bytes of all of these, in order; a few files are read at a time, as each waits for the one before it otherwise. */
+  async *readAll(names: readonly string[], maxBytes = MAX_IMAGE_BYTES): AsyncGenerator<[string, Buffer]> {
+    const reads: Promise<Buffer>[] = [];
+    try {
+      for (const [i, name] of names.entries()) {
+        while (reads.length < Math.min(i + AHEAD, names.length)) {
+          const read = this.read(names[reads.length] as string, maxBytes);
+          // The one that fails first is met in order.
+          read.catch(() => {});
+          reads.push(read);
+        }
+        yield [name, await (reads[i] as Promise<Buffer>)];
+        delete reads[i];
+      }
+    } finally {
+      // They go through the directory's descriptor, which may be closed after this.
+      await Promise.allSettled(reads);
     }
   }
 

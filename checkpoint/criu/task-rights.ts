@@ -21,17 +21,16 @@ export interface TaskRights {
   seccompMode: number;
 }
 
+const CORE = /^core-(\d+)\.img$/;
 /** Registers, sigactions and timers of one thread; AVX-512 and AMX state make the largest. */
 const MAX_CORE_BYTES = 1 << 20;
 
 export async function readTaskRights(imagesDir: string): Promise<TaskRights[]> {
   const rights: TaskRights[] = [];
   await using images = await ImageDir.open(imagesDir);
-  for (const name of await images.names()) {
-    const pid = /^core-(\d+)\.img$/.exec(name)?.[1];
-    if (pid === undefined) continue;
-    rights.push(rightsOfCore(Number(pid), await images.read(name, MAX_CORE_BYTES), name));
-  }
+  const cores = (await images.names()).filter((name) => CORE.test(name));
+  for await (const [name, bytes] of images.readAll(cores, MAX_CORE_BYTES))
+    rights.push(rightsOfCore(Number(CORE.exec(name)?.[1]), bytes, name));
   if (rights.length === 0) throw broken('core', 'there is no image of any task');
   return rights;
 }

@@ -30,7 +30,7 @@ export async function makeImagesDir(
   // would lead into the container, a relative one stays in the tree of the descriptor.
   const away = relative(await realpath(target), await realpath(source));
   const files = (await readdir(source)).filter((name) => name !== DUMP_FACTS_FILE);
-  for (const name of files) {
+  const make = async (name: string) => {
     const from = join(source, name);
     const to = join(target, name);
     const bytes = changed.get(name);
@@ -41,7 +41,10 @@ export async function makeImagesDir(
     } else {
       await symlink(join(away, name), to);
     }
-  }
+  };
+  // All have ended before anybody removes the directory.
+  const made = await Promise.allSettled(files.map(make));
+  for (const result of made) if (result.status === 'rejected') throw result.reason;
 }
 
 async function withPodNames(file: string, { hostname, domainname }: PodNames): Promise<Uint8Array> {

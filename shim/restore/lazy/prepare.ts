@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { writePagemap } from '../../../checkpoint/criu/pagemap.ts';
 import { digestOf } from '../../../checkpoint/digest.ts';
-import { decodeIndex } from '../../../checkpoint/index-format.ts';
+import { type CheckpointIndex, decodeIndex } from '../../../checkpoint/index-format.ts';
 import { Code, describeError } from '../../../proto/status.ts';
 import type { Log } from '../../log.ts';
 import type { Spawner } from '../../process/spawn.ts';
@@ -39,13 +39,18 @@ export async function prepareMemory(
 ): Promise<PreparedMemory | undefined> {
   if (!hasUserfaultfd()) return undefined;
   const { id, imagesDir, indexFile } = located;
-  const bytes = await readFile(indexFile);
-  if (digestOf(bytes) !== id)
-    throw new RestoreError(Code.dataLoss, 'Cannot trust the index of the checkpoint: its digest differs');
-  const index = decodeIndex(bytes);
   const until = performance.now() + deadlineMs;
   const left = () => Math.max(1, Math.round(until - performance.now()));
-  const daemon = await deps.daemon.connect();
+  const connecting = deps.daemon.connect();
+  connecting.catch(() => {});
+  const index = await readIndex(indexFile, id).catch(async (cause: unknown) => {
+    await connecting.then(
+      (connection) => connection.close(),
+      () => {},
+    );
+    throw cause;
+  });
+  const daemon = await connecting;
   try {
     await daemon.want(id, imageOrdinals(index), left());
     const plan = await readMemoryPlan(imagesDir, index).catch((error: unknown) => {
@@ -67,4 +72,11 @@ export async function prepareMemory(
   } finally {
     daemon.close();
   }
+}
+
+async function readIndex(file: string, digest: string): Promise<CheckpointIndex> {
+  const bytes = await readFile(file);
+  if (digestOf(bytes) !== digest)
+    throw new RestoreError(Code.dataLoss, 'Cannot trust the index of the checkpoint: its digest differs');
+  return decodeIndex(bytes);
 }
