@@ -13,6 +13,7 @@ test('an empty file gives the defaults', () => {
     cache: {},
     metrics: {},
     pull_secrets: [],
+    hosts_dirs: ['/etc/containerd/certs.d'],
     registries: {},
   });
 });

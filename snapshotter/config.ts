@@ -44,6 +44,8 @@ const schema = z.strictObject({
   docker_config: path.optional(),
   /** Kubernetes secrets with credentials: files of type kubernetes.io/dockerconfigjson, or folders of them. */
   pull_secrets: z.array(path).default([]),
+  /** containerd's folders of `<host>/hosts.toml`; `registries` goes before them. */
+  hosts_dirs: z.array(path).default(['/etc/containerd/certs.d']),
   /** By host as in an image reference: "registry.example:5000". */
   registries: z
     .record(

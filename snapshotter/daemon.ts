@@ -13,7 +13,7 @@ import { cacheEvents, logProgress } from './cache-events.ts';
 import { checkpointServices, containerdLayers } from './checkpoints/index.ts';
 import type { Config } from './config.ts';
 import { alreadyExists } from './error.ts';
-import { FetchThreads } from './fetch/index.ts';
+import { FetchThreads, type WorkerSetup } from './fetch/index.ts';
 import { fetchErrorKind } from './fetch-errors.ts';
 import { SnapshotsServer } from './grpc/index.ts';
 import type { Metrics } from './metrics/index.ts';
@@ -89,21 +89,19 @@ async function start(
     environment: forHelpers(environment),
   });
   closers.push(() => credentials.close());
-  const registries = new Registries({
-    plainHttp: (host) => config.registries[host]?.plain_http,
-    mirrors: (host) => config.registries[host]?.mirrors ?? [],
-    credentials: (request) => credentials.find(request),
-  });
+  const setup: WorkerSetup = {
+    hosts: Object.fromEntries(
+      Object.entries(config.registries).map(([host, { plain_http: plainHttp, mirrors }]) => [
+        host,
+        { plainHttp, mirrors },
+      ]),
+    ),
+    hostsDirs: config.hosts_dirs,
+  };
+  const registries = new Registries({ ...setup, credentials: (request) => credentials.find(request) });
   closers.push(() => registries.close());
   const transfers = new FetchThreads({
-    setup: {
-      hosts: Object.fromEntries(
-        Object.entries(config.registries).map(([host, { plain_http: plainHttp, mirrors }]) => [
-          host,
-          { plainHttp, mirrors },
-        ]),
-      ),
-    },
+    setup,
     credentials: (request) => credentials.find(request),
     threads: Math.min(availableParallelism(), MAX_FETCH_THREADS),
     direct: new DirectTransfers(native.writeChunk),

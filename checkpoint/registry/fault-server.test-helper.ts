@@ -6,6 +6,7 @@ import {
   type Server,
   type ServerResponse,
 } from 'node:http';
+import { createServer as createTlsServer, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { digestOf } from '../digest.ts';
 
@@ -30,17 +31,21 @@ export class FaultServer {
   #count = 0;
   #uploads = 0;
   readonly #server: Server;
+  readonly #scheme: 'http' | 'https';
 
-  private constructor() {
-    this.#server = createServer((request, response) => {
+  private constructor(tls: ServerOptions | undefined) {
+    const handle = (request: IncomingMessage, response: ServerResponse) => {
       request.on('error', () => {});
       response.on('error', () => {});
       this.#handle(request, response).catch(() => response.destroy());
-    });
+    };
+    this.#scheme = tls ? 'https' : 'http';
+    this.#server = tls ? createTlsServer(tls, handle) : createServer(handle);
   }
 
-  static async start(): Promise<FaultServer> {
-    const server = new FaultServer();
+  /** With TLS if its options are given. */
+  static async start(tls?: ServerOptions): Promise<FaultServer> {
+    const server = new FaultServer(tls);
     await new Promise<void>((done) => server.#server.listen(0, '127.0.0.1', done));
     return server;
   }
@@ -51,7 +56,7 @@ export class FaultServer {
   }
 
   get url(): string {
-    return `http://${this.host}`;
+    return `${this.#scheme}://${this.host}`;
   }
 
   addBlob(bytes: Buffer): { digest: string; size: number } {

@@ -5,6 +5,7 @@
 export { type CallOptions, RegistryClient } from './client.ts';
 export { CredentialStore, type CredentialStoreOptions } from './credential-store.ts';
 export type { CredentialRequest, Credentials, FindCredentials } from './credentials.ts';
+export type { Endpoint } from './endpoint.ts';
 export {
   type Descriptor,
   type ImageConfig,
@@ -18,5 +19,12 @@ export { mediaTypes, ociLayerType } from './media-types.ts';
 export type { PulledImage, RawManifest } from './pull-manifest.ts';
 export type { BlobSource, PushOptions, PushOutcome } from './push-blob.ts';
 export type { BlobRef } from './read-blob.ts';
-export { formatReference, manifestSelector, parseReference, type Reference } from './reference.ts';
+export {
+  apiHost,
+  formatReference,
+  isLoopback,
+  manifestSelector,
+  parseReference,
+  type Reference,
+} from './reference.ts';
 export type { RegistryOptions } from './session.ts';

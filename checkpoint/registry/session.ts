@@ -4,6 +4,7 @@ import { Agent } from 'undici';
 import { Authorizer, type Scope } from './auth.ts';
 import { parseChallenges } from './challenge.ts';
 import type { FindCredentials } from './credentials.ts';
+import { connectorFor, type Endpoint } from './endpoint.ts';
 import { abortFailure, type Subject, statusFailure } from './failure.ts';
 import { apiHost, isLoopback } from './reference.ts';
 import { defaultRetryPolicy, type RetryPolicy, withRetries } from './retry.ts';
@@ -25,13 +26,14 @@ export interface RegistryOptions {
   mirrorOf?: string | undefined;
   /** Plain HTTP. Without it only hosts that are this machine are reached so. */
   plainHttp?: boolean;
+  /** Where it is, if that is not what its name says. */
+  endpoint?: Endpoint | undefined;
   retry?: Partial<RetryPolicy>;
   timeouts?: Partial<Timeouts>;
   /** Owned by the caller if given (proxies, own certificates). */
   dispatcher?: Dispatcher;
 }
 
-const CONNECT_TIMEOUT_MS = 10_000;
 const MAX_ERROR_BYTES = 8 * 1024;
 /** Credentials that one request tries. */
 const MAX_LOGINS = 4;
@@ -43,24 +45,25 @@ export class Session {
   readonly retry: RetryPolicy;
   readonly #authorizer: Authorizer;
   readonly #mirrorOf: string | undefined;
+  readonly #headers: Readonly<Record<string, string>>;
   readonly #owned: Agent | undefined;
 
   constructor(options: RegistryOptions) {
-    const host = apiHost(options.registry);
-    const plain = options.plainHttp ?? isLoopback(host);
+    const endpoint = options.endpoint ?? defaultEndpoint(options.registry, options.plainHttp);
     this.registry = options.registry;
     this.#mirrorOf = options.mirrorOf;
-    this.base = new URL(`${plain ? 'http' : 'https'}://${host}/v2/`);
-    // One stream a connection: over HTTP/2 all ranges would share one connection's window.
-    this.#owned = options.dispatcher
-      ? undefined
-      : new Agent({ allowH2: false, connect: { timeout: CONNECT_TIMEOUT_MS } });
-    this.transport = new Transport(options.dispatcher ?? (this.#owned as Agent), {
-      ...defaultTimeouts,
-      ...options.timeouts,
-    });
+    this.base = endpoint.base;
+    this.#headers = endpoint.headers;
+    this.#owned = options.dispatcher ? undefined : new Agent({ connect: connectorFor(endpoint) });
+    this.transport = new Transport(
+      options.dispatcher ?? (this.#owned as Agent),
+      { ...defaultTimeouts, ...options.timeouts },
+      Object.keys(endpoint.headers),
+    );
     this.retry = { ...defaultRetryPolicy, ...options.retry };
-    this.#authorizer = new Authorizer(this.transport, options.credentials ?? (async () => undefined), plain);
+    const nobody = async () => undefined;
+    const plain = this.base.protocol === 'http:';
+    this.#authorizer = new Authorizer(this.transport, options.credentials ?? nobody, plain);
   }
 
   /** Closes the connections that this session made; requests under way fail. */
@@ -84,14 +87,14 @@ export class Session {
 
   /** Sends with the best Authorization known; for a stream, which cannot be sent twice. */
   sendOnce(subject: Subject, scope: Scope, wanted: HttpRequest): Promise<HttpResponse> {
-    return this.transport.send(subject, this.#authorized(wanted, this.#authorizer.current(scope)));
+    return this.transport.send(subject, this.#own(wanted, this.#authorizer.current(scope)));
   }
 
   /** Sends, and again with new authorization if the registry itself does not take that which is known. */
   async send(subject: Subject, scope: Scope, wanted: HttpRequest): Promise<HttpResponse> {
     let header = this.#authorizer.current(scope);
     for (let logins = 0; ; logins++) {
-      const response = await this.transport.send(subject, this.#authorized(wanted, header));
+      const response = await this.transport.send(subject, this.#own(wanted, header));
       if (!this.isOwn(response.url) || !mayRenew(response.status, header) || logins === MAX_LOGINS)
         return response;
       const refusal = await this.failure(subject, response);
@@ -141,10 +144,17 @@ export class Session {
   }
 
   /** Only for the registry's own origin: an upload may be sent on to another. */
-  #authorized(wanted: HttpRequest, authorization: string | undefined): HttpRequest {
-    if (authorization === undefined || !this.isOwn(wanted.url)) return wanted;
-    return { ...wanted, headers: { ...wanted.headers, authorization } };
+  #own(wanted: HttpRequest, authorization: string | undefined): HttpRequest {
+    if (!this.isOwn(wanted.url)) return wanted;
+    const authorized = authorization === undefined ? {} : { authorization };
+    return { ...wanted, headers: { ...this.#headers, ...wanted.headers, ...authorized } };
   }
+}
+
+function defaultEndpoint(registry: string, plainHttp: boolean | undefined): Endpoint {
+  const host = apiHost(registry);
+  const scheme = (plainHttp ?? isLoopback(host)) ? 'http' : 'https';
+  return { base: new URL(`${scheme}://${host}/v2/`), ca: [], client: [], skipVerify: false, headers: {} };
 }
 
 /** Registries say with 403 that a password of limited life has expired; with a token it is about the repository. */

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream';
 import { type Dispatcher, request } from 'undici';
 import { Code } from '../../proto/status.ts';
 import { CheckpointError } from '../error.ts';
+import { isUnknownAuthority } from './endpoint.ts';
 import { abortFailure, deadlineFailure, type Subject, transportFailure } from './failure.ts';
 import { isLoopback } from './reference.ts';
 
@@ -50,10 +51,13 @@ const PRIVATE_HEADERS = ['authorization', 'cookie'];
 export class Transport {
   readonly #dispatcher: Dispatcher;
   readonly timeouts: Timeouts;
+  readonly #privateHeaders: readonly string[];
 
-  constructor(dispatcher: Dispatcher, timeouts: Timeouts) {
+  /** `ownHeaders`: names, in lower case, of headers that are for the host of a request alone, as Authorization is. */
+  constructor(dispatcher: Dispatcher, timeouts: Timeouts, ownHeaders: readonly string[] = []) {
     this.#dispatcher = dispatcher;
     this.timeouts = timeouts;
+    this.#privateHeaders = [...PRIVATE_HEADERS, ...ownHeaders];
   }
 
   /**
@@ -69,7 +73,12 @@ export class Transport {
       await discard(response);
       if (hops === MAX_REDIRECTS)
         throw transportFailure(subject, `it was redirected more than ${MAX_REDIRECTS} times`);
-      current = { ...current, ...redirected(subject, current, response) };
+      const url = redirectUrl(subject, current.url, response);
+      current = {
+        ...current,
+        url,
+        headers: headersFor(current.url, url, current.headers, this.#privateHeaders),
+      };
     }
   }
 
@@ -195,39 +204,43 @@ function isRedirect(status: number): boolean {
   return status === 301 || status === 302 || status === 303 || status === 307 || status === 308;
 }
 
-function redirected(
-  subject: Subject,
-  current: HttpRequest,
-  response: HttpResponse,
-): Pick<HttpRequest, 'url' | 'headers'> {
+function redirectUrl(subject: Subject, from: URL, response: HttpResponse): URL {
   const location = response.headers.location;
   if (typeof location !== 'string') throw transportFailure(subject, 'it was redirected to nowhere');
   let url: URL;
   try {
-    url = new URL(location, current.url);
+    url = new URL(location, from);
   } catch {
     throw transportFailure(subject, 'it was redirected to an address that is not valid');
   }
   if (url.protocol !== 'https:' && url.protocol !== 'http:')
     throw transportFailure(subject, 'it was redirected to something that is not HTTP');
-  if (url.protocol === 'http:' && current.url.protocol === 'https:' && !isLoopback(url.host))
+  if (url.protocol === 'http:' && from.protocol === 'https:' && !isLoopback(url.host))
     throw transportFailure(subject, `it was redirected from HTTPS to plain HTTP on ${url.host}`);
   url.username = '';
   url.password = '';
-  return { url, headers: headersFor(current.url, url, current.headers) };
+  return url;
 }
 
 /** The headers that may go from a request to `from` into one to `to`. */
-export function headersFor(from: URL, to: URL, headers: Record<string, string>): Record<string, string> {
+function headersFor(
+  from: URL,
+  to: URL,
+  headers: Record<string, string>,
+  privateHeaders: readonly string[],
+): Record<string, string> {
   if (from.origin === to.origin) return headers;
   return Object.fromEntries(
-    Object.entries(headers).filter(([name]) => !PRIVATE_HEADERS.includes(name.toLowerCase())),
+    Object.entries(headers).filter(([name]) => !privateHeaders.includes(name.toLowerCase())),
   );
 }
 
 /** Never the whole URL: the query of a presigned one is a credential. */
 function explain(cause: unknown, url: URL): string {
-  switch (errorCode(cause)) {
+  const code = errorCode(cause);
+  if (isUnknownAuthority(code))
+    return `the certificate of ${url.host} is not trusted (${code}); name its authority as \`ca\` in hosts.toml`;
+  switch (code) {
     case 'ECONNREFUSED':
       return `nothing listens on ${url.host}`;
     case 'ENOTFOUND':
@@ -236,7 +249,7 @@ function explain(cause: unknown, url: URL): string {
     case 'UND_ERR_CONNECT_TIMEOUT':
       return `no connection to ${url.host} within the time limit`;
     default:
-      return `the connection to ${url.host} failed (${errorCode(cause) ?? 'unknown reason'})`;
+      return `the connection to ${url.host} failed (${code ?? 'unknown reason'})`;
   }
 }
 

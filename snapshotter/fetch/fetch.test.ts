@@ -56,9 +56,9 @@ beforeAll(async () => {
     environment: {},
   });
   const credentials = (request: CredentialRequest) => store.find(request);
-  registries = new Registries({ plainHttp: () => undefined, credentials });
+  registries = new Registries({ credentials });
   threads = new FetchThreads({
-    setup: { hosts: {} },
+    setup: { hosts: {}, hostsDirs: [] },
     credentials,
     threads: 2,
     direct: new DirectTransfers(async () => {

@@ -19,6 +19,8 @@ import {
   type WorkerSetup,
 } from './protocol.ts';
 
+export type { WorkerSetup } from './protocol.ts';
+
 export interface FetchThreadsOptions {
   setup: WorkerSetup;
   credentials: FindCredentials;

@@ -3,12 +3,12 @@ import type { CredentialRequest, Credentials } from '../../checkpoint/registry/i
 import { describeError, type ErrorContext } from '../../proto/status.ts';
 import type { RangeJob, SourceSpec } from '../cache/index.ts';
 import { SnapshotError } from '../error.ts';
+import type { HostAccess } from '../remote/registries.ts';
 
 /** workerData: how registries are reached, from the configuration. */
 export interface WorkerSetup {
-  hosts: Readonly<
-    Record<string, { plainHttp?: boolean | undefined; mirrors?: readonly string[] | undefined }>
-  >;
+  hosts: Readonly<Record<string, HostAccess>>;
+  hostsDirs: readonly string[];
 }
 
 export type ToWorker =

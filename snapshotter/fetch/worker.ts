@@ -17,8 +17,8 @@ const port = parentPort;
 const setup = workerData as WorkerSetup;
 const asker = new CredentialAsker((message: FromWorker) => port.postMessage(message));
 const registries = new Registries({
-  plainHttp: (host) => setup.hosts[host]?.plainHttp,
-  mirrors: (host) => setup.hosts[host]?.mirrors ?? [],
+  hosts: setup.hosts,
+  hostsDirs: setup.hostsDirs,
   credentials: (request) => asker.ask(request),
 });
 const transfers = new DirectTransfers(native.writeChunk);

@@ -42,7 +42,7 @@ beforeEach(async () => {
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   host = `127.0.0.1:${(server.address() as AddressInfo).port}`;
-  registries = new Registries({ plainHttp: () => undefined, credentials: nobody });
+  registries = new Registries({ credentials: nobody });
 });
 afterEach(async () => {
   await registries.close();
@@ -91,7 +91,6 @@ test('credentials come from the docker configuration, for their host alone', asy
   writeFileSync(path, JSON.stringify({ auths: { [host]: { auth }, 'other.example': { auth } } }));
   const store = new CredentialStore({ dockerConfig: { path, required: true }, environment: {} });
   const withCredentials = new Registries({
-    plainHttp: () => undefined,
     credentials: (request) => store.find(request),
   });
   try {
@@ -123,8 +122,7 @@ test('a mirror is asked first and told whose it is; one that fails is left alone
   await new Promise<void>((resolve) => mirror.listen(0, '127.0.0.1', resolve));
   const mirrorHost = `127.0.0.1:${(mirror.address() as AddressInfo).port}`;
   const mirrored = new Registries({
-    plainHttp: () => undefined,
-    mirrors: (registry) => (registry === host ? [mirrorHost] : []),
+    hosts: { [host]: { mirrors: [mirrorHost] } },
     credentials: nobody,
   });
   try {

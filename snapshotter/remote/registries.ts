@@ -1,102 +1,114 @@
 /** Registries as sources of checkpoint layers: one client, and so one set of connections and tokens, for each host. */
 import {
+  apiHost,
+  type Endpoint,
   type FindCredentials,
   parseReference,
   RegistryClient,
-  type RegistryOptions,
 } from '../../checkpoint/registry/index.ts';
 import type { BlobName, BlobSource, SourceSpec } from '../cache/index.ts';
+import { HostDirectories } from '../hosts/index.ts';
 
 export interface RegistriesOptions {
-  /** For a host as in a reference; undefined: HTTPS, but plain HTTP on this machine. */
-  plainHttp: (registry: string) => boolean | undefined;
-  /** Hosts that are asked before the registry, in order. */
-  mirrors?: (registry: string) => readonly string[];
+  /** By host as in a reference: what the daemon's own configuration says of it, instead of `hostsDirs`. */
+  hosts?: Readonly<Record<string, HostAccess>>;
+  /** containerd's folders of hosts.toml files. */
+  hostsDirs?: readonly string[];
   credentials: FindCredentials;
+}
+
+export interface HostAccess {
+  /** Undefined: HTTPS, but plain HTTP on this machine. */
+  plainHttp?: boolean | undefined;
+  /** Hosts that are asked before the registry, in order. */
+  mirrors?: readonly string[] | undefined;
 }
 
 export class Registries {
   readonly #options: RegistriesOptions;
-  readonly #clients = new Map<string, RegistryClient>();
-  readonly #mirrors = new Map<string, Mirror>();
+  readonly #directories: HostDirectories;
+  readonly #hosts = new Map<string, Host>();
 
   constructor(options: RegistriesOptions) {
     this.#options = options;
+    this.#directories = new HostDirectories(options.hostsDirs ?? []);
   }
 
-  /** INVALID_ARGUMENT for something that is no image reference. */
+  /** INVALID_ARGUMENT for something that is no image reference, or a hosts.toml that cannot be used. */
   source(imageRef: string): BlobSource {
     const { registry, repository } = parseReference(imageRef);
-    const mirrors = this.#options.mirrors?.(registry) ?? [];
-    return new RegistrySource(
-      imageRef,
-      mirrors.map((host) => this.#mirror(host, registry)),
-      this.#client(registry),
-      repository,
-    );
+    const own = this.#options.hosts?.[registry];
+    const endpoints = own ? undefined : this.#directories.hostsOf(registry);
+    const hosts = endpoints
+      ? endpoints.map((endpoint, i) => this.#endpoint(registry, endpoint, i < endpoints.length - 1))
+      : [
+          ...(own?.mirrors ?? []).map((host) => this.#host({ registry: host, mirrorOf: registry }, true)),
+          this.#host({ registry }, false),
+        ];
+    return new RegistrySource(imageRef, hosts, repository);
   }
 
   async close(): Promise<void> {
-    const clients = [...this.#clients.values(), ...[...this.#mirrors.values()].map(({ client }) => client)];
-    await Promise.allSettled(clients.map((client) => client.close()));
-    this.#clients.clear();
-    this.#mirrors.clear();
+    await Promise.allSettled([...this.#hosts.values()].map(({ client }) => client.close()));
+    this.#hosts.clear();
   }
 
-  #client(registry: string): RegistryClient {
-    const known = this.#clients.get(registry);
-    if (known) return known;
-    const client = new RegistryClient(this.#access(registry));
-    this.#clients.set(registry, client);
-    return client;
+  #endpoint(registry: string, endpoint: Endpoint, isMirror: boolean): Host {
+    const { host } = endpoint.base;
+    const same = host === apiHost(registry);
+    return this.#host(
+      { registry: same ? registry : host, mirrorOf: same ? undefined : registry, endpoint },
+      isMirror,
+    );
   }
 
-  #mirror(host: string, mirrorOf: string): Mirror {
-    const key = `${host} of ${mirrorOf}`;
-    const known = this.#mirrors.get(key);
+  #host(
+    access: { registry: string; mirrorOf?: string | undefined; endpoint?: Endpoint },
+    isMirror: boolean,
+  ): Host {
+    // With the certificates in it: whoever changes one gets a new client.
+    const key = JSON.stringify({ ...access, isMirror });
+    const known = this.#hosts.get(key);
     if (known) return known;
+    const plainHttp = this.#options.hosts?.[access.registry]?.plainHttp;
     const client = new RegistryClient({
-      ...this.#access(host),
-      mirrorOf,
-      retry: { attempts: 1 },
-      timeouts: { headersMs: MIRROR_MS, readMs: MIRROR_MS },
-    });
-    const mirror = { client, badUntil: 0 };
-    this.#mirrors.set(key, mirror);
-    return mirror;
-  }
-
-  #access(registry: string): RegistryOptions {
-    const plainHttp = this.#options.plainHttp(registry);
-    return {
-      registry,
+      ...access,
       credentials: this.#options.credentials,
       ...(plainHttp === undefined ? {} : { plainHttp }),
-    };
+      ...(isMirror ? MIRROR_PATIENCE : {}),
+    });
+    const host = { client, badUntil: 0 };
+    this.#hosts.set(key, host);
+    return host;
   }
 }
 
-interface Mirror {
+interface Host {
   client: RegistryClient;
-  /** Not asked before, in monotonic milliseconds: it failed. */
+  /** Not asked before, in monotonic milliseconds: it failed, and another one can be asked. */
   badUntil: number;
 }
 
-/** A mirror that does not answer in this time is left for the registry. */
+/** A mirror that does not answer in this time is left for the next one. */
 const MIRROR_MS = 10_000;
 const MIRROR_BAD_MS = 30_000;
+const MIRROR_PATIENCE = {
+  retry: { attempts: 1 },
+  timeouts: { headersMs: MIRROR_MS, readMs: MIRROR_MS },
+};
 
 class RegistrySource implements BlobSource {
   readonly kind = 'remote';
   readonly description: string;
-  readonly #mirrors: readonly Mirror[];
-  readonly #client: RegistryClient;
+  readonly #mirrors: readonly Host[];
+  readonly #origin: Host | undefined;
   readonly #repository: string;
 
-  constructor(description: string, mirrors: readonly Mirror[], client: RegistryClient, repository: string) {
+  /** The last host is the registry itself: what others cannot do it must. */
+  constructor(description: string, hosts: readonly Host[], repository: string) {
     this.description = description;
-    this.#mirrors = mirrors;
-    this.#client = client;
+    this.#mirrors = hosts.slice(0, -1);
+    this.#origin = hosts.at(-1);
     this.#repository = repository;
   }
 
@@ -130,7 +142,7 @@ class RegistrySource implements BlobSource {
         done = 0;
       }
     }
-    yield* this.#readFrom(this.#client, digest, offset, length, signal);
+    if (this.#origin) yield* this.#readFrom(this.#origin.client, digest, offset, length, signal);
   }
 
   #readFrom(
