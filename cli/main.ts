@@ -10,8 +10,12 @@ function handlersOf(context: Context): Handlers {
     checkpoint: async (options) => (await import('./checkpoint/run.ts')).runCheckpoint(options, context),
     inspect: async (options) => (await import('./inspect/run.ts')).runInspect(options, context),
     fetch: async (options) => (await import('./fetch/run.ts')).runFetch(options, context),
-    status: async (options) => (await import('./node/status.ts')).runStatus(options, context),
+    status: async (options) =>
+      options.watch
+        ? (await import('./node/watch.ts')).watchStatus(options, context)
+        : (await import('./node/status.ts')).runStatus(options, context),
     guard: async (options) => (await import('./checkpoint/run-guard.ts')).runGuard(options),
+    prefetch: async (options) => (await import('./prefetch/run.ts')).runPrefetch(options, context),
     evict: async (options) => (await import('./node/evict.ts')).runEvict(options, context),
   };
 }

@@ -10,6 +10,7 @@ async function run(...argv: string[]) {
     inspect: record('inspect'),
     fetch: record('fetch'),
     status: record('status'),
+    prefetch: record('prefetch'),
     evict: record('evict'),
     guard: record('guard'),
   };
@@ -96,6 +97,27 @@ describe('argv of inspect', () => {
   });
 });
 
+describe('argv of prefetch and status', () => {
+  it('have defaults for all but the image', async () => {
+    const { calls } = await run('prefetch', 'a/b:c');
+    expect(calls).toEqual([
+      [
+        'prefetch',
+        {
+          reference: 'a/b:c',
+          runtimeHandler: 'thaw',
+          socket: '/run/thaw/thaw.sock',
+          json: false,
+          address: '/run/containerd/containerd.sock',
+          namespace: 'k8s.io',
+        },
+      ],
+    ]);
+    expect((await run('status')).calls[0]?.[1]).toMatchObject({ watch: false });
+    expect((await run('status', '-w')).calls[0]?.[1]).toMatchObject({ watch: true });
+  });
+});
+
 describe('a wrong command line', () => {
   it.each([
     [['checkpoint']],
@@ -104,6 +126,7 @@ describe('a wrong command line', () => {
     [['status', '--colour']],
     [['--namespace', '', 'status']],
     [['evict']],
+    [['prefetch']],
     [[]],
   ])('%j ends with status 2, words on standard error and nothing done', async (argv) => {
     const { status, err, out, calls } = await run(...argv);
@@ -121,11 +144,20 @@ describe('help', () => {
   it('shows every command and examples, with status 0', async () => {
     const { out, status } = await run('--help');
     expect(status).toBe(0);
-    for (const word of ['checkpoint', 'inspect', 'fetch', 'status', 'evict', 'Examples:', 'Exit status:'])
+    for (const word of [
+      'checkpoint',
+      'inspect',
+      'fetch',
+      'prefetch',
+      'status',
+      'evict',
+      'Examples:',
+      'Exit status:',
+    ])
       expect(out).toContain(word);
     expect(out).not.toContain('guard');
   });
-  it.each(['checkpoint', 'inspect', 'fetch', 'status', 'evict'])(
+  it.each(['checkpoint', 'inspect', 'fetch', 'prefetch', 'status', 'evict'])(
     'of %s names its options',
     async (command) => {
       const { out, status } = await run(command, '--help');

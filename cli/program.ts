@@ -5,6 +5,7 @@ import { fetchCommand } from './commands/fetch.ts';
 import { guardCommand } from './commands/guard.ts';
 import type { Handlers } from './commands/handlers.ts';
 import { inspectCommand } from './commands/inspect.ts';
+import { prefetchCommand } from './commands/prefetch.ts';
 import { statusCommand } from './commands/status.ts';
 import { ExitStatus as Exit, type ExitStatus } from './error.ts';
 
@@ -18,8 +19,10 @@ Examples:
     thaw inspect registry.example:5000/llm:warm
   Complete a lazily pulled image, so that it can be exported:
     thaw fetch registry.example:5000/llm:warm
+  Bring an image and its checkpoint to this node before a pod asks:
+    thaw prefetch registry.example:5000/llm:warm
   What this node holds:
-    thaw status
+    thaw status --watch
 
 Exit status: 0 done, 1 failed, 2 wrong command line, 130 interrupted.`;
 
@@ -44,7 +47,14 @@ export function createProgram(options: ProgramOptions): Command {
       outputError: (text, write) => write(text.replace(/^error: /, 'thaw: ')),
     })
     .exitOverride();
-  for (const command of [checkpointCommand, inspectCommand, fetchCommand, statusCommand, evictCommand])
+  for (const command of [
+    checkpointCommand,
+    inspectCommand,
+    fetchCommand,
+    prefetchCommand,
+    statusCommand,
+    evictCommand,
+  ])
     program.addCommand(inherit(program, command(options.handlers)));
   program.addCommand(inherit(program, guardCommand(options.handlers)), { hidden: true });
   return program;

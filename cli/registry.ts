@@ -1,6 +1,12 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { CredentialStore, type Platform, RegistryClient } from '../checkpoint/registry/index.ts';
+import {
+  CredentialStore,
+  type Credentials,
+  type Platform,
+  type Reference,
+  RegistryClient,
+} from '../checkpoint/registry/index.ts';
 
 /** The registries that one command talks to, each with one client and the credentials of `docker login`. */
 export class Registries {
@@ -33,6 +39,14 @@ export class Registries {
     this.#credentials.close();
     for (const client of this.#clients.values()) await client.close();
     this.#clients.clear();
+  }
+
+  /** Of `docker login`, for a program that logs in itself. */
+  credentials({
+    registry,
+    repository,
+  }: Pick<Reference, 'registry' | 'repository'>): Promise<Credentials | undefined> {
+    return this.#credentials.find({ registry, repository, refused: [] });
   }
 }
 

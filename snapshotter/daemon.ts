@@ -10,6 +10,7 @@ import { Code, describeError } from '../proto/status.ts';
 import { TtrpcServer } from '../proto/ttrpc/index.ts';
 import { DirectTransfers, Limiter, NodeCache, type Transfers } from './cache/index.ts';
 import { cacheEvents, logProgress } from './cache-events.ts';
+import { usageWithCache } from './cache-usage.ts';
 import { checkpointServices, containerdLayers } from './checkpoints/index.ts';
 import type { Config } from './config.ts';
 import { alreadyExists } from './error.ts';
@@ -166,6 +167,7 @@ async function start(
       const { checkpoint } = snapshotter.remove(key);
       if (checkpoint !== undefined) void evictUnused(cache, checkpoint, log);
     },
+    usage: (key) => usageWithCache(snapshotter, cache, key),
     log,
     onAnswered: metrics && ((rpc, code, ms) => metrics.rpcs.answered(rpc, code, ms)),
   });

@@ -1,21 +1,11 @@
 import { INDEX_ANNOTATION } from '../../checkpoint/annotation.ts';
 import { chainId } from '../../checkpoint/chain-id.ts';
 import type { LayerFacts } from '../../checkpoint/facts.ts';
-import {
-  imageConfigSchema,
-  imageIndexSchema,
-  manifestSchema,
-  parseDocument,
-  selectPlatform,
-} from '../../checkpoint/registry/manifest.ts';
-import { isIndexType } from '../../checkpoint/registry/media-types.ts';
+import { imageConfigSchema, parseDocument } from '../../checkpoint/registry/manifest.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { Container, Containerd } from '../containerd/index.ts';
+import { MAX_DOCUMENT_BYTES, manifestOf } from '../containerd/manifest.ts';
 import { CliError } from '../error.ts';
-import { hostPlatform } from '../registry.ts';
-
-/** Larger documents are refused by registries. */
-const MAX_DOCUMENT_BYTES = 8 << 20;
 
 /** The image that a container runs from, as containerd's content store has it. */
 export interface RunImage {
@@ -67,15 +57,8 @@ function isTag(name: string): boolean {
 }
 
 async function readImage(containerd: Containerd, name: string): Promise<RunImage> {
-  const { target } = await containerd.images.get(name);
-  const read = (digest: string) => containerd.content.readAll(digest, MAX_DOCUMENT_BYTES);
-  let manifestDigest = target.digest;
-  if (isIndexType(target.mediaType)) {
-    const index = parseDocument(imageIndexSchema, await read(target.digest), 'the image index');
-    manifestDigest = selectPlatform(index, hostPlatform()).digest;
-  }
-  const manifest = parseDocument(manifestSchema, await read(manifestDigest), 'the manifest');
-  const config = await read(manifest.config.digest);
+  const manifest = await manifestOf(containerd, name);
+  const config = await containerd.content.readAll(manifest.config.digest, MAX_DOCUMENT_BYTES);
   const diffIds = parseDocument(imageConfigSchema, config, "the image's config").rootfs.diff_ids;
   if (diffIds.length !== manifest.layers.length)
     throw new CliError(

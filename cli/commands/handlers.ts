@@ -36,6 +36,16 @@ export interface DaemonOptions {
   json: boolean;
 }
 
+export interface StatusOptions extends DaemonOptions {
+  /** Again each second, until interrupted. */
+  watch: boolean;
+}
+
+export interface PrefetchOptions extends NodeOptions, DaemonOptions {
+  reference: string;
+  runtimeHandler: string;
+}
+
 export interface EvictOptions extends DaemonOptions {
   id: string;
 }
@@ -55,7 +65,8 @@ export interface Handlers {
   checkpoint(options: CheckpointOptions): Promise<void>;
   inspect(options: InspectOptions): Promise<void>;
   fetch(options: FetchOptions): Promise<void>;
-  status(options: DaemonOptions): Promise<void>;
+  status(options: StatusOptions): Promise<void>;
+  prefetch(options: PrefetchOptions): Promise<void>;
   evict(options: EvictOptions): Promise<void>;
   guard(options: GuardOptions): Promise<void>;
 }

@@ -2,6 +2,7 @@ import { type Caller, serviceMethods } from './caller.ts';
 import { Connection } from './channel.ts';
 import { containers } from './containers.ts';
 import { content } from './content.ts';
+import { cri } from './cri.ts';
 import { images } from './images.ts';
 import { leases } from './leases.ts';
 import { snapshots } from './snapshots.ts';
@@ -28,6 +29,7 @@ export interface Containerd {
   readonly address: string;
   readonly namespace: string;
   readonly containers: ReturnType<typeof containers>;
+  readonly cri: ReturnType<typeof cri>;
   readonly content: ReturnType<typeof content>;
   readonly images: ReturnType<typeof images>;
   readonly leases: ReturnType<typeof leases>;
@@ -50,6 +52,7 @@ function clientOf(caller: Caller): Containerd {
     namespace: caller.scope.namespace,
     containers: containers(caller),
     content: content(caller),
+    cri: cri(caller),
     images: images(caller),
     leases: leases(caller),
     tasks: tasks(caller),

@@ -7,6 +7,8 @@ import { CliError } from '../error.ts';
 const SERVICE = 'thaw.v1.Checkpoints';
 const CONNECT_MS = 2_000;
 const LIST_MS = 10_000;
+/** As long as a link may take for a checkpoint. */
+const PREFETCH_MS = 24 * 3_600_000;
 /** Deleting a cache of many gigabytes is unlinking whole files. */
 const EVICT_MS = 60_000;
 
@@ -26,6 +28,8 @@ export interface NodeCheckpoint {
 
 export interface Daemon {
   list(): Promise<NodeCheckpoint[]>;
+  /** Resolves when all of a checkpoint is here. NOT_FOUND if no snapshot of this node stands for it. */
+  prefetch(id: string): Promise<{ fetchedBytes: bigint; localBytes: bigint }>;
   /** Returns the bytes that are free again. */
   evict(id: string): Promise<bigint>;
 }
@@ -67,6 +71,15 @@ function daemonOf(client: TtrpcClient, signal: AbortSignal): Daemon {
         wantedChunks: status.wantedChunks ?? 0,
         error: status.error ?? '',
       }));
+    },
+    async prefetch(id) {
+      const codecs = { request: thaw.v1.PrefetchRequest, response: thaw.v1.PrefetchResponse };
+      const answer = await client
+        .unary(SERVICE, 'Prefetch', codecs, { id }, { timeoutMs: PREFETCH_MS, signal })
+        .catch((error: unknown) => {
+          throw failed('prefetch the checkpoint', error);
+        });
+      return { fetchedBytes: toBigInt(answer.fetchedBytes), localBytes: toBigInt(answer.localBytes) };
     },
     async evict(id) {
       const codecs = { request: EvictRequest, response: EvictResponse };

@@ -45,6 +45,16 @@ export function checkpointServices(options: CheckpointServiceOptions): Services 
     return { fetchedBytes: wire(fetchedBytes), localBytes: wire(localBytes) };
   });
 
+  const Prefetch = method(
+    v1.PrefetchRequest,
+    v1.PrefetchResponse,
+    async ({ id }, { signal }: CallContext) => {
+      await options.remote.open(id);
+      const { fetchedBytes, localBytes } = (await cache.wait(id, signal)).progress;
+      return { fetchedBytes: wire(fetchedBytes), localBytes: wire(localBytes) };
+    },
+  );
+
   const Want = method(v1.WantRequest, v1.WantResponse, async ({ id, ordinals }, { signal }: CallContext) => {
     await cache.want(id, ordinals, signal);
     return {};
@@ -92,6 +102,7 @@ export function checkpointServices(options: CheckpointServiceOptions): Services 
     'thaw.v1.Checkpoints': {
       Locate: logged('Locate', log, Locate),
       Await: logged('Await', log, Await),
+      Prefetch: logged('Prefetch', log, Prefetch),
       Want: logged('Want', log, Want),
       Presence,
       List,

@@ -34,6 +34,7 @@ const start = async (listStallMs: number) => {
     remove: (key) => {
       snapshotter.remove(key);
     },
+    usage: (key) => snapshotter.usage(key),
     listStallMs,
     log: pino({ level: 'debug' }, { write: (line: string) => void log.push(line) }),
   });

@@ -5,7 +5,7 @@ import { Code, describeError } from '../../proto/status.ts';
 import { invalidArgument } from '../error.ts';
 import type { SnapshotRpc } from '../metrics/rpcs.ts';
 import type { Mount, OverlaySnapshotter } from '../overlay/index.ts';
-import type { Labels } from '../store/index.ts';
+import type { Labels, Usage } from '../store/index.ts';
 import { answerList } from './list.ts';
 import {
   type CommitRequest,
@@ -32,6 +32,7 @@ export interface ServiceOptions {
    */
   prepare: (key: string, parent: string, labels: Labels, signal: AbortSignal) => Promise<Mount[]>;
   remove: (key: string) => void;
+  usage: (key: string) => Promise<Usage>;
   /** How long a client of List may read nothing. */
   listStallMs?: number;
   log: Logger;
@@ -118,7 +119,7 @@ export function snapshotsService(options: ServiceOptions) {
     }),
     List: list,
     Usage: unary<KeyRequest, UsageResponse>('Usage', async ({ key }) => {
-      const { size, inodes } = await snapshotter.usage(key);
+      const { size, inodes } = await options.usage(key);
       return { size: size.toString(), inodes: inodes.toString() };
     }),
     Cleanup: unary<Empty, Empty>('Cleanup', async () => {
