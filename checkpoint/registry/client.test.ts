@@ -37,7 +37,7 @@ function fixed(...list: Credentials[]): FindCredentials {
 
 async function all(parts: AsyncIterable<Buffer>): Promise<Buffer> {
   const list: Buffer[] = [];
-  for await (const part of parts) list.push(part);
+  for await (const part of parts) list.push(Buffer.from(part));
   return Buffer.concat(list);
 }
 
@@ -233,7 +233,7 @@ describe('login', () => {
     ['ftp://token.example/token', true],
     ['nowhere', true],
   ])('no password goes to the token service %s (plain HTTP allowed: %s)', async (realm, plainHttp) => {
-    const transport = new Transport(new Agent(), defaultTimeouts);
+    const transport = new Transport({ dispatcher: new Agent() }, defaultTimeouts);
     const authorizer = new Authorizer(transport, fixed(password), plainHttp);
     const subject = { registry: 'registry.example', repository: 'a/b', action: 'test' };
     const challenges = [{ scheme: 'bearer', parameters: { realm } }];

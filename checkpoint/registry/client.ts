@@ -84,7 +84,7 @@ export class RegistryClient {
 
   /**
    * Exactly `length` bytes from `offset` on, as they come, continued over broken connections. Not verified: the
-   * caller holds the digests of the parts. Leaving the loop ends the transfer.
+   * caller holds the digests of the parts. Each part is valid until the next is asked for. Leaving the loop ends the transfer.
    */
   readRange(
     repository: string,

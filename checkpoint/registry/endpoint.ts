@@ -1,4 +1,5 @@
 /** Where the API of a registry or a mirror is, and how it is spoken to. */
+import type { OnReadOpts } from 'node:net';
 import { buildConnector } from 'undici';
 
 export interface Endpoint {
@@ -31,13 +32,14 @@ export function isUnknownAuthority(code: string | undefined): boolean {
   return code !== undefined && UNKNOWN_AUTHORITY.has(code);
 }
 
-/** Opens connections to the endpoint, and to the hosts that it redirects to. */
+/** Opens connections to the endpoint, and to the hosts that it redirects to. `onread`: takes what comes in. */
 export function connectorFor(
   endpoint: Pick<Endpoint, 'base' | 'ca' | 'client' | 'skipVerify' | 'connectTimeoutMs'>,
+  onread?: OnReadOpts,
 ): Connect {
   const { base, ca, client, skipVerify, connectTimeoutMs: timeout = CONNECT_TIMEOUT_MS } = endpoint;
   // One stream a connection: over HTTP/2 all ranges would share one connection's window.
-  const common = { timeout, allowH2: false };
+  const common = { timeout, allowH2: false, ...(onread ? { onread } : {}) };
   const own = {
     ...common,
     ...(client.length > 0 ? { cert: client.map(({ cert }) => cert), key: client.map(({ key }) => key) } : {}),

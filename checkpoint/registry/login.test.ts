@@ -40,7 +40,7 @@ afterEach(async () => {
 
 async function read(digest: string, offset = 0, length = 10): Promise<Buffer> {
   const parts: Buffer[] = [];
-  for await (const part of client.readRange('a/b', digest, offset, length)) parts.push(part);
+  for await (const part of client.readRange('a/b', digest, offset, length)) parts.push(Buffer.from(part));
   return Buffer.concat(parts);
 }
 
@@ -160,7 +160,7 @@ describe('tokens', () => {
       retry: { attempts: 2, baseMs: 1 },
     });
     const parts: Buffer[] = [];
-    for await (const part of patient.readRange('a/b', digest, 0, 200_000)) parts.push(part);
+    for await (const part of patient.readRange('a/b', digest, 0, 200_000)) parts.push(Buffer.from(part));
     await patient.close();
     expect(Buffer.concat(parts).equals(data.subarray(0, 200_000))).toBe(true);
     expect(issued).toBe(2);

@@ -240,10 +240,18 @@ async function requestRange(
   { signal, locations }: RangeOptions,
 ): Promise<HttpResponse> {
   const headers = { range: `bytes=${offset}-${offset + length - 1}`, 'accept-encoding': 'identity' };
+  // A whole body where a part was asked for is read to its end or not, but never kept.
+  const bulk = true;
   const known = locations?.get(repository, digest);
   if (known) {
     try {
-      const response = await session.transport.send(subject, { method: 'GET', url: known, headers, signal });
+      const response = await session.transport.send(subject, {
+        method: 'GET',
+        url: known,
+        headers,
+        signal,
+        bulk,
+      });
       if (response.status === 206 || response.status === 200 || response.status === 429) return response;
       await discard(response);
     } catch (error) {
@@ -256,7 +264,7 @@ async function requestRange(
   const response = await session.send(
     subject,
     { repository, actions: 'pull' },
-    { method: 'GET', url, headers, signal },
+    { method: 'GET', url, headers, signal, bulk },
   );
   // A refusal by the store behind a redirect is about the redirect, which the next try gets anew.
   if ((response.status === 401 || response.status === 403) && !session.isOwn(response.url)) {

@@ -2,6 +2,7 @@
 import type { Dispatcher } from 'undici';
 import { Agent } from 'undici';
 import { Authorizer, type Scope } from './auth.ts';
+import { BulkConnections } from './bulk-connections.ts';
 import { parseChallenges } from './challenge.ts';
 import type { FindCredentials } from './credentials.ts';
 import { connectorFor, type Endpoint } from './endpoint.ts';
@@ -46,7 +47,7 @@ export class Session {
   readonly #authorizer: Authorizer;
   readonly #mirrorOf: string | undefined;
   readonly #headers: Readonly<Record<string, string>>;
-  readonly #owned: Agent | undefined;
+  readonly #owned: { dispatcher: Agent; bulk: BulkConnections } | undefined;
 
   constructor(options: RegistryOptions) {
     const endpoint = options.endpoint ?? defaultEndpoint(options.registry, options.plainHttp);
@@ -54,9 +55,14 @@ export class Session {
     this.#mirrorOf = options.mirrorOf;
     this.base = endpoint.base;
     this.#headers = endpoint.headers;
-    this.#owned = options.dispatcher ? undefined : new Agent({ connect: connectorFor(endpoint) });
+    this.#owned = options.dispatcher
+      ? undefined
+      : {
+          dispatcher: new Agent({ connect: connectorFor(endpoint) }),
+          bulk: new BulkConnections((onread) => connectorFor(endpoint, onread)),
+        };
     this.transport = new Transport(
-      options.dispatcher ?? (this.#owned as Agent),
+      this.#owned ?? { dispatcher: options.dispatcher as Dispatcher },
       { ...defaultTimeouts, ...options.timeouts },
       Object.keys(endpoint.headers),
     );
@@ -68,7 +74,8 @@ export class Session {
 
   /** Closes the connections that this session made; requests under way fail. */
   async close(): Promise<void> {
-    await this.#owned?.destroy();
+    this.#owned?.bulk.close();
+    await this.#owned?.dispatcher.destroy();
   }
 
   subject(repository: string, action: string): Subject {

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream';
 import { type Dispatcher, request } from 'undici';
 import { Code } from '../../proto/status.ts';
 import { CheckpointError } from '../error.ts';
+import { type BulkConnections, HeadTimeout } from './bulk-connections.ts';
 import { isUnknownAuthority } from './endpoint.ts';
 import { abortFailure, deadlineFailure, type Subject, transportFailure } from './failure.ts';
 import { isLoopback } from './reference.ts';
@@ -33,15 +34,28 @@ export interface HttpRequest {
   signal?: AbortSignal | undefined;
   /** Overrides Timeouts.headersMs. 0: no limit. */
   headersMs?: number;
+  /** Of a GET: the body is large, and each part of it is copied before the next one is asked for. */
+  bulk?: boolean;
 }
 
 export interface HttpResponse {
   status: number;
   headers: IncomingHttpHeaders;
   /** Must be read to its end or dropped with discard(). */
-  body: Readable;
+  body: HttpBody;
   /** Where the answer came from, after redirects. */
   url: URL;
+}
+
+export interface HttpBody extends AsyncIterable<Buffer> {
+  destroy(): void;
+}
+
+/** What carries requests. */
+export interface Carriers {
+  dispatcher: Dispatcher;
+  /** For large bodies. */
+  bulk?: BulkConnections | undefined;
 }
 
 const MAX_REDIRECTS = 5;
@@ -49,13 +63,13 @@ const MAX_REDIRECTS = 5;
 const PRIVATE_HEADERS = ['authorization', 'cookie'];
 
 export class Transport {
-  readonly #dispatcher: Dispatcher;
+  readonly #carriers: Carriers;
   readonly timeouts: Timeouts;
   readonly #privateHeaders: readonly string[];
 
   /** `ownHeaders`: names, in lower case, of headers that are for the host of a request alone, as Authorization is. */
-  constructor(dispatcher: Dispatcher, timeouts: Timeouts, ownHeaders: readonly string[] = []) {
-    this.#dispatcher = dispatcher;
+  constructor(carriers: Carriers, timeouts: Timeouts, ownHeaders: readonly string[] = []) {
+    this.#carriers = carriers;
     this.timeouts = timeouts;
     this.#privateHeaders = [...PRIVATE_HEADERS, ...ownHeaders];
   }
@@ -87,8 +101,12 @@ export class Transport {
     if (signal?.aborted) throw abortFailure(subject, signal);
     const headersMs = wanted.headersMs ?? this.timeouts.headersMs;
     try {
+      if (wanted.bulk && this.#carriers.bulk) {
+        const { head, body } = await this.#carriers.bulk.get(wanted.url, wanted.headers, headersMs, signal);
+        return { status: head.status, headers: head.headers, body, url: wanted.url };
+      }
       const answer = await request(wanted.url, {
-        dispatcher: this.#dispatcher,
+        dispatcher: this.#carriers.dispatcher,
         method: wanted.method,
         headers: wanted.headers,
         body: wanted.body ?? null,
@@ -103,7 +121,7 @@ export class Transport {
     } catch (cause) {
       if (signal?.aborted) throw abortFailure(subject, signal);
       if (cause instanceof CheckpointError) throw cause;
-      if (errorCode(cause) === 'UND_ERR_HEADERS_TIMEOUT')
+      if (cause instanceof HeadTimeout || errorCode(cause) === 'UND_ERR_HEADERS_TIMEOUT')
         throw deadlineFailure(subject, headersMs, 'no answer');
       throw transportFailure(subject, explain(cause, wanted.url), cause);
     }
@@ -120,7 +138,7 @@ export class Transport {
   ): AsyncGenerator<Buffer> {
     const { readMs, minBytes } = this.timeouts;
     const { body } = response;
-    const bytes = body[Symbol.asyncIterator]();
+    const bytes: AsyncIterator<Buffer> = body[Symbol.asyncIterator]();
     let windowBytes = 0;
     let windowMs = 0;
     let stalled = false;

@@ -50,7 +50,7 @@ export async function openFromRegistry(
   const read = async (offset: number, length: number) => {
     const parts: Buffer[] = [];
     for await (const part of client.readRange(repository, location.blob, offset, length, { signal }))
-      parts.push(part);
+      parts.push(Buffer.from(part));
     return Buffer.concat(parts);
   };
   const index = openIndex(await read(location.offset, location.length), location);

@@ -22,7 +22,7 @@ export function registryLayers(
       throw new CliError(Code.dataLoss, `Cannot read data layer ${layer}: it ends before ${offset + length}`);
     const parts: Buffer[] = [];
     for await (const part of client.readRange(repository, found.digest, offset, end - offset, { signal }))
-      parts.push(part);
+      parts.push(Buffer.from(part));
     const window = { offset, bytes: Buffer.concat(parts) };
     windows.set(layer, window);
     return window;

@@ -8,7 +8,7 @@ export interface BlobSource {
   /** How another thread opens the same source; undefined if it cannot. */
   readonly spec?: SourceSpec | undefined;
   /**
-   * Bytes [offset, offset + length) of a blob, in order, in pieces of any size; not verified. Goes on by itself over
+   * Bytes [offset, offset + length) of a blob, in order, in pieces of any size, each valid until the next is asked for; not verified. Goes on by itself over
    * broken, short and stalled transfers, so an error is final for this attempt. `again`: they came before and were
    * wrong, so no copy but the original will do.
    */
