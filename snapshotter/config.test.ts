@@ -26,8 +26,9 @@ test('the command line wins over the file, and the socket lies in the state dire
 });
 
 test.each([
-  ['rot = "/a"', 'unknown key "rot"'],
-  ['[fetch]\nconections = 1', 'unknown key "fetch.conections"'],
+  ['rot = "/a"', 'unknown key "rot" (did you mean "root"?)'],
+  ['[fetch]\nconections = 1', 'unknown key "fetch.conections" (did you mean "fetch.connections"?)'],
+  ['[colour]\nx = 1', 'unknown key "colour"'],
   ['[registries."x"]\nhttp = true', 'unknown key "registries.x.http"'],
   ['[registries."x"]\nmirrors = ["https://m"]', '"registries.x.mirrors.0": must be a host, or host:port'],
   ['root = "relative"', '"root": must be an absolute path'],

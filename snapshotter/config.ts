@@ -3,11 +3,13 @@ import { readFileSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
 import { z } from 'zod';
+import { configKeys, nearestKey } from './config-keys.ts';
 import { invalidArgument } from './error.ts';
 
 const path = z.string().refine(isAbsolute, 'must be an absolute path');
 
-const schema = z.strictObject({
+/** docs/operations.md has a line for each key; config-keys.test.ts compares them. */
+export const configSchema = z.strictObject({
   /** Snapshots, metadata and node cache. */
   root: path.default('/var/lib/thaw'),
   /** Directory of the sockets. */
@@ -59,7 +61,7 @@ const schema = z.strictObject({
     .default({}),
 });
 
-export type Config = Omit<z.infer<typeof schema>, 'address'> & { address: string };
+export type Config = Omit<z.infer<typeof configSchema>, 'address'> & { address: string };
 /** What the command line says; it wins over the file. */
 export type ConfigFlags = Partial<Pick<Config, 'root' | 'state' | 'address'>>;
 
@@ -72,7 +74,7 @@ export function parseConfig(text: string, flags: ConfigFlags = {}): Config {
     const where = cause instanceof TomlError ? ` in line ${cause.line}` : '';
     throw invalidArgument(`Cannot read the configuration: it is no valid TOML${where}`, { cause });
   }
-  const result = schema.safeParse({ ...document, ...definedOnly(flags) });
+  const result = configSchema.safeParse({ ...document, ...definedOnly(flags) });
   if (!result.success)
     throw invalidArgument(`Cannot use the configuration: ${result.error.issues.map(explain).join('; ')}`);
   const { address, ...config } = result.data;
@@ -98,12 +100,16 @@ export function loadConfig(file: { path: string; required: boolean }, flags: Con
 }
 
 function explain(issue: z.core.$ZodIssue): string {
-  const at = issue.path.join('.');
   if (issue.code === 'unrecognized_keys') {
-    const keys = issue.keys.map((key) => `"${at ? `${at}.` : ''}${key}"`).join(', ');
-    return `unknown ${issue.keys.length === 1 ? 'key' : 'keys'} ${keys}`;
+    const known = configKeys(configSchema);
+    const keys = issue.keys.map((key) => {
+      const path = [...issue.path.map(String), key];
+      const nearest = nearestKey(path, known);
+      return `"${path.join('.')}"${nearest === undefined ? '' : ` (did you mean "${nearest}"?)`}`;
+    });
+    return `unknown ${keys.length === 1 ? 'key' : 'keys'} ${keys.join(', ')}`;
   }
-  return `"${at}": ${issue.message.toLowerCase()}`;
+  return `"${issue.path.join('.')}": ${issue.message.toLowerCase()}`;
 }
 
 function definedOnly(flags: ConfigFlags): ConfigFlags {

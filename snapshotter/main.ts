@@ -14,6 +14,7 @@ interface Flags {
   root?: string;
   state?: string;
   address?: string;
+  check?: boolean;
 }
 
 const program = new Command('thaw-snapshotter')
@@ -23,9 +24,23 @@ const program = new Command('thaw-snapshotter')
   .option('--root <dir>', 'snapshots, metadata and node cache (default: /var/lib/thaw)')
   .option('--state <dir>', 'directory of the sockets (default: /run/thaw)')
   .option('--address <socket>', 'socket for containerd (default: snapshotter.sock in the state directory)')
-  .action(run);
+  .option('--check', 'print the configuration with all defaults as JSON and end; 1 if it cannot be used')
+  .action((flags: Flags) => (flags.check ? check(flags) : run(flags)));
 
 await program.parseAsync();
+
+function readConfig({ config: file, check: _, ...flags }: Flags): Config {
+  return loadConfig({ path: file ?? DEFAULT_CONFIG, required: file !== undefined }, flags);
+}
+
+function check(flags: Flags): void {
+  try {
+    process.stdout.write(`${JSON.stringify(readConfig(flags), null, 2)}\n`);
+  } catch (error) {
+    process.stderr.write(`thaw-snapshotter: ${describeError(error).message}\n`);
+    process.exitCode = 1;
+  }
+}
 
 async function run(flags: Flags): Promise<void> {
   // Every mode below is explicit; this is for what libraries make: sockets and the database.
@@ -34,8 +49,7 @@ async function run(flags: Flags): Promise<void> {
   let config: Config;
   let daemon: Daemon;
   try {
-    const { config: file, ...rest } = flags;
-    config = loadConfig({ path: file ?? DEFAULT_CONFIG, required: file !== undefined }, rest);
+    config = readConfig(flags);
     log = pino({ name: 'thaw-snapshotter', level: config.log_level });
     daemon = await startDaemon(config, native, log, process.env);
   } catch (error) {

@@ -7,6 +7,8 @@ export interface BlobSource {
   readonly description: string;
   /** How another thread opens the same source; undefined if it cannot. */
   readonly spec?: SourceSpec | undefined;
+  /** How many of the bytes that it gave so far came from another host than the image's registry. */
+  readonly mirroredBytes?: number;
   /**
    * Bytes [offset, offset + length) of a blob, in order, in pieces of any size, each valid until the next is asked for; not verified. Goes on by itself over
    * broken, short and stalled transfers, so an error is final for this attempt. `again`: they came before and were

@@ -33,7 +33,8 @@ export interface DownloadOptions {
   /** Monotonic milliseconds. */
   clock: () => number;
   signal: AbortSignal;
-  onBytes: (bytes: number) => void;
+  /** How many came, and how many of them from a mirror. */
+  onBytes: (bytes: number, mirrored: number) => void;
 }
 
 /** Transfers of one download, beside the streaming ones, for those who wait. */
@@ -136,9 +137,9 @@ async function fetchInto(
 ): Promise<void> {
   const { index, source, directory, transfers, presence, givenUp, demand, onBytes } = options;
   const events = {
-    onBytes: (bytes: number) => {
+    onBytes: (bytes: number, mirrored = 0) => {
       arrivals.received(range, bytes);
-      onBytes(bytes);
+      onBytes(bytes, mirrored);
     },
     onStored: (ordinal: number) => presence.add(ordinal, chunkAt(index, ordinal).chunk.storedLength),
     onCorrupt: (ordinal: number, error: SnapshotError) => {

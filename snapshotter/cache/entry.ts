@@ -38,7 +38,7 @@ export type EntryState =
 export interface EntryEvents {
   onStarted(entry: CacheEntry, source: BlobSource): void;
   /** Bytes were read, of layers as they are stored. */
-  onBytes(from: 'registry' | 'unpacked', bytes: number): void;
+  onBytes(from: 'registry' | 'mirror' | 'unpacked', bytes: number): void;
   onComplete(entry: CacheEntry, source: BlobSource, ms: number): void;
   onFailed(entry: CacheEntry, source: BlobSource, error: SnapshotError): void;
   /** Everything is here, but the marker for after a restart could not be written. */
@@ -374,11 +374,12 @@ export class CacheEntry {
       parallel,
       clock,
       signal,
-      onBytes: (bytes) => {
+      onBytes: (bytes, mirrored) => {
         const remote = source.kind === 'remote';
         if (remote) this.#fetched += BigInt(bytes);
         else this.#local += BigInt(bytes);
-        events.onBytes(remote ? 'registry' : 'unpacked', bytes);
+        events.onBytes(remote ? 'registry' : 'unpacked', bytes - mirrored);
+        if (mirrored > 0) events.onBytes('mirror', mirrored);
         this.#saver.arrived();
       },
     });

@@ -17,8 +17,8 @@ export type WriteChunk = (
 ) => Promise<void>;
 
 export interface TransferEvents {
-  /** Bytes that arrived since it was told before. */
-  onBytes(bytes: number): void;
+  /** Bytes that arrived since it was told before, and how many of them from a mirror. */
+  onBytes(bytes: number, mirrored?: number): void;
   /** The chunk is verified and written. */
   onStored(ordinal: number): void;
   /** A chunk stays wrong: DATA_LOSS. */

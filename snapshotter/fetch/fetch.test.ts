@@ -40,6 +40,7 @@ let registries: Registries;
 let threads: FetchThreads;
 /** Chunks written in this thread: none may be. */
 let direct = 0;
+const counted = { registry: 0, mirror: 0, unpacked: 0 };
 let cacheDir: string;
 let cache: NodeCache;
 
@@ -58,7 +59,7 @@ beforeAll(async () => {
   const credentials = (request: CredentialRequest) => store.find(request);
   registries = new Registries({ credentials });
   threads = new FetchThreads({
-    setup: { hosts: {}, hostsDirs: [] },
+    setup: { hosts: { 'origin.example': { mirrors: [server.host] } }, hostsDirs: [] },
     credentials,
     threads: 2,
     direct: new DirectTransfers(async () => {
@@ -78,6 +79,7 @@ afterAll(async () => {
 beforeEach(() => {
   for (const [digest, bytes] of checkpoint.blobs) server.blobs.set(digest, bytes);
   server.requests.length = 0;
+  for (const from of ['registry', 'mirror', 'unpacked'] as const) counted[from] = 0;
   cacheDir = mkdtempSync(join(dir, 'cache-'));
   cache = new NodeCache({
     directory: cacheDir,
@@ -95,7 +97,9 @@ beforeEach(() => {
     },
     events: {
       onStarted() {},
-      onBytes() {},
+      onBytes: (from, bytes) => {
+        counted[from] += bytes;
+      },
       onComplete() {},
       onFailed() {},
       onSyncFailed() {},
@@ -135,6 +139,14 @@ test('a checkpoint arrives through the threads, verified and counted', { timeout
   await entry.wait(never);
   expectContents(entry);
   expect(entry.progress).toMatchObject({ fetchedBytes: STORED, presentBytes: STORED });
+  expect(counted).toEqual({ registry: Number(STORED), mirror: 0, unpacked: 0 });
+});
+
+test('bytes of a mirror are counted apart', { timeout: 60_000 }, async () => {
+  const entry = await add();
+  entry.start(registries.source('origin.example/test/app:1'));
+  await entry.wait(never);
+  expect(counted).toEqual({ registry: 0, mirror: Number(STORED), unpacked: 0 });
 });
 
 test('a registry that misbehaves in every way is borne', async () => {

@@ -145,7 +145,7 @@ function tell({ jobs }: Thread, message: JobReport): void {
   const pending = jobs.get(message.job);
   if (!pending) return;
   const { events, resolve, reject } = pending;
-  if (message.bytes > 0) events.onBytes(message.bytes);
+  if (message.bytes > 0) events.onBytes(message.bytes, message.mirrored);
   switch (message.kind) {
     case 'stored':
       events.onStored(message.ordinal);

@@ -26,8 +26,8 @@ export interface CredentialsWanted {
   request: CredentialRequest;
 }
 
-/** `bytes`: received for the job since its last message. */
-export type JobReport = { job: number; bytes: number } & (
+/** `bytes`: received for the job since its last message; `mirrored`: how many of them from a mirror. */
+export type JobReport = { job: number; bytes: number; mirrored: number } & (
   | { kind: 'stored'; ordinal: number }
   | { kind: 'corrupt'; ordinal: number; error: SentError }
   | { kind: 'unreadable'; error: SentError }

@@ -10,7 +10,7 @@ import { Registries } from '../remote/registries.ts';
 import { CredentialAsker } from './credential-asker.ts';
 import { type FromWorker, type JobReport, packError, type ToWorker, type WorkerSetup } from './protocol.ts';
 
-type Report<T = JobReport> = T extends unknown ? Omit<T, 'job' | 'bytes'> : never;
+type Report<T = JobReport> = T extends unknown ? Omit<T, 'job' | 'bytes' | 'mirrored'> : never;
 
 if (!parentPort) throw new Error('This program runs as a thread of thaw-snapshotter only');
 const port = parentPort;
@@ -43,12 +43,17 @@ async function run({ job, range, source, directory }: ToWorker & { kind: 'fetch'
   const abort = new AbortController();
   running.set(job, abort);
   let bytes = 0;
+  let mirroredBefore = 0;
+  let opened: BlobSource | undefined;
   const report = (what: Report) => {
-    port.postMessage({ ...what, job, bytes } satisfies JobReport);
+    const mirrored = opened?.mirroredBytes ?? 0;
+    port.postMessage({ ...what, job, bytes, mirrored: mirrored - mirroredBefore } satisfies JobReport);
     bytes = 0;
+    mirroredBefore = mirrored;
   };
   try {
-    const opened = open(source);
+    const from = open(source);
+    opened = from;
     const events = {
       // Told with the next message: a piece is a few KiB.
       onBytes: (received: number) => {
@@ -58,13 +63,13 @@ async function run({ job, range, source, directory }: ToWorker & { kind: 'fetch'
       onCorrupt: (ordinal: number, error: unknown) =>
         report({ kind: 'corrupt', ordinal, error: packError(error) }),
       onUnreadable: (cause: unknown) =>
-        report({ kind: 'unreadable', error: packError(explain(cause, opened)) }),
+        report({ kind: 'unreadable', error: packError(explain(cause, from)) }),
     };
     try {
-      await transfers.run(range, opened, directory, events, abort.signal);
+      await transfers.run(range, from, directory, events, abort.signal);
       report({ kind: 'done' });
     } catch (error) {
-      report({ kind: 'failed', error: packError(explain(error, opened)) });
+      report({ kind: 'failed', error: packError(explain(error, from)) });
     }
   } catch (error) {
     report({ kind: 'failed', error: packError(error) });

@@ -100,6 +100,7 @@ const MIRROR_PATIENCE = {
 class RegistrySource implements BlobSource {
   readonly kind = 'remote';
   readonly description: string;
+  mirroredBytes = 0;
   readonly #mirrors: readonly Host[];
   readonly #origin: Host | undefined;
   readonly #repository: string;
@@ -130,6 +131,7 @@ class RegistrySource implements BlobSource {
         const parts = this.#readFrom(mirror.client, digest, offset, length, signal);
         for await (const piece of parts) {
           done += piece.byteLength;
+          this.mirroredBytes += piece.byteLength;
           yield piece;
         }
         return;
