@@ -48,12 +48,32 @@ const hugeMemory = z.object({
   ranges: z.array(z.tuple([address, address])).check(z.maxLength(4096)),
 });
 
+/** State that was on GPUs, and is in the processes' memory now. */
+const gpu = z.object({
+  uuid: z.string().check(z.regex(/^GPU-[0-9a-f-]{32,40}$/)),
+  name: z.string().check(z.maxLength(128)),
+  memoryBytes: count,
+  /** Its device was /dev/nvidia<minor>. */
+  minor: z.int().check(z.minimum(0), z.maximum(254)),
+});
+const cuda = z.object({
+  /** Of NVIDIA, as "580.159.04". */
+  driver: z.string().check(z.maxLength(64)),
+  /** Every GPU that the container had, used or not. */
+  gpus: z.array(gpu).check(z.minLength(1), z.maxLength(64)),
+  /** Pids as in the images, in the order of locking, with the bytes that each had on GPUs. */
+  processes: z
+    .array(z.object({ pid: z.int().check(z.positive()), bytes: count }))
+    .check(z.minLength(1), z.maxLength(4096)),
+});
+
 /** Written by the shim beside the CRIU images as `thaw-dump.json`; the packer merges it into checkpoint.json. */
 export const dumpFactsSchema = z.object({
   launch,
   host,
   mounts: z.array(mount),
   hugePages: z.optional(z.array(hugeMemory).check(z.maxLength(4096))),
+  cuda: z.optional(cuda),
 });
 export type DumpFacts = z.infer<typeof dumpFactsSchema>;
 export const DUMP_FACTS_FILE = 'thaw-dump.json';

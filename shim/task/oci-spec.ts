@@ -33,6 +33,7 @@ export interface OciSpec {
   linux?: {
     namespaces?: { type: string; path?: string }[];
     cgroupsPath?: string;
+    devices?: { path: string; type?: string; major?: number; minor?: number }[];
     seccomp?: unknown;
     sysctl?: Record<string, string>;
     maskedPaths?: string[];

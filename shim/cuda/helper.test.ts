@@ -1,0 +1,96 @@
+import { expect, it } from 'vitest';
+import { FakeCuda, gpuLine, seen, UUID } from './fake-cuda.test-helper.ts';
+
+it('takes a process off the GPU and puts it back', async () => {
+  const cuda = new FakeCuda();
+  const process = await cuda.start('token');
+  const helper = cuda.helper();
+  expect(await helper.state(process.pid)).toBe('running');
+  await helper.lock(process.pid, 1000);
+  expect(await helper.state(process.pid)).toBe('locked');
+  await helper.checkpoint(process.pid);
+  expect(await helper.state(process.pid)).toBe('checkpointed');
+  await helper.restore(process.pid, []);
+  await helper.unlock(process.pid);
+  expect(await process.next()).toBe(seen('token'));
+});
+
+it('lists GPUs with names of several words, and who uses them', async () => {
+  const cuda = new FakeCuda(gpuLine(0, { name: 'Fake H100 80GB' }) + gpuLine(1, { mig: 1 }));
+  const process = await cuda.start('token');
+  const helper = cuda.helper();
+  const { driver, gpus } = await helper.gpus();
+  expect(driver).toBe('580.159.04');
+  expect(gpus.map(({ uuid, minor, name, mig }) => ({ uuid, minor, name, mig }))).toEqual([
+    { uuid: UUID(0), minor: 0, name: 'Fake H100 80GB', mig: false },
+    { uuid: UUID(1), minor: 1, name: 'Fake H100', mig: true },
+  ]);
+  expect((await helper.use()).get(process.pid)).toBe(64 << 20);
+});
+
+it('says what the driver means', async () => {
+  const cuda = new FakeCuda();
+  const fake = await cuda.start('token', 'busy');
+  const helper = cuda.helper();
+  await expect(helper.checkpoint(fake.pid)).rejects.toThrow(/locked or checkpointed it.*ILLEGAL_STATE/);
+  await expect(helper.lock(fake.pid, 50)).rejects.toThrow(/did not finish what it was given.*NOT_READY/);
+  await expect(helper.lock(process.pid, 50)).rejects.toThrow(/does not use CUDA/);
+  await expect(helper.lock(2 ** 30, 50)).rejects.toThrow(/has ended/);
+});
+
+it('moves a process to another GPU', async () => {
+  const cuda = new FakeCuda(gpuLine(0) + gpuLine(1));
+  const process = await cuda.start('token');
+  const helper = cuda.helper();
+  await helper.lock(process.pid, 1000);
+  await helper.checkpoint(process.pid);
+  const wrong = [{ from: UUID(5), to: UUID(1) }];
+  await expect(helper.restore(process.pid, wrong)).rejects.toThrow(/do not match those of the checkpoint/);
+  expect(await helper.state(process.pid)).toBe('checkpointed');
+  await helper.restore(process.pid, [{ from: UUID(0), to: UUID(1) }]);
+  await helper.unlock(process.pid);
+  expect(await process.next()).toBe(seen('token', UUID(1)));
+});
+
+it('starts the program again when the driver has crashed it', async () => {
+  const cuda = new FakeCuda();
+  const process = await cuda.start('token');
+  const helper = cuda.helper();
+  cuda.fault('state', 'crash');
+  await expect(helper.state(process.pid)).rejects.toThrow(/signal 11 ended it/);
+  expect(await helper.state(process.pid)).toBe('running');
+});
+
+it('gives a call up that does not return, while others are answered', { timeout: 30_000 }, async () => {
+  const cuda = new FakeCuda();
+  const [stopped, other] = [await cuda.start('a'), await cuda.start('b')];
+  const helper = cuda.helper();
+  stopped.signal('SIGSTOP');
+  const late = helper.lock(stopped.pid, 1);
+  const given = expect(late).rejects.toThrow(/a process that is stopped cannot answer/);
+  expect(await helper.restoreThread(stopped.pid)).toBe(stopped.pid + 1);
+  expect(await helper.state(other.pid)).toBe('running');
+  await given;
+  expect(await helper.state(other.pid)).toBe('running');
+});
+
+it('names the library that is missing, and no longer asks once closed', async () => {
+  const cuda = new FakeCuda();
+  const { CudaHelper } = await import('./helper.ts');
+  const { native } = await import('../../native/index.ts');
+  const { ChildSpawner } = await import('../process/spawn.ts');
+  const config = {
+    program: `${import.meta.dirname}/../../build/thaw-cuda`,
+    libcuda: '/nonexistent/libcuda.so.1',
+    nvml: '',
+    env: {},
+  };
+  const deps = { calls: native, spawner: new ChildSpawner(native) };
+  await expect(new CudaHelper(config, deps).gpus()).rejects.toThrow(
+    /nonexistent\/libcuda\.so\.1: cannot open/,
+  );
+  await expect(new CudaHelper({ ...config, program: '/nonexistent' }, deps).gpus()).rejects.toThrow(/ENOENT/);
+  const helper = cuda.helper();
+  helper.close();
+  await expect(helper.gpus()).rejects.toThrow(/not needed any more/);
+});

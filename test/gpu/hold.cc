@@ -1,0 +1,176 @@
+// A process with a state to lose: one token in CPU memory, in a file and in a CUDA allocation, and as much device memory as
+// asked for, filled from the token. Writes what it sees to OUT, one line a time. Needs libcuda.so.1 and no CUDA toolkit.
+//
+//   hold --token TOKEN --file FILE --out OUT [--mib N] [--pinned MIB] [--managed] [--ipc] [--spin MS] [--devices]
+//
+// SIGUSR1: the checksum of all device memory. SIGUSR2: starts a kernel of `--spin` milliseconds.
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <string>
+#include <vector>
+
+namespace {
+
+using DevicePointer = unsigned long long;
+constexpr size_t kMiB = 1 << 20;
+constexpr size_t kBlock = 64 * kMiB;
+constexpr size_t kAllocation = 1024 * kMiB;
+
+const char kSpin[] =
+    ".version 7.0\n.target sm_70\n.address_size 64\n"
+    ".visible .entry spin(.param .u64 cycles) {\n"
+    "  .reg .u64 %r<4>; .reg .pred %p;\n"
+    "  ld.param.u64 %r0, [cycles];\n  mov.u64 %r1, %clock64;\n"
+    "AGAIN:\n  mov.u64 %r2, %clock64;\n  sub.u64 %r3, %r2, %r1;\n"
+    "  setp.lt.u64 %p, %r3, %r0;\n  @%p bra AGAIN;\n  ret;\n}\n";
+
+void* cuda = nullptr;
+int out = -1;
+volatile sig_atomic_t wants_sum = 0, wants_spin = 0;
+
+void Say(const char* format, ...) {
+  char line[512];
+  va_list arguments;
+  va_start(arguments, format);
+  const int length = vsnprintf(line, sizeof line - 1, format, arguments);
+  va_end(arguments);
+  line[length] = '\n';
+  if (write(out, line, static_cast<size_t>(length) + 1) < 0) _exit(3);
+}
+
+template <typename... A>
+void Call(const char* name, A... arguments) {
+  const auto function = reinterpret_cast<int (*)(A...)>(dlsym(cuda, name));
+  const int result = function ? function(arguments...) : -1;
+  if (result == 0) return;
+  Say("failed %s %d", name, result);
+  _exit(2);
+}
+
+// splitmix64: what a block holds follows from its seed alone, and compresses badly.
+uint64_t Next(uint64_t* state) {
+  uint64_t z = (*state += 0x9e3779b97f4a7c15);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+std::string ReadFile(const char* path) {
+  char text[128] = {};
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  const ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+  if (fd >= 0) close(fd);
+  return size < 0 ? "missing" : text;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::string token, file, output;
+  size_t mib = 64, pinned = 0;
+  uint64_t spin = 0;
+  bool managed = false, ipc = false;
+  for (int at = 1; at < argc; at++) {
+    const std::string flag = argv[at];
+    const char* const value = at + 1 < argc ? argv[at + 1] : "";
+    if (flag == "--managed") managed = true;
+    else if (flag == "--ipc") ipc = true;
+    else if (flag == "--token") token = value, at++;
+    else if (flag == "--file") file = value, at++;
+    else if (flag == "--out") output = value, at++;
+    else if (flag == "--mib") mib = strtoull(value, nullptr, 10), at++;
+    else if (flag == "--pinned") pinned = strtoull(value, nullptr, 10), at++;
+    else if (flag == "--spin") spin = strtoull(value, nullptr, 10), at++;
+    else return 64;
+  }
+  out = output.empty() ? 1 : open(output.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  if (out < 0 || token.empty() || file.empty()) return 64;
+  token.resize(32, '.');
+  signal(SIGUSR1, [](int) { wants_sum = 1; });
+  signal(SIGUSR2, [](int) { wants_spin = 1; });
+  const int fd = open(file.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  if (fd < 0 || write(fd, token.data(), token.size()) < 0) return 3;
+  close(fd);
+
+  cuda = dlopen("libcuda.so.1", RTLD_NOW);
+  if (!cuda) return Say("no libcuda"), 2;
+  int device = 0;
+  void *context = nullptr, *module = nullptr, *kernel = nullptr;
+  Call("cuInit", 0U);
+  Call("cuDeviceGet", &device, 0);
+  Call("cuDevicePrimaryCtxRetain", &context, device);
+  Call("cuCtxSetCurrent", context);
+  Call("cuModuleLoadData", &module, static_cast<const void*>(kSpin));
+  Call("cuModuleGetFunction", &kernel, module, "spin");
+
+  DevicePointer small = 0, shared = 0;
+  Call("cuMemAlloc_v2", &small, size_t{4096});
+  Call("cuMemcpyHtoD_v2", small, static_cast<const void*>(token.data()), token.size());
+  if (managed) {
+    Call("cuMemAllocManaged", &shared, size_t{16} * kMiB, 1U);
+    Call("cuMemsetD8_v2", shared, static_cast<unsigned char>(7), size_t{16} * kMiB);
+  }
+  if (ipc) {
+    char handle[64];
+    Call("cuIpcGetMemHandle", static_cast<void*>(handle), small);
+  }
+  if (pinned > 0) {
+    void* memory = nullptr;
+    Call("cuMemHostAlloc", &memory, pinned * kMiB, 0U);
+    memset(memory, 0x5a, pinned * kMiB);
+  }
+  std::vector<uint64_t> block(kBlock / 8);
+  std::vector<std::pair<DevicePointer, size_t>> memory;
+  uint64_t seed = 0;
+  for (const char c : token) seed = seed * 131 + static_cast<unsigned char>(c);
+  for (uint64_t& word : block) word = Next(&seed);
+  for (size_t left = mib * kMiB; left > 0;) {
+    const size_t size = left < kAllocation ? left : kAllocation;
+    DevicePointer base = 0;
+    Call("cuMemAlloc_v2", &base, size);
+    for (size_t at = 0; at < size; at += kBlock) {
+      block[0] = Next(&seed);
+      Call("cuMemcpyHtoD_v2", base + at, static_cast<const void*>(block.data()), size - at < kBlock ? size - at : kBlock);
+    }
+    memory.emplace_back(base, size);
+    left -= size;
+  }
+  Say("ready %d", getpid());
+
+  for (uint64_t seq = 0;; seq++) {
+    if (wants_spin) {
+      wants_spin = 0;
+      uint64_t cycles = spin * 1500000;  // H100 runs at 1.2 to 2 GHz
+      void* parameters[] = {&cycles};
+      Call("cuLaunchKernel", kernel, 1U, 1U, 1U, 1U, 1U, 1U, 0U, static_cast<void*>(nullptr), parameters, static_cast<void**>(nullptr));
+      Say("spinning %llu", static_cast<unsigned long long>(seq));
+    }
+    if (wants_sum) {
+      wants_sum = 0;
+      uint64_t sum = 0;
+      std::vector<uint64_t> copy(kBlock / 8);
+      for (const auto& [base, size] : memory)
+        for (size_t at = 0; at < size; at += kBlock) {
+          const size_t part = size - at < kBlock ? size - at : kBlock;
+          Call("cuMemcpyDtoH_v2", static_cast<void*>(copy.data()), base + at, part);
+          for (size_t word = 0; word < part / 8; word++) sum = sum * 31 + copy[word];
+        }
+      Say("sum %016llx", static_cast<unsigned long long>(sum));
+    }
+    char gpu[33] = {};
+    Call("cuMemcpyDtoH_v2", static_cast<void*>(gpu), small, size_t{32});
+    Say("observation %llu cpu=%s file=%s gpu=%s", static_cast<unsigned long long>(seq), token.c_str(), ReadFile(file.c_str()).c_str(), gpu);
+    const timespec pause{0, 100000000};
+    nanosleep(&pause, nullptr);
+  }
+}
