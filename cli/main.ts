@@ -16,6 +16,7 @@ function handlersOf(context: Context): Handlers {
         : (await import('./node/status.ts')).runStatus(options, context),
     guard: async (options) => (await import('./checkpoint/run-guard.ts')).runGuard(options),
     prefetch: async (options) => (await import('./prefetch/run.ts')).runPrefetch(options, context),
+    doctor: async (options) => (await import('./doctor/run.ts')).runDoctor(options, context),
     evict: async (options) => (await import('./node/evict.ts')).runEvict(options, context),
   };
 }

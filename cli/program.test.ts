@@ -12,6 +12,7 @@ async function run(...argv: string[]) {
     status: record('status'),
     prefetch: record('prefetch'),
     evict: record('evict'),
+    doctor: record('doctor'),
     guard: record('guard'),
   };
   let out = '';
@@ -151,13 +152,14 @@ describe('help', () => {
       'prefetch',
       'status',
       'evict',
+      'doctor',
       'Examples:',
       'Exit status:',
     ])
       expect(out).toContain(word);
     expect(out).not.toContain('guard');
   });
-  it.each(['checkpoint', 'inspect', 'fetch', 'prefetch', 'status', 'evict'])(
+  it.each(['checkpoint', 'inspect', 'fetch', 'prefetch', 'status', 'evict', 'doctor'])(
     'of %s names its options',
     async (command) => {
       const { out, status } = await run(command, '--help');

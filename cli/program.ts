@@ -1,5 +1,6 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { checkpointCommand } from './commands/checkpoint.ts';
+import { doctorCommand } from './commands/doctor.ts';
 import { evictCommand } from './commands/evict.ts';
 import { fetchCommand } from './commands/fetch.ts';
 import { guardCommand } from './commands/guard.ts';
@@ -23,6 +24,8 @@ Examples:
     thaw prefetch registry.example:5000/llm:warm
   What this node holds:
     thaw status --watch
+  What keeps this node from restoring containers:
+    thaw doctor
 
 Exit status: 0 done, 1 failed, 2 wrong command line, 130 interrupted.`;
 
@@ -54,6 +57,7 @@ export function createProgram(options: ProgramOptions): Command {
     prefetchCommand,
     statusCommand,
     evictCommand,
+    doctorCommand,
   ])
     program.addCommand(inherit(program, command(options.handlers)));
   program.addCommand(inherit(program, guardCommand(options.handlers)), { hidden: true });

@@ -46,6 +46,13 @@ export interface PrefetchOptions extends NodeOptions, DaemonOptions {
   runtimeHandler: string;
 }
 
+export interface DoctorOptions extends NodeOptions {
+  /** thaw-snapshotter's configuration file; its default one if not given. */
+  config?: string;
+  containerdConfig: string;
+  json: boolean;
+}
+
 export interface EvictOptions extends DaemonOptions {
   id: string;
 }
@@ -67,6 +74,7 @@ export interface Handlers {
   fetch(options: FetchOptions): Promise<void>;
   status(options: StatusOptions): Promise<void>;
   prefetch(options: PrefetchOptions): Promise<void>;
+  doctor(options: DoctorOptions): Promise<void>;
   evict(options: EvictOptions): Promise<void>;
   guard(options: GuardOptions): Promise<void>;
 }

@@ -40,7 +40,8 @@ export class Containerd {
   readonly log: string;
   readonly #ownDir: boolean;
   readonly #state: string;
-  readonly #configPath: string;
+  /** Its config.toml. */
+  readonly config: string;
   readonly #env: NodeJS.ProcessEnv;
   readonly #logLevel: string;
   #daemon: Daemon | undefined;
@@ -53,7 +54,7 @@ export class Containerd {
     mkdirSync(this.#state, { recursive: true, mode: 0o711 });
     this.socket = `${this.#state}/containerd.sock`;
     this.log = `${this.dir}/containerd.log`;
-    this.#configPath = `${this.dir}/config.toml`;
+    this.config = `${this.dir}/config.toml`;
     this.#env = options.env ?? {};
     this.#logLevel = options.logLevel ?? 'debug';
     const cniConf = `${this.dir}/cni-conf`;
@@ -61,7 +62,7 @@ export class Containerd {
     writeFileSync(`${cniConf}/10-thaw-test.conflist`, bridgeNetwork(this.#state));
     const fragment = readFileSync(join(repo, `deploy/containerd/containerd-${version}.toml`), 'utf8');
     writeFileSync(
-      this.#configPath,
+      this.config,
       containerdConfig(
         version,
         fragment,
@@ -93,7 +94,7 @@ export class Containerd {
   /** Starts it again after `kill` or `halt`, or restarts it; running containers go on. */
   async restart(): Promise<void> {
     await this.halt();
-    const args = ['--config', this.#configPath, '--log-level', this.#logLevel];
+    const args = ['--config', this.config, '--log-level', this.#logLevel];
     this.#daemon = await Daemon.start('containerd', args, {
       log: this.log,
       env: this.#env,

@@ -74,8 +74,13 @@ export class KubeletNode {
     return node;
   }
 
+  /** The snapshotter's config.toml. */
+  get config(): string {
+    return `${this.#prefix}.toml`;
+  }
+
   async startSnapshotter(): Promise<void> {
-    this.#snapshotter = await Daemon.start('thaw-snapshotter', ['--config', `${this.#prefix}.toml`], {
+    this.#snapshotter = await Daemon.start('thaw-snapshotter', ['--config', this.config], {
       log: `${this.#prefix}.log`,
       ready: async () =>
         (await accepts(`${STATE}/snapshotter.sock`)) && (await accepts(`${STATE}/thaw.sock`)),
