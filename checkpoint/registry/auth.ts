@@ -39,7 +39,7 @@ export interface Refusal {
   challenges: readonly Challenge[];
   /** The Authorization header that the refused request carried. */
   rejected: string | undefined;
-  /** It was made for this very request, so that its credentials are refused, and not only an old token. */
+  /** Tokens made for this very request were refused, so that it is their credentials that are. */
   wasNew: boolean;
 }
 

@@ -180,7 +180,7 @@ describe('tokens', () => {
     server.authorization = 'Bearer none';
     known = [password('one')];
     await expect(read(digestOf('x'))).rejects.toMatchObject({ code: Code.unauthenticated });
-    expect(server.requests.length).toBe(2);
-    expect(tokens.requests.length).toBe(1);
+    expect(server.requests.length).toBe(3);
+    expect(tokens.requests.length).toBe(2);
   });
 });

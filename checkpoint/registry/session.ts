@@ -105,7 +105,8 @@ export class Session {
       if (!this.isOwn(response.url) || !mayRenew(response.status, header) || logins === MAX_LOGINS)
         return response;
       const refusal = await this.failure(subject, response);
-      const better = await this.#answer(subject, scope, response, header, logins > 0);
+      // One that others share may have run out before its turn came here: twice is no chance.
+      const better = await this.#answer(subject, scope, response, header, logins > 1);
       if (better === undefined) throw refusal;
       header = better;
     }
