@@ -36,6 +36,12 @@ function keepCode(): void {
 }
 
 async function main(): Promise<void> {
+  const programs = join(dirname(import.meta.filename), '../bin');
+  const cuda = {
+    program: join(programs, 'thaw-cuda'),
+    libcuda: process.env['THAW_LIBCUDA'] ?? '',
+    nvml: process.env['THAW_LIBNVML'] ?? '',
+  };
   try {
     await serve(parseFlags(process.argv.slice(2)), {
       calls: native,
@@ -45,11 +51,12 @@ async function main(): Promise<void> {
       ttrpcAddress: process.env['TTRPC_ADDRESS'] ?? '',
       planner: createStartPlanner({
         daemonSocket: DAEMON_SOCKET,
-        guardProgram: join(dirname(import.meta.filename), '../bin/containerd-shim-thaw-v2'),
+        guardProgram: join(programs, 'containerd-shim-thaw-v2'),
+        cuda,
         onLoaded: keepCode,
       }),
       // Most shims never dump: what a dump needs (zod among it) stays out of their memory.
-      prepareDump: async (input) => (await import('./checkpoint/index.ts')).prepareDump(input),
+      prepareDump: async (input) => (await import('./checkpoint/index.ts')).dumpPreparer(cuda)(input),
       exit: (status) => process.exit(status),
     });
     keepCode();

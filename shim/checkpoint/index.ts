@@ -6,26 +6,35 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DUMP_FACTS_FILE, type DumpFacts } from '../../checkpoint/facts.ts';
 import { dumpConf } from '../criu-conf.ts';
+import { type CudaFiles, cudaHelper, suspendGpu } from '../cuda/index.ts';
 import { hostFacts, mountFacts } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import type { DumpInput, PrepareDump } from '../task/start-plan.ts';
 import { nodeVersions } from '../versions.ts';
 import { hugePagesOf } from './huge-pages.ts';
 
-export const prepareDump: PrepareDump = async (input) => {
-  const conf = join(input.bundle, 'criu.conf');
-  const facts = await dumpFacts(input);
-  await writeFile(conf, dumpConf(input), { mode: 0o600 });
-  return {
-    extraArgs: [],
-    async finish(outcome) {
-      if (outcome === 'dumped') {
-        await writeFile(join(input.imagePath, DUMP_FACTS_FILE), JSON.stringify(facts), { mode: 0o600 });
-      }
-      await writeFile(conf, '', { mode: 0o600 });
-    },
+/** `cuda`: where the program is that takes processes off the GPU. */
+export function dumpPreparer(cuda: CudaFiles): PrepareDump {
+  return async (input) => {
+    const conf = join(input.bundle, 'criu.conf');
+    const facts = await dumpFacts(input);
+    await writeFile(conf, dumpConf(input), { mode: 0o600 });
+    // Last: from here on the workload stands still.
+    const gpu = await suspendGpu(input, () => cudaHelper(cuda, input.runc));
+    return {
+      extraArgs: [],
+      async finish(outcome) {
+        const afterResume = await gpu?.finish(outcome);
+        if (outcome === 'dumped') {
+          const text = JSON.stringify({ ...facts, ...(gpu ? { cuda: gpu.facts } : {}) });
+          await writeFile(join(input.imagePath, DUMP_FACTS_FILE), text, { mode: 0o600 });
+        }
+        await writeFile(conf, '', { mode: 0o600 });
+        return afterResume;
+      },
+    };
   };
-};
+}
 
 async function dumpFacts({ spec, runc, pid }: DumpInput): Promise<DumpFacts> {
   const hugePages = await hugePagesOf(pid);

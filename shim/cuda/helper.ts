@@ -13,12 +13,15 @@ import { CudaError } from './error.ts';
 import { type Answer, pairField, parseAnswer, parseGpus, parseState, parseUse } from './protocol.ts';
 import { type Operation, resultError } from './results.ts';
 
-export interface CudaConfig {
+export interface CudaFiles {
   /** Path of thaw-cuda. */
   program: string;
   /** Where the driver's libraries are; empty for the usual places. */
   libcuda: string;
   nvml: string;
+}
+
+export interface CudaConfig extends CudaFiles {
   env: Readonly<Record<string, string>>;
 }
 
@@ -43,11 +46,6 @@ export class CudaHelper implements CudaDriver {
   constructor(config: CudaConfig, deps: HelperDeps) {
     this.#config = config;
     this.#deps = deps;
-  }
-
-  /** Has it ready for the first request; what fails shows there. */
-  warm(): void {
-    this.#connection().catch(() => {});
   }
 
   async state(pid: number): Promise<ProcessState> {

@@ -7,10 +7,12 @@ import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { restoreConf } from '../criu-conf.ts';
 import { criuSaid, withoutLogFile } from '../criu-log.ts';
+import type { CudaFacts } from '../cuda/gpus.ts';
+import type { GpuRestore } from '../cuda/resume.ts';
 import { killTree, procTree } from '../process/process-tree.ts';
 import { within } from '../stdio/index.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
-import type { RestoreInput } from '../task/start-plan.ts';
+import type { PlanInput, RestoreInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
 import { makeImagesDir } from './images-dir.ts';
 import type { LazyMemory } from './lazy/lazy-memory.ts';
@@ -30,6 +32,12 @@ export interface AttemptDeps {
   removeTraces(input: AttemptInput): Promise<void>;
 }
 
+/** For a checkpoint with GPU state. */
+export type PrepareGpu = (
+  facts: CudaFacts,
+  input: Pick<PlanInput, 'spec' | 'runc' | 'log'>,
+) => Promise<GpuRestore>;
+
 export interface AttemptInput extends RestoreInput {
   spec: OciSpec;
   /** Checkpoint files: complete, but for the memory that comes later. */
@@ -38,6 +46,8 @@ export interface AttemptInput extends RestoreInput {
   checked?: Promise<TaskRights[]>;
   /** Memory that comes later. */
   memory?: PreparedMemory | undefined;
+  /** What was on GPUs, and comes back once CRIU is done. */
+  gpu?: GpuRestore | undefined;
   /** Told before a container is killed whose memory cannot be had right. */
   memoryLost?(reason: string): void;
   deadlineMs: number;
@@ -112,6 +122,8 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
         log.error({ container: id, reason: describeError(error).message }, 'cannot kill it'),
       );
     });
+    // Its memory arrives meanwhile: the slower of the two decides.
+    await input.gpu?.resume(pid);
     return { pid, memory };
   } catch (cause) {
     if (restored !== undefined) await killTree(restored, procTree);

@@ -10,7 +10,7 @@ import { Code, describeError } from '../../proto/status.ts';
 import type { Log } from '../log.ts';
 import { unmountRootfs } from '../mounts/rootfs.ts';
 import { nodeVersions } from '../versions.ts';
-import { type AttemptDeps, criuWorkDir } from './attempt.ts';
+import { type AttemptDeps, criuWorkDir, type PrepareGpu } from './attempt.ts';
 import { daemonAt } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import type { GivenDeps } from './given-images.ts';
@@ -44,6 +44,7 @@ export function planDeps(config: RestoreConfig, log: Log): PlanDeps {
     ...attemptDeps(),
     daemon,
     lost,
+    prepareGpu: gpuRestores(config),
     report(report) {
       const tell = () =>
         daemon
@@ -88,6 +89,14 @@ export function planDeps(config: RestoreConfig, log: Log): PlanDeps {
         held = false;
       };
     },
+  };
+}
+
+/** What brings GPU state back: loaded, and the program started, only for a checkpoint that has some. */
+export function gpuRestores({ cuda }: RestoreConfig): PrepareGpu {
+  return async (facts, { spec, runc, log }) => {
+    const { cudaHelper, prepareGpuRestore } = await import('../cuda/index.ts');
+    return prepareGpuRestore(facts, spec, cudaHelper(cuda, runc), log);
   };
 }
 

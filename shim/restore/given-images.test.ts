@@ -8,7 +8,8 @@ import type { PlanInput } from '../task/start-plan.ts';
 import { writeLoss } from './given-images.ts';
 import { createStartPlanner } from './index.ts';
 
-const planner = createStartPlanner({ daemonSocket: '/none', guardProgram: '/nowhere/guard' });
+const cuda = { program: '/nowhere/thaw-cuda', libcuda: '', nvml: '' };
+const planner = createStartPlanner({ daemonSocket: '/none', guardProgram: '/nowhere/guard', cuda });
 const rootfs = [{ type: 'overlay', source: 'overlay', target: '', options: ['lowerdir=/b:/a'] }];
 const input = (checkpoint: PlanInput['checkpoint']): PlanInput => ({
   namespace: 'n',

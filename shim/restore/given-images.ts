@@ -3,11 +3,15 @@
  * where it cannot be done, no cold start. Loaded only for such a container.
  */
 import { writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { DUMP_FACTS_FILE, dumpFactsSchema } from '../../checkpoint/facts.ts';
 import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { Code, describeError } from '../../proto/status.ts';
+import type { CudaFacts } from '../cuda/gpus.ts';
+import type { GpuRestore } from '../cuda/resume.ts';
 import type { PlanInput, RestorePlan } from '../task/start-plan.ts';
-import { type AttemptDeps, attemptRestore } from './attempt.ts';
+import { type AttemptDeps, attemptRestore, type PrepareGpu } from './attempt.ts';
 import { RestoreError } from './error.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { hasUserNamespace } from './preflight.ts';
@@ -24,6 +28,9 @@ export interface GivenImages {
 export interface GivenDeps extends AttemptDeps {
   /** Undefined unless the caller asks in the work directory for a record of which memory is touched, and there is some. */
   prepareRecorded(imagePath: string, workPath: string): Promise<PreparedMemory | undefined>;
+  /** What the images say of GPUs. */
+  savedGpu(imagePath: string): Promise<CudaFacts | undefined>;
+  prepareGpu: PrepareGpu;
 }
 
 export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps): RestorePlan {
@@ -46,17 +53,30 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
         deadlineMs: RESTORE_DEADLINE_MS,
         ...(workPath ? { keptWorkDir: workPath } : {}),
       };
+      let gpu: GpuRestore | undefined;
       try {
+        const facts = await deps.savedGpu(imagePath);
+        gpu = facts && (await deps.prepareGpu(facts, input));
+        const differences = (await gpu?.differences()) ?? [];
+        if (differences.length > 0) throw new RestoreError(Code.failedPrecondition, differences.join('; '));
         const memory = workPath ? await deps.prepareRecorded(imagePath, workPath) : undefined;
         const memoryLost = (reason: string) => writeLoss(workPath, reason);
-        return { kind: 'restored', ...(await attemptRestore({ ...attempt, memory, memoryLost }, deps)) };
+        return { kind: 'restored', ...(await attemptRestore({ ...attempt, memory, memoryLost, gpu }, deps)) };
       } catch (cause) {
         const { message } = describeError(cause);
         start.log.warn({ container: start.id, images: imagePath, reason: message }, 'restore failed');
         return { kind: 'failed', reason: message, rootfs: input.rootfs };
+      } finally {
+        gpu?.close();
       }
     },
   };
+}
+
+/** By the facts that our own dump left beside the images; other dumps have none. */
+export async function savedGpu(imagePath: string): Promise<CudaFacts | undefined> {
+  const text = await readFile(join(imagePath, DUMP_FACTS_FILE), 'utf8').catch(() => undefined);
+  return text === undefined ? undefined : dumpFactsSchema.parse(JSON.parse(text)).cuda;
 }
 
 /** At once, as whoever asked learns of the end right after. */

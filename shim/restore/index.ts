@@ -4,6 +4,7 @@
  * a checkpoint is loaded only once one is found.
  */
 import { describeError } from '../../proto/status.ts';
+import type { CudaFiles } from '../cuda/helper.ts';
 import type { StartPlanner } from '../task/start-plan.ts';
 import { overlayOf, withLowerDirs } from './layers.ts';
 import { findMarker, withoutCheckpointLayers } from './marker.ts';
@@ -14,6 +15,8 @@ export interface RestoreConfig {
   daemonSocket: string;
   /** The launcher, which holds the userfaultfds of restores too. */
   guardProgram: string;
+  /** The program that puts processes back on the GPU, and the driver's libraries. */
+  cuda: CudaFiles;
   /** The code of a restore was loaded for the first time. */
   onLoaded?(): void;
 }
@@ -28,13 +31,15 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
   };
   return async (input) => {
     if (input.checkpoint) {
-      const { planGiven, attemptDeps, recordedMemory, checkChain } = await load();
+      const { planGiven, attemptDeps, recordedMemory, gpuRestores, savedGpu, checkChain } = await load();
       // Only what the caller names may be a chain of dumps; a checkpoint image never is.
       const checkImages = checkChain;
       return planGiven(input, input.checkpoint, {
         ...attemptDeps(),
         checkImages,
         prepareRecorded: recordedMemory(config),
+        prepareGpu: gpuRestores(config),
+        savedGpu,
       });
     }
     const overlay = overlayOf(input.rootfs);

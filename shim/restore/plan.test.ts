@@ -53,6 +53,9 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
     awaitComplete: async () => {},
   },
   versions: async () => ({ criu: '4.2', runc: '1.3' }),
+  prepareGpu: async () => {
+    throw new Error('nothing is on a GPU');
+  },
   lockShared: async () => async () => {},
   unmountRootfs: async () => {},
   namespaceFiles: { read: () => undefined, write: () => {} },

@@ -5,11 +5,12 @@
 import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
+import type { GpuRestore } from '../cuda/resume.ts';
 import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import type { Log } from '../log.ts';
 import type { PlanInput, StartPlan } from '../task/start-plan.ts';
-import { type AttemptDeps, attemptRestore, checkImages, type Restored } from './attempt.ts';
+import { type AttemptDeps, attemptRestore, checkImages, type PrepareGpu, type Restored } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
@@ -36,6 +37,7 @@ export interface PlanDeps extends AttemptDeps {
     log: Log,
   ): Promise<PreparedMemory | undefined>;
   versions(input: PlanInput): Promise<Versions>;
+  prepareGpu: PrepareGpu;
   /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
   lockShared(file: string): Promise<() => Promise<void>>;
   unmountRootfs(bundle: string): Promise<void>;
@@ -114,12 +116,27 @@ export async function planRestore(
     host: await hostFacts(await versions),
     mounts: mountFacts(input.spec),
   });
-  if (mismatches.length > 0) return cold(mismatches.join('; '));
+  // Also where it is known by now that it starts cold: every reason is told at once.
+  const gpu = facts.cuda && (await deps.prepareGpu(facts.cuda, { ...input, log }));
+  if (gpu) mismatches.push(...(await gpuMismatches(gpu)));
+  const giveUp = (reason: string) => {
+    gpu?.close();
+    return cold(reason);
+  };
+  if (mismatches.length > 0) return giveUp(mismatches.join('; '));
   const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
-  if (!upper) return cold("the container's upper directory is not a fresh one");
+  if (!upper) return giveUp("the container's upper directory is not a fresh one");
   const required = policy === 'require';
   const planMs = performance.now() - began;
-  return restorePlan({ input, overlay, split, locate, located, facts, upper, required, planMs }, deps);
+  return restorePlan({ input, overlay, split, locate, located, facts, gpu, upper, required, planMs }, deps);
+}
+
+async function gpuMismatches(gpu: GpuRestore): Promise<string[]> {
+  try {
+    return await gpu.differences();
+  } catch (error) {
+    return [`the checkpoint has GPU state, and ${describeError(error).message}`];
+  }
 }
 
 function countsOf(facts: CheckpointFacts) {
@@ -138,6 +155,7 @@ interface Chosen {
   locate: () => Promise<Located>;
   located: Located;
   facts: CheckpointFacts;
+  gpu: GpuRestore | undefined;
   upper: UpperListing;
   required: boolean;
   /** How long it took to choose this. */
@@ -145,7 +163,7 @@ interface Chosen {
 }
 
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
-  const { input, overlay, split, locate, located, facts, upper, required, planMs } = chosen;
+  const { input, overlay, split, locate, located, facts, gpu, upper, required, planMs } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
   const prepared = prepare(located, locate, deps, input.log.child({ container: input.id }));
@@ -157,7 +175,10 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
     kind: 'restore',
     rootfs: withLowerDirs(input.rootfs, split.restore),
     required,
-    release: unlock,
+    async release() {
+      gpu?.close();
+      await unlock();
+    },
     async restore(start) {
       const began = performance.now();
       const log = start.log.child({ container: start.id, checkpoint: located.id });
@@ -181,6 +202,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
             checked,
             memory,
             memoryLost,
+            gpu,
             deadlineMs: RESTORE_DEADLINE_MS,
           },
           deps,
@@ -208,6 +230,8 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
         const phase = times.fetch === undefined ? 'fetch' : 'restore';
         deps.report({ ...subject, outcome, phase, reason: message, times });
         return { kind: 'failed', reason: message, rootfs: coldRootfs };
+      } finally {
+        gpu?.close();
       }
     },
   };

@@ -22,6 +22,7 @@ import type { OciSpec } from './oci-spec.ts';
 import type { DumpOptions, RuncOptions } from './options.ts';
 import { TaskProcess } from './process.ts';
 import type {
+  AfterResume,
   ContainerPaths,
   Mount,
   PrepareDump,
@@ -67,6 +68,8 @@ export class Container {
   #release: () => Promise<void> = async () => {};
   #memory: RestoredMemory | undefined;
   #mounted = false;
+  /** What a dump of the paused container has left to do. */
+  #afterResume: AfterResume | undefined;
   readonly #cgroup: InitCgroup;
   /** Settles when the init has ended, also before that may be told. */
   #initGone: Promise<unknown> = Promise.resolve();
@@ -174,6 +177,9 @@ export class Container {
         throw new ShimError(Code.failedPrecondition, `cannot resume a ${this.init.state.kind} container`);
       await this.config.runc.resume(this.id);
       this.#transition('paused', 'running');
+      const afterResume = this.#afterResume;
+      this.#afterResume = undefined;
+      await afterResume?.();
       this.#deps.publish({ kind: 'resumed', containerId: this.id });
     });
   }
@@ -193,6 +199,9 @@ export class Container {
           path,
           options,
           prepareDump: this.#deps.prepareDump,
+          onResume: (afterResume) => {
+            this.#afterResume = afterResume;
+          },
           log: this.#deps.log,
         }),
       );

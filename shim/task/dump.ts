@@ -8,7 +8,7 @@ import type { Log } from '../log.ts';
 import { bundlePaths } from './bundle.ts';
 import type { ContainerConfig } from './container.ts';
 import type { DumpOptions } from './options.ts';
-import type { PrepareDump } from './start-plan.ts';
+import type { AfterResume, PrepareDump } from './start-plan.ts';
 
 export interface DumpRequest extends Omit<ContainerConfig, 'options' | 'stdio'> {
   pid: number;
@@ -17,6 +17,8 @@ export interface DumpRequest extends Omit<ContainerConfig, 'options' | 'stdio'> 
   path: string;
   options: DumpOptions;
   prepareDump: PrepareDump;
+  /** Told what is left to do once the container is resumed. */
+  onResume(afterResume: AfterResume): void;
   log: Log;
 }
 
@@ -63,7 +65,8 @@ export async function dump(request: DumpRequest): Promise<void> {
       });
       outcome = 'dumped';
     } finally {
-      await session.finish(outcome);
+      const afterResume = await session.finish(outcome);
+      if (afterResume) request.onResume(afterResume);
     }
     log.info({ container: id, path: imagePath, ms: Math.round(performance.now() - begun) }, 'dumped');
   } catch (cause) {

@@ -112,17 +112,20 @@ export interface DumpInput extends ContainerPaths {
   log: Log;
 }
 
+export type AfterResume = () => Promise<void>;
+
 export interface DumpSession {
   /** Flags to add to `runc checkpoint`. */
   extraArgs: readonly string[];
   /**
    * Always called once after `runc checkpoint` ended. 'dumped': writes what belongs beside the images. 'failed': undoes
-   * what prepareDump did, so that the workload goes on.
+   * what prepareDump did, so that the workload goes on. Answers with what is left to do once a paused container has been
+   * resumed.
    */
-  finish(outcome: 'dumped' | 'failed'): Promise<void>;
+  finish(outcome: 'dumped' | 'failed'): Promise<AfterResume | undefined>;
 }
 
 /** Runs before `runc checkpoint`. A rejection leaves the container as it was and fails the Checkpoint RPC. */
 export type PrepareDump = (input: DumpInput) => Promise<DumpSession>;
 
-export const plainDump: PrepareDump = async () => ({ extraArgs: [], finish: async () => {} });
+export const plainDump: PrepareDump = async () => ({ extraArgs: [], finish: async () => undefined });
