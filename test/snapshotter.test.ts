@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { Code } from '../proto/status.ts';
 import { withMounts } from './conformance/mount.ts';
 import { SnapshotsClient } from './conformance/snapshots-client.ts';
+import { snapshotterContract } from './conformance/snapshotter-contract.ts';
 import { type Subject, snapshotterErrorTable, snapshotterSuite } from './conformance/snapshotter-suite.ts';
 import { ThawDaemon } from './conformance/thaw-daemon.ts';
 import {
@@ -33,6 +34,7 @@ const startThaw = async (): Promise<Subject> => {
 describe('thaw-snapshotter as containerd demands', () => {
   snapshotterSuite(startThaw);
   snapshotterErrorTable(startThaw);
+  snapshotterContract(startThaw);
 });
 
 describe("containerd's own overlayfs, which proves the tests", () => {
@@ -52,6 +54,7 @@ describe("containerd's own overlayfs, which proves the tests", () => {
   };
   snapshotterSuite(start);
   snapshotterErrorTable(start);
+  snapshotterContract(start);
 });
 
 describe('thaw-snapshotter', () => {
