@@ -9,6 +9,12 @@ import { Daemon, privateDir, runDir } from '../lib/index.ts';
 const { v1 } = thaw;
 const SERVICE = 'thaw.v1.Checkpoints';
 
+export interface ThawDaemonOptions {
+  /** Data folder, left to the caller; one of its own if absent. */
+  root?: string;
+  env?: NodeJS.ProcessEnv;
+}
+
 export class ThawDaemon {
   readonly root: string;
   readonly state: string;
@@ -16,20 +22,22 @@ export class ThawDaemon {
   readonly thawSocket: string;
   readonly log: string;
   readonly #dir: string;
+  readonly #env: NodeJS.ProcessEnv;
   #daemon: Daemon | undefined;
 
-  private constructor() {
+  private constructor({ root, env = {} }: ThawDaemonOptions) {
     this.#dir = privateDir('thaw');
-    this.root = join(this.#dir, 'root');
+    this.#env = env;
+    this.root = root ?? join(this.#dir, 'root');
     this.state = runDir('thaw');
     this.socket = join(this.state, 'snapshotter.sock');
     this.thawSocket = join(this.state, 'thaw.sock');
     this.log = join(this.#dir, 'log');
-    mkdirSync(this.root);
+    mkdirSync(this.root, { recursive: true });
   }
 
-  static async start(config: TomlTable = {}): Promise<ThawDaemon> {
-    const thaw = new ThawDaemon();
+  static async start(config: TomlTable = {}, options: ThawDaemonOptions = {}): Promise<ThawDaemon> {
+    const thaw = new ThawDaemon(options);
     writeFileSync(
       join(thaw.#dir, 'config.toml'),
       stringify({ root: thaw.root, state: thaw.state, log_level: 'debug', ...config }),
@@ -51,6 +59,7 @@ export class ThawDaemon {
     const before = this.#readyLines();
     this.#daemon = await Daemon.start('thaw-snapshotter', this.arguments, {
       log: this.log,
+      env: this.#env,
       ready: () => this.#readyLines() > before,
     });
   }

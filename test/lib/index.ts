@@ -4,6 +4,7 @@
  */
 export { Containerd, type ContainerdOptions, containerdVersion } from './containerd.ts';
 export type { ContainerdVersion } from './containerd-config.ts';
+export { CrashPoint, isStopped } from './crash-point.ts';
 export { privateDir, runDir } from './dirs.ts';
 export { TestError } from './error.ts';
 export { type TaskEvents, watchEvents } from './events.ts';

@@ -1,0 +1,303 @@
+/**
+ * thaw-snapshotter ends, or the power fails, before each of the calls with which an operation changes the disk. After
+ * the next start store and disk agree, nothing leaks, and what was answered is there.
+ */
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { withMounts } from './conformance/mount.ts';
+import { type Info, SnapshotsClient } from './conformance/snapshots-client.ts';
+import { ThawDaemon } from './conformance/thaw-daemon.ts';
+import { Disk } from './lib/disk.ts';
+import { CrashPoint, isStopped, privateDir, run, until } from './lib/index.ts';
+
+/** Every call, or every fourth: each costs a start of the daemon. */
+const STRIDE = process.env['THAW_FULL'] === '1' ? 1 : 4;
+const CONTENT = 'must stay';
+
+type Row = Pick<Info, 'name' | 'parent' | 'kind' | 'labels'>;
+type Rows = ReadonlyMap<string, Row>;
+
+interface Operation {
+  name: string;
+  /** What it needs; `id` makes its names new. */
+  setUp?: (id: string) => Promise<void>;
+  call: (id: string) => Promise<unknown>;
+  /** What the rows are once it was answered. */
+  effect: (rows: Map<string, Row>, id: string) => void;
+}
+
+let root: string;
+let point: CrashPoint;
+let thaw: ThawDaemon;
+let client: SnapshotsClient;
+
+const snapshots = () => readdirSync(join(root, 'snapshots'));
+const rowsNow = async (): Promise<Map<string, Row>> =>
+  new Map(
+    (await client.list()).map(({ name, parent, kind, labels }) => [name, { name, parent, kind, labels }]),
+  );
+const restart = async () => {
+  point.disarm();
+  client?.close();
+  await thaw.restart();
+  client = new SnapshotsClient(thaw.socket);
+};
+const start = async () => {
+  point = new CrashPoint(root);
+  thaw = await ThawDaemon.start({}, { root, env: point.env });
+  client = new SnapshotsClient(thaw.socket);
+};
+const stop = async () => {
+  client.close();
+  await thaw.stop();
+  point.remove();
+};
+
+/** A committed layer whose content is on the device. */
+const commitLayer = async (name: string) => {
+  const [mount] = await client.prepare(`key of ${name}`, '');
+  const dir = mount?.source ?? '';
+  writeFileSync(join(dir, 'content'), CONTENT, { flush: true });
+  const fd = openSync(dir, 'r');
+  fsyncSync(fd);
+  closeSync(fd);
+  await client.commit(name, `key of ${name}`, { l: 'v' });
+};
+
+const operations: Operation[] = [
+  {
+    name: 'Prepare',
+    call: (id) => client.prepare(id, 'base', { l: id }),
+    effect: (rows, id) => rows.set(id, { name: id, parent: 'base', kind: 'active', labels: { l: id } }),
+  },
+  {
+    name: 'View',
+    call: (id) => client.view(id, 'base'),
+    effect: (rows, id) => rows.set(id, { name: id, parent: 'base', kind: 'view', labels: {} }),
+  },
+  {
+    name: 'Commit',
+    setUp: async (id) => {
+      await client.prepare(`${id} key`, 'base');
+    },
+    call: (id) => client.commit(id, `${id} key`, { l: id }),
+    effect: (rows, id) => {
+      rows.delete(`${id} key`);
+      rows.set(id, { name: id, parent: 'base', kind: 'committed', labels: { l: id } });
+    },
+  },
+  {
+    name: 'Update',
+    setUp: async (id) => {
+      await client.prepare(id, 'base', { l: 'old' });
+    },
+    call: (id) => client.update({ name: id, parent: '', labels: { l: 'new' } }),
+    effect: (rows, id) => rows.set(id, { name: id, parent: 'base', kind: 'active', labels: { l: 'new' } }),
+  },
+  {
+    name: 'Usage',
+    setUp: commitLayer,
+    call: (id) => client.usage(id),
+    effect: () => {},
+  },
+  {
+    name: 'Remove',
+    setUp: async (id) => {
+      const mounts = await client.prepare(id, 'base');
+      await withMounts(mounts, join(root, '../mnt'), (dir) => {
+        mkdirSync(join(dir, 'deep/er'), { recursive: true });
+        writeFileSync(join(dir, 'deep/er/file'), 'x');
+      });
+    },
+    // What is deleted behind its answer is part of it.
+    call: async (id) => {
+      await client.remove(id);
+      await client.cleanup();
+    },
+    effect: (rows, id) => rows.delete(id),
+  },
+];
+
+/** Every row has its directory and can be mounted, every directory has its row, and the base has its content. */
+const checkAgreement = async () => {
+  await client.cleanup();
+  // What a start mends must not have been needed.
+  expect(thaw.events().filter(({ msg }) => /gone/.test(String(msg)))).toEqual([]);
+  const rows = await rowsNow();
+  expect(snapshots().length, `directories ${snapshots()} of rows ${[...rows.keys()]}`).toBe(rows.size);
+  for (const { name, kind } of rows.values()) {
+    if (kind === 'committed') continue;
+    await withMounts(await client.mounts(name), join(root, '../mnt'), (dir) =>
+      expect(readFileSync(join(dir, 'content'), 'utf8')).toBe(CONTENT),
+    );
+  }
+};
+
+/** Ends the daemon before the given call of an operation. False if the operation had fewer calls. */
+const crashAt = async (
+  call: number,
+  operation: Operation,
+  what: 'kill' | 'stop',
+  crash: () => Promise<void>,
+): Promise<boolean> => {
+  const id = `${operation.name} ${what} ${call}`;
+  await operation.setUp?.(id);
+  await client.cleanup();
+  const before = await rowsNow();
+  const after = new Map(before);
+  operation.effect(after, id);
+  point.arm(call, what);
+  let answered = false;
+  const calling = operation.call(id).then(
+    () => {
+      answered = true;
+    },
+    () => {},
+  );
+  // A daemon that is stopped answers nothing and ends no connection.
+  const stopped = () => until('an answer, or the stop', () => answered || isStopped(thaw.pid), 30_000);
+  await (what === 'kill' ? calling : Promise.race([calling, stopped()]));
+  const reached = point.count() >= call;
+  await crash();
+  await restart();
+  await calling;
+  const found = await rowsNow();
+  if (answered) expect(found, `${id}, answered`).toEqual(after);
+  else expect([before, after] as Rows[], id).toContainEqual(found);
+  await checkAgreement();
+  // What was not done can be done now.
+  if (!answered && operation.name !== 'Usage') {
+    await operation.call(id).catch((error: unknown) => {
+      if (JSON.stringify([...found]) !== JSON.stringify([...after])) throw error;
+    });
+    expect(await rowsNow()).toEqual(after);
+  }
+  return reached;
+};
+
+const crashAtEachCall = async (
+  operation: Operation,
+  what: 'kill' | 'stop',
+  crash: () => Promise<void>,
+): Promise<void> => {
+  let call = 1;
+  for (; await crashAt(call, operation, what, crash); call += STRIDE);
+  expect(call, 'calls that the library saw').toBeGreaterThan(1);
+};
+
+describe('kill -9', () => {
+  beforeEach(async () => {
+    root = join(privateDir('crash-root'), 'root');
+    mkdirSync(root);
+    await start();
+    await commitLayer('base');
+  });
+  afterEach(async () => {
+    await stop();
+    await run('rm', ['-rf', join(root, '..')]);
+  });
+
+  it.each(operations)('before each call of $name', async (operation) => {
+    await crashAtEachCall(operation, 'kill', () => thaw.kill());
+  });
+
+  it('before each call of a start that finds orphans', async () => {
+    const before = await rowsNow();
+    let dead = true;
+    let call = 1;
+    for (; dead; call += STRIDE) {
+      await thaw.kill();
+      for (const name of [String(1_000_000 + call), `gone-${call}`, `new-${call}`])
+        mkdirSync(join(root, 'snapshots', name, 'fs/deep'), { recursive: true });
+      point.arm(call, 'kill');
+      client.close();
+      const started = await thaw.restart().then(
+        () => true,
+        () => false,
+      );
+      if (started) {
+        client = new SnapshotsClient(thaw.socket);
+        await client.cleanup().catch(() => {});
+      }
+      dead = point.count() >= call;
+      await thaw.kill();
+      await restart();
+      expect(await rowsNow()).toEqual(before);
+      await checkAgreement();
+    }
+    expect(call).toBeGreaterThan(1 + STRIDE);
+  });
+
+  it('before each call of the very first start', async () => {
+    await thaw.kill();
+    let dead = true;
+    let call = 1;
+    for (; dead; call += STRIDE) {
+      await run('rm', ['-rf', root]);
+      mkdirSync(root);
+      point.arm(call, 'kill');
+      client.close();
+      await thaw.restart().catch(() => {});
+      dead = point.count() >= call;
+      await thaw.kill();
+      await restart();
+      expect(await client.list()).toEqual([]);
+      await commitLayer('base');
+      await checkAgreement();
+    }
+    expect(call).toBeGreaterThan(1 + STRIDE);
+  });
+
+  it('before each call of an orderly end', async () => {
+    const before = await rowsNow();
+    let dead = true;
+    let call = 1;
+    for (; dead; call += STRIDE) {
+      await client.update({ name: 'base', parent: '', labels: { l: 'v' } });
+      point.arm(call, 'kill');
+      await thaw.halt().catch(() => {});
+      dead = point.count() >= call;
+      await restart();
+      expect(await rowsNow()).toEqual(before);
+      await checkAgreement();
+    }
+    expect(call).toBeGreaterThan(1 + STRIDE);
+  });
+});
+
+describe('a power failure', () => {
+  let disk: Disk;
+  beforeAll(async () => {
+    disk = await Disk.make('64M');
+    root = join(disk.path, 'root');
+    mkdirSync(root);
+    await start();
+    await commitLayer('base');
+  });
+  afterAll(async () => {
+    await stop();
+    await disk.remove();
+  });
+
+  it.each(operations)('before each call of $name, and after its answer', async (operation) => {
+    await crashAtEachCall(operation, 'stop', async () => {
+      // Whether it was reached or not: nothing may write while the device is copied.
+      process.kill(thaw.pid, 'SIGSTOP');
+      await until('the daemon to be stopped', () => isStopped(thaw.pid));
+      const device = await disk.copy();
+      await thaw.kill();
+      await disk.become(device);
+      expect(existsSync(join(root, 'meta.db'))).toBe(true);
+    });
+  });
+});
