@@ -34,6 +34,8 @@ async function measure(name: string | undefined): Promise<Report> {
       const options = { quick, only, debianRoot: values['debian-root'] };
       return (await import('./coldnode/bench.ts')).runColdnodeBench(options, progress);
     }
+    case 'snapshotter':
+      return (await import('./snapshotter/bench.ts')).runSnapshotterBench({ quick, only }, progress);
     default:
       throw new Error('Run scripts/bench; it calls this program');
   }

@@ -72,6 +72,11 @@ export async function packCheckpoint(imagesDir: string, directory: string): Prom
   }
 }
 
+/** All below a folder, as a layer of its own. */
+export function packFolder(root: string, directory: string): Promise<PackedLayer> {
+  return packDirectory(root, { root, newest: 0, exclude: [], ownedByRoot: false }, directory);
+}
+
 async function packDirectory(made: string, source: LayerSource, directory: string): Promise<PackedLayer> {
   const { file, digest, size, diffId } = await makeLayer(source, directory);
   return { digest, size, diffId, made, open: () => createReadStream(file) };
