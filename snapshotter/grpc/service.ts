@@ -45,15 +45,15 @@ export function snapshotsService(options: ServiceOptions) {
 
   const unary = <Request, Response>(
     name: SnapshotRpc,
-    answer: (request: Request, signal: AbortSignal) => Promise<Response> | Response,
+    answer: (request: Request, call: ServerUnaryCall<Request, Response>) => Promise<Response> | Response,
   ): handleUnaryCall<Request, Response> => {
     return (call, callback) => {
       const started = performance.now();
-      const signal = signalOf(call);
-      const settle = async () => answer(call.request, signal);
+      const settle = async () => answer(call.request, call);
       settle().then(
         (response) => {
-          log.debug({ rpc: name, ...subject(call), ms: elapsed(started) }, 'answered');
+          if (log.isLevelEnabled('debug'))
+            log.debug({ rpc: name, ...subject(call), ms: elapsed(started) }, 'answered');
           onAnswered?.(name, Code.ok, performance.now() - started);
           callback(null, response);
         },
@@ -91,8 +91,8 @@ export function snapshotsService(options: ServiceOptions) {
   };
 
   return {
-    Prepare: unary<CreateRequest, MountsResponse>('Prepare', async ({ key, parent, labels }, signal) => ({
-      mounts: await options.prepare(key, parent, labels, signal),
+    Prepare: unary<CreateRequest, MountsResponse>('Prepare', async ({ key, parent, labels }, call) => ({
+      mounts: await options.prepare(key, parent, labels, signalOf(call)),
     })),
     View: unary<CreateRequest, MountsResponse>('View', async ({ key, parent, labels }) => ({
       mounts: await snapshotter.create('view', key, parent, labels),
@@ -129,6 +129,7 @@ export function snapshotsService(options: ServiceOptions) {
   };
 }
 
+/** Only for calls that may take long: it is aborted at the end of each, which costs as much as a short call. */
 function signalOf(call: ServerUnaryCall<unknown, unknown>): AbortSignal {
   const abort = new AbortController();
   call.on('cancelled', () => abort.abort());
