@@ -1,8 +1,9 @@
 /** Puts the parts together: one daemon from start to end. */
-import { existsSync, readFileSync } from 'node:fs';
-import { chmod } from 'node:fs/promises';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { chmod, rename } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { CredentialStore } from '../checkpoint/registry/index.ts';
 import type { Addon } from '../native/index.ts';
@@ -17,16 +18,22 @@ import { alreadyExists } from './error.ts';
 import { FetchThreads, type WorkerSetup } from './fetch/index.ts';
 import { fetchErrorKind } from './fetch-errors.ts';
 import { SnapshotsServer } from './grpc/index.ts';
+import { checkInherited, type InheritedSockets, listeningDescriptor } from './inherited-sockets.ts';
 import type { Metrics } from './metrics/index.ts';
 import { Directories, OverlaySnapshotter } from './overlay/index.ts';
 import { RemoteLayers } from './remote/index.ts';
 import { Registries } from './remote/registries.ts';
-import { claimRoot, claimSocket, layoutOf } from './root-directory.ts';
+import { awaitRoot, claimSocket, layoutOf } from './root-directory.ts';
 import { SnapshotStore } from './store/index.ts';
 
 export interface Daemon {
-  /** Stops accepting, lets calls in flight finish, ends fetches. What is incomplete is fetched anew at the next start. */
-  close(): Promise<void>;
+  /** What it listens on. */
+  readonly sockets: InheritedSockets;
+  /**
+   * Stops accepting, lets calls in flight finish, ends fetches. What is incomplete is fetched anew at the next start.
+   * `handOver`: another daemon has the sockets too, and answers next.
+   */
+  close(options?: { handOver?: boolean }): Promise<void>;
 }
 
 /** A thread fetches some 2 Gbit/s. */
@@ -35,6 +42,18 @@ const FETCH_IDLE_MS = 60_000;
 const PROGRESS_MS = 10_000;
 /** Calls in flight get so long at the end. */
 const GRACE_MS = 5_000;
+/** Longest wait for the daemon before to end. */
+const TAKE_OVER_MS = 30_000;
+/** What takes longer there is a wait for chunks, which shims repeat. */
+const CHECKPOINTS_GRACE_MS = 1_000;
+
+/** What the process got from whoever started it. */
+export interface Inherited {
+  environment: Readonly<Record<string, string | undefined>>;
+  sockets: InheritedSockets;
+  /** It takes the place of a daemon that runs, and is told when only that one's end is missing. */
+  onLoaded?: (() => void) | undefined;
+}
 
 type Closer = () => void | Promise<void>;
 
@@ -43,32 +62,48 @@ export async function startDaemon(
   config: Config,
   native: Addon,
   log: Logger,
-  environment: Readonly<Record<string, string | undefined>>,
+  inherited: Inherited,
 ): Promise<Daemon> {
-  const closers: Closer[] = [];
-  const close = async () => {
-    for (const closer of closers.splice(0).reverse()) await closer();
+  const parts: Parts = { ends: [], lastEnds: [], sockets: new Map() };
+  const close = async ({ handOver = false } = {}) => {
+    if (handOver) parts.keepPaths = true;
+    for (const end of parts.ends.splice(0).reverse()) await end();
+    for (const end of parts.lastEnds.splice(0).reverse()) await end();
   };
   try {
-    await start(config, native, log, environment, closers);
-    return { close };
+    await start(config, native, log, inherited, parts);
+    return { close, sockets: parts.sockets };
   } catch (error) {
     await close();
     throw error;
   }
 }
 
+interface Parts {
+  /** What ends first, in reverse order, while containerd is still answered: it waits for a new daemon only a second. */
+  ends: Closer[];
+  lastEnds: Closer[];
+  sockets: Map<string, number>;
+  /** Others listen on the sockets. */
+  keepPaths?: boolean;
+}
+
 async function start(
   config: Config,
   native: Addon,
   log: Logger,
-  environment: Readonly<Record<string, string | undefined>>,
-  closers: Closer[],
+  { environment, sockets, onLoaded }: Inherited,
+  parts: Parts,
 ): Promise<void> {
-  closers.push(claimRoot(config.root, native.tryLock));
+  const { ends, lastEnds } = parts;
+  const checkpointsSocket = join(config.state, 'thaw.sock');
+  checkInherited(sockets, [config.address, checkpointsSocket]);
+  const metricsModule = config.metrics.address === undefined ? undefined : await import('./metrics/index.ts');
+  onLoaded?.();
+  lastEnds.push(await awaitRoot(config.root, native.tryLock, onLoaded ? TAKE_OVER_MS : 0));
   const layout = layoutOf(config.root);
   const store = new SnapshotStore(layout.database);
-  closers.push(() => store.close());
+  lastEnds.push(() => store.close());
   const snapshotter = new OverlaySnapshotter({
     store,
     directories: new Directories(layout.snapshots),
@@ -80,7 +115,8 @@ async function start(
       onLost: (names) => log.error({ names }, 'files of committed snapshots are gone'),
     },
   });
-  closers.push(() => snapshotter.settle());
+  ends.push(() => snapshotter.settle());
+  lastEnds.push(() => snapshotter.settle());
   await snapshotter.recover();
 
   const credentials = new CredentialStore({
@@ -89,7 +125,7 @@ async function start(
     pullSecrets: config.pull_secrets,
     environment: forHelpers(environment),
   });
-  closers.push(() => credentials.close());
+  ends.push(() => credentials.close());
   const setup: WorkerSetup = {
     hosts: Object.fromEntries(
       Object.entries(config.registries).map(([host, { plain_http: plainHttp, mirrors }]) => [
@@ -100,7 +136,7 @@ async function start(
     hostsDirs: config.hosts_dirs,
   };
   const registries = new Registries({ ...setup, credentials: (request) => credentials.find(request) });
-  closers.push(() => registries.close());
+  ends.push(() => registries.close());
   const transfers = new FetchThreads({
     setup,
     credentials: (request) => credentials.find(request),
@@ -108,8 +144,7 @@ async function start(
     direct: new DirectTransfers(native.writeChunk),
     idleMs: FETCH_IDLE_MS,
   });
-  closers.push(() => transfers.close());
-  const metricsModule = config.metrics.address === undefined ? undefined : await import('./metrics/index.ts');
+  ends.push(() => transfers.close());
   const metrics =
     metricsModule && new metricsModule.Metrics({ entries: () => cache.entries() }, config.cache.max_bytes);
   const cache: NodeCache = makeCache(config, native, transfers, log, metrics, (id) => {
@@ -121,7 +156,7 @@ async function start(
       return undefined;
     }
   });
-  closers.push(() => cache.close());
+  ends.push(() => cache.close());
   const remote: RemoteLayers = new RemoteLayers({
     snapshotter,
     cache,
@@ -134,7 +169,7 @@ async function start(
     onIndexFailed: (error) => metrics?.fetches.indexFailed(fetchErrorKind(error)),
   });
   const progress = setInterval(() => logProgress(cache, log), PROGRESS_MS);
-  closers.push(() => clearInterval(progress));
+  ends.push(() => clearInterval(progress));
   await cache.recover();
 
   const checkpoints = new TtrpcServer({
@@ -150,17 +185,20 @@ async function start(
     }),
     onError: (error) => log.debug({ error: describeError(error).message }, 'connection failed'),
   });
-  const socket = join(config.state, 'thaw.sock');
-  claimSocket(config.state, socket);
-  await checkpoints.listen({ path: socket });
-  closers.push(() => checkpoints.close(GRACE_MS));
-  await chmod(socket, 0o600);
+  ends.push(() => checkpoints.close(CHECKPOINTS_GRACE_MS));
+  await listen(checkpoints, checkpointsSocket, config.state, sockets, parts);
 
+  const stopping = new AbortController();
+  const providing = new Set<Promise<boolean>>();
   const snapshots = new SnapshotsServer({
     snapshotter,
     prepare: async (key, parent, labels, signal) => {
-      if (await remote.provide(parent, labels, signal))
-        throw alreadyExists(`Layer of snapshot "${key}" is here already`);
+      if (!stopping.signal.aborted) {
+        const provided = remote.provide(parent, labels, AbortSignal.any([signal, stopping.signal]));
+        providing.add(provided);
+        if (await provided.finally(() => providing.delete(provided)))
+          throw alreadyExists(`Layer of snapshot "${key}" is here already`);
+      }
       return snapshotter.create('active', key, parent, labels);
     },
     remove: (key) => {
@@ -171,15 +209,48 @@ async function start(
     log,
     onAnswered: metrics && ((rpc, code, ms) => metrics.rpcs.answered(rpc, code, ms)),
   });
-  claimSocket(dirname(config.address), config.address);
-  closers.push(() => snapshots.close(GRACE_MS));
-  await snapshots.listen(config.address);
+  lastEnds.push(() => snapshots.close(GRACE_MS));
+  await listen(snapshots, config.address, dirname(config.address), sockets, parts);
+  // A pull that waits for its registry ends with what needs none rather than with an error.
+  ends.push(async () => {
+    await Promise.race([Promise.allSettled(providing), sleep(GRACE_MS, undefined, { ref: false })]);
+    stopping.abort();
+  });
 
   if (metricsModule && metrics && config.metrics.address !== undefined) {
     const server = new metricsModule.MetricsServer(metrics);
-    closers.push(() => server.close());
+    ends.push(() => server.close());
     await server.listen(config.metrics.address);
   }
+}
+
+/** On a socket that others hold too, in which callers wait while there is no daemon; else on one of its own. */
+async function listen(
+  server: TtrpcServer | SnapshotsServer,
+  path: string,
+  directory: string,
+  sockets: InheritedSockets,
+  parts: Parts,
+): Promise<void> {
+  const inherited = sockets.get(path);
+  if (inherited !== undefined) {
+    await server.listen({ fd: inherited });
+    parts.sockets.set(path, inherited);
+    return;
+  }
+  claimSocket(directory, path);
+  // libuv removes the name that it bound when it closes, also where another daemon listens on: so that is another name.
+  const bound = `${path}.new`;
+  claimSocket(directory, bound);
+  await server.listen({ path: bound });
+  await chmod(bound, 0o600);
+  const fd = listeningDescriptor(bound);
+  await rename(bound, path);
+  if (fd !== undefined) parts.sockets.set(path, fd);
+  // While the root is still locked: afterwards the name may be another daemon's.
+  parts.lastEnds.push(() => {
+    if (!parts.keepPaths) rmSync(path, { force: true });
+  });
 }
 
 /** What systemd said to this process alone is no business of a credential helper. */

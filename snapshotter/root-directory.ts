@@ -1,6 +1,7 @@
 /** The daemon's directories: made, closed to others, and held by one daemon at a time. */
 import { chmodSync, closeSync, mkdirSync, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { failedPrecondition } from './error.ts';
 
 export interface RootLayout {
@@ -32,6 +33,23 @@ export function claimRoot(root: string, tryLock: (fd: number, exclusive: boolean
   } catch (error) {
     closeSync(fd);
     throw error;
+  }
+}
+
+/** claimRoot, for one who takes the place of the daemon that has it: waits until that one has ended. */
+export async function awaitRoot(
+  root: string,
+  tryLock: (fd: number, exclusive: boolean) => boolean,
+  ms: number,
+): Promise<() => void> {
+  const until = performance.now() + ms;
+  while (true) {
+    try {
+      return claimRoot(root, tryLock);
+    } catch (error) {
+      if (performance.now() >= until) throw error;
+    }
+    await sleep(5);
   }
 }
 

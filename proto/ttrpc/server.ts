@@ -28,6 +28,9 @@ export interface TtrpcServerOptions {
   onAnswered?: () => void;
 }
 
+/** A client connects in order to ask: its first request is as good as here. */
+const FIRST_REQUEST_MS = 200;
+
 export class TtrpcServer {
   readonly #options: TtrpcServerOptions;
   readonly #server: Server;
@@ -90,6 +93,7 @@ class Connection {
   readonly #decoder = new FrameDecoder();
   readonly #gone = new AbortController();
   readonly #inFlight = new Set<Promise<void>>();
+  readonly #asked = Promise.withResolvers<void>();
   #lastStream = 0;
 
   constructor(stream: Duplex, options: TtrpcServerOptions) {
@@ -102,10 +106,17 @@ class Connection {
     stream.on('drain', () => stream.resume());
     stream.on('error', (error) => options.onError?.(error));
     stream.on('end', () => stream.end());
-    stream.on('close', () => this.#gone.abort());
+    stream.on('close', () => {
+      this.#gone.abort();
+      this.#asked.resolve();
+    });
   }
 
+  /** Once what was asked is answered. */
   async settled(): Promise<void> {
+    const timer = setTimeout(() => this.#asked.resolve(), FIRST_REQUEST_MS);
+    await this.#asked.promise;
+    clearTimeout(timer);
     await Promise.all(this.#inFlight);
   }
 
@@ -126,6 +137,7 @@ class Connection {
     }
     const call = this.#call(stream, request).finally(() => this.#inFlight.delete(call));
     this.#inFlight.add(call);
+    this.#asked.resolve();
   }
 
   #accept(frame: DecodedFrame): RequestMessage | TtrpcError {

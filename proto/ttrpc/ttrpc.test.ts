@@ -117,6 +117,20 @@ describe('server', () => {
     expect(await answer(3)).toEqual({ kind: 'ok', payload: hello });
   });
 
+  it('that ends answers whoever has just connected, and is not held up by who never asks', async () => {
+    const path = join(tmpdir(), `ttrpc-${randomUUID()}.sock`);
+    const accepted: Socket[] = [];
+    const server = new TtrpcServer({ services: echo, authorize: (socket) => void accepted.push(socket) });
+    await server.listen({ path });
+    const [asking, silent] = [raw(path), raw(path)];
+    await expect.poll(() => accepted.length).toBe(2);
+    const closed = server.close(60_000);
+    asking.socket.write(encodeFrame(1, 1, 0, request(hello)));
+    expect(await asking.answer(1)).toEqual({ kind: 'ok', payload: hello });
+    await closed;
+    await expect.poll(() => silent.socket.destroyed).toBe(true);
+  });
+
   it('answers ResourceExhausted instead of an oversized response', async () => {
     const big: Services = { S: { Big: async () => Buffer.alloc(MAX_DATA_LENGTH) } };
     const c = await client(await serve(big));

@@ -7,6 +7,8 @@ const SERVICE = 'thaw.v1.Checkpoints';
 const CONNECT_MS = 2_000;
 /** Locate reads the index and may ask containerd; it fetches nothing. */
 const LOCATE_MS = 10_000;
+/** Tries of a call that is cut off. */
+const MAX_TRIES = 3;
 /** Nobody waits for it. */
 const REPORT_MS = 2_000;
 /** Longer than the daemon lets a question for what is present wait. */
@@ -55,12 +57,17 @@ export interface DaemonConnection {
 }
 
 export function daemonAt(socket: string): Daemon {
+  /** A call under which the connection broke is made again: the daemon was replaced by another one, and no call here changes anything. */
   const withClient = async <Result>(call: (client: TtrpcClient) => Promise<Result>): Promise<Result> => {
-    const client = await TtrpcClient.connect(socket, CONNECT_MS);
-    try {
-      return await call(client);
-    } finally {
-      client.close();
+    for (let tries = 1; ; tries++) {
+      const client = await TtrpcClient.connect(socket, CONNECT_MS);
+      try {
+        return await call(client);
+      } catch (error) {
+        if (client.usable || tries === MAX_TRIES) throw error;
+      } finally {
+        client.close();
+      }
     }
   };
   return {
@@ -77,12 +84,15 @@ export function daemonAt(socket: string): Daemon {
         const { id, checkpointJson, imagesDir, lockFile, indexFile } = found;
         return { id, checkpointJson, imagesDir, lockFile, indexFile };
       }),
-    awaitComplete: (id, deadlineMs) =>
-      withClient(async (client) => {
+    awaitComplete: (id, deadlineMs) => {
+      const until = performance.now() + deadlineMs;
+      return withClient(async (client) => {
         const { AwaitRequest, AwaitResponse } = thaw.v1;
         const codecs = { request: AwaitRequest, response: AwaitResponse };
-        await client.unary(SERVICE, 'Await', codecs, { id }, { timeoutMs: deadlineMs });
-      }),
+        const timeoutMs = Math.max(1, Math.round(until - performance.now()));
+        await client.unary(SERVICE, 'Await', codecs, { id }, { timeoutMs });
+      });
+    },
     report: (report) =>
       withClient(async (client) => {
         const { ReportRequest, ReportResponse } = thaw.v1;

@@ -38,7 +38,7 @@ const start = async (listStallMs: number) => {
     listStallMs,
     log: pino({ level: 'debug' }, { write: (line: string) => void log.push(line) }),
   });
-  await server.listen(join(dir, 's'));
+  await server.listen({ path: join(dir, 's') });
   client = new (loadService(SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE))(
     `unix:${join(dir, 's')}`,
     credentials.createInsecure(),

@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { stringify, type TomlTable } from 'smol-toml';
 import { thaw } from '../../proto/gen/thaw.js';
 import { TtrpcClient } from '../../proto/ttrpc/index.ts';
-import { Daemon, privateDir, runDir } from '../lib/index.ts';
+import { Daemon, privateDir, runDir, until } from '../lib/index.ts';
+import { ListeningSockets } from '../lib/listening-sockets.ts';
 
 const { v1 } = thaw;
 const SERVICE = 'thaw.v1.Checkpoints';
@@ -23,7 +24,10 @@ export class ThawDaemon {
   readonly log: string;
   readonly #dir: string;
   readonly #env: NodeJS.ProcessEnv;
+  #held: ListeningSockets | undefined;
   #daemon: Daemon | undefined;
+  /** Process of the daemon that took over, which is no child of ours. */
+  #successor: number | undefined;
 
   private constructor({ root, env = {} }: ThawDaemonOptions) {
     this.#dir = privateDir('thaw');
@@ -37,7 +41,18 @@ export class ThawDaemon {
   }
 
   static async start(config: TomlTable = {}, options: ThawDaemonOptions = {}): Promise<ThawDaemon> {
-    const thaw = new ThawDaemon(options);
+    return ThawDaemon.#start(new ThawDaemon(options), config);
+  }
+
+  /** On sockets that are held for it over its restarts, as systemd does for a .socket unit. */
+  static async startActivated(config: TomlTable = {}): Promise<ThawDaemon> {
+    const thaw = new ThawDaemon({});
+    // Not in the order in which the daemon opens them.
+    thaw.#held = await ListeningSockets.make([thaw.thawSocket, thaw.socket]);
+    return ThawDaemon.#start(thaw, config);
+  }
+
+  static async #start(thaw: ThawDaemon, config: TomlTable): Promise<ThawDaemon> {
     writeFileSync(
       join(thaw.#dir, 'config.toml'),
       stringify({ root: thaw.root, state: thaw.state, log_level: 'debug', ...config }),
@@ -46,8 +61,20 @@ export class ThawDaemon {
     return thaw;
   }
 
+  /** Of the one that answers now. */
   get pid(): number {
-    return this.#daemon?.pid ?? -1;
+    return this.#successor ?? this.#daemon?.pid ?? -1;
+  }
+
+  /** As `systemctl reload` does: another daemon takes the place of this one. */
+  async upgrade(): Promise<void> {
+    const { pid: old } = this;
+    process.kill(old, 'SIGHUP');
+    await until('the old daemon to end', () => !isAlive(old));
+    const ready = this.events().findLast(({ msg }) => msg === 'ready');
+    this.#successor = Number(ready?.['pid']);
+    await this.#daemon?.stop();
+    this.#daemon = undefined;
   }
 
   get arguments(): string[] {
@@ -57,17 +84,31 @@ export class ThawDaemon {
   async restart(): Promise<void> {
     await this.halt();
     const before = this.#readyLines();
-    this.#daemon = await Daemon.start('thaw-snapshotter', this.arguments, {
-      log: this.log,
-      env: this.#env,
-      ready: () => this.#readyLines() > before,
-    });
+    const ready = () => this.#readyLines() > before;
+    const held = this.#held;
+    this.#daemon = held
+      ? await Daemon.start(
+          'sh',
+          ['-c', 'LISTEN_PID=$$ exec thaw-snapshotter "$@"', 'sh', ...this.arguments],
+          {
+            log: this.log,
+            env: { ...this.#env, ...held.environment },
+            descriptors: held.descriptors,
+            ready,
+          },
+        )
+      : await Daemon.start('thaw-snapshotter', this.arguments, { log: this.log, env: this.#env, ready });
   }
 
   /** SIGTERM. */
   async halt(): Promise<void> {
     await this.#daemon?.stop();
     this.#daemon = undefined;
+    const successor = this.#successor;
+    this.#successor = undefined;
+    if (successor === undefined) return;
+    process.kill(successor, 'SIGTERM');
+    await until('the daemon to end', () => !isAlive(successor));
   }
 
   /** kill -9. */
@@ -78,6 +119,7 @@ export class ThawDaemon {
 
   async stop(): Promise<void> {
     await this.halt();
+    this.#held?.close();
     rmSync(this.#dir, { recursive: true, force: true });
     rmSync(this.state, { recursive: true, force: true });
   }
@@ -139,5 +181,14 @@ export class ThawDaemon {
     } catch {
       return 0;
     }
+  }
+}
+
+/** A zombie is not: nobody may reap it. */
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
   }
 }

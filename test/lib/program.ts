@@ -73,6 +73,8 @@ export interface DaemonOptions {
   log: string;
   env?: NodeJS.ProcessEnv;
   cwd?: string;
+  /** Its descriptors from 3 on. */
+  descriptors?: readonly number[];
   /** Must come true within `readyMs` (default 20 s). */
   ready: () => boolean | Promise<boolean>;
   readyMs?: number;
@@ -95,7 +97,7 @@ export class Daemon {
   static async start(command: string, args: readonly string[], options: DaemonOptions): Promise<Daemon> {
     const log = openSync(options.log, 'a', 0o600);
     const child = spawn(command, args, {
-      stdio: ['ignore', log, log],
+      stdio: ['ignore', log, log, ...(options.descriptors ?? [])],
       env: { ...process.env, ...options.env },
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
