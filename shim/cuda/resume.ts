@@ -21,7 +21,16 @@ export function prepareGpuRestore(facts: CudaFacts, spec: OciSpec, helper: Helpe
   const live = helper.gpus().then(({ driver, gpus }) => ({ driver, gpus: visibleGpus(spec, gpus) }));
   live.catch(() => {});
   return {
-    differences: async () => gpuDifferences(facts, await live),
+    async differences() {
+      const now = await live;
+      // The driver forgets a GPU that nobody has open, and a restore then needs a cuInit first.
+      if (now.gpus.some(({ persistence }) => !persistence))
+        log.warn(
+          {},
+          'persistence mode of a GPU is off: a restore may fail; switch it on with "nvidia-smi -pm 1"',
+        );
+      return gpuDifferences(facts, now);
+    },
     async resume(init) {
       const pids = await outerPids(
         init,

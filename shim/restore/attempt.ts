@@ -128,7 +128,9 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
   } catch (cause) {
     if (restored !== undefined) await killTree(restored, procTree);
     memory?.finish();
-    const reason = await explain(cause, join(work, 'restore.log'), join(bundle, 'criu-restore.log'));
+    // What CRIU says explains nothing once it is through.
+    const criuLog = restored === undefined ? join(work, 'restore.log') : undefined;
+    const reason = await explain(cause, criuLog, join(bundle, 'criu-restore.log'));
     await undo(input, deps, images);
     if (memory && !(await within(memory.ended, MEMORY_END_MS)))
       log.warn({ container: id }, 'processes of the failed restore are still there');
@@ -190,10 +192,10 @@ async function withDeadline(start: (onSpawn: (pid: number) => void) => Promise<v
 }
 
 /** Quotes what CRIU says, and keeps its whole log where it outlives the attempt. */
-async function explain(cause: unknown, restoreLog: string, kept: string): Promise<RestoreError> {
+async function explain(cause: unknown, restoreLog: string | undefined, kept: string): Promise<RestoreError> {
   const { code, message: said, context } = describeError(cause);
   const message = withoutLogFile(said);
-  const text = await readFile(restoreLog, 'utf8').catch(() => '');
+  const text = restoreLog ? await readFile(restoreLog, 'utf8').catch(() => '') : '';
   if (!text) return new RestoreError(code, message, { cause, context });
   await writeFile(kept, text, { mode: 0o600 });
   const quoted = `${message} (CRIU: ${criuSaid(text)})`;
