@@ -6,7 +6,7 @@ const root = join(import.meta.dirname, '..');
 const readme = readFileSync(join(root, 'README.md'), 'utf8');
 
 it('README shows the drop-in that the integration tests run containerd with', () => {
-  expect(readme).toContain(readFileSync(join(root, 'deploy/containerd/containerd-2.toml'), 'utf8').trim());
+  expect(readme).toContain(readFileSync(join(root, 'deploy/containerd/whole-node-2.toml'), 'utf8').trim());
 });
 
 it.each([...readme.matchAll(/\]\(([^)#:]+)\)/g)].map(([, target = '']) => target))(

@@ -17,6 +17,9 @@ describe("the drop-ins' own settings", () => {
     ['containerd-1.7.toml', '1.7.24'],
     ['containerd-2.toml', '2.1.9'],
     ['containerd-2.toml', '2.3.0'],
+    ['whole-node-1.7.toml', '1.7.24'],
+    ['whole-node-2.toml', '2.1.9'],
+    ['whole-node-2.toml', '2.3.0'],
   ])('of %s are right for containerd %s', (name, version) => {
     expect(check(dropIn(name), version)).toEqual({
       snapshotter: 'thaw',

@@ -36,6 +36,7 @@ export async function checkContainerd(
   ];
   const config = await readConfig(machine, configFile);
   if ('status' in config) return [...findings, config];
+  findings.push(...config.findings);
   const { snapshotter, shimPaths, findings: seen } = checkContainerdConfig(config.settings, version, daemon);
   findings.push(...seen, await checkShim(machine, shimPaths));
   if (snapshotter === undefined) return findings;
@@ -46,10 +47,10 @@ export async function checkContainerd(
 async function readConfig(
   { run, exists }: Machine,
   file: string,
-): Promise<{ settings: ContainerdConfig } | Finding> {
+): Promise<{ settings: ContainerdConfig; findings: Finding[] } | Finding> {
   const args = (await exists(file)) ? ['--config', file, 'config', 'dump'] : ['config', 'dump'];
   const ran = await run('containerd', args);
-  if (ran?.code === 0) return { settings: parse(ran.stdout) };
+  if (ran?.code === 0) return { settings: parse(ran.stdout), findings: ignoredSettings(ran.stderr, file) };
   const found = ran
     ? ran.stderr.trim().split('\n').at(-1) || 'it cannot be read'
     : 'there is no containerd in PATH';
@@ -58,6 +59,18 @@ async function readConfig(
     found,
     `mend ${file}, or name another file with --containerd-config`,
   );
+}
+
+/** containerd 2.x merges imports before it migrates: one of version 3 makes a main file of version 2 one of version 3. */
+function ignoredSettings(log: string, file: string): Finding[] {
+  if (!/Ignoring unknown key.*plugin="?io\.containerd\.grpc\.v1\.cri/.test(log)) return [];
+  return [
+    failed(
+      'containerd configuration',
+      `containerd ignores CRI settings of version 2 in ${file}, as a file of version 3 is imported`,
+      'import whole-node-1.7.toml there, which is of version 2, or bring the main file to version 3 ("containerd config migrate")',
+    ),
+  ];
 }
 
 /** Runtimes without a path have the program in containerd's PATH, which is taken to be like ours. */

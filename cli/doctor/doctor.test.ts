@@ -99,6 +99,21 @@ describe('one thing that is wrong is the one that is named', () => {
     ['failed', 'thaw-snapshotter', { checkpoints: refuse }, /nobody is there/],
     ['failed', 'containerd', { view: { version: refuse } }, /nobody is there/],
     ['failed', 'containerd configuration', { programs: { [DUMP]: ran('bad toml\n') } }, /bad toml/],
+    [
+      'failed',
+      'containerd configuration',
+      {
+        programs: {
+          [DUMP]: {
+            code: 0,
+            stdout: dropIn,
+            stderr:
+              'level=warning msg="Ignoring unknown key in TOML for plugin" error="strict mode" key=cni plugin=io.containerd.grpc.v1.cri\n',
+          },
+        },
+      },
+      /ignores CRI settings of version 2/,
+    ],
     ['failed', 'shim', { which: async () => undefined }, /no containerd-shim-thaw-v2 in PATH/],
     ['failed', 'snapshotter in containerd', { view: { trySnapshotter: refuse } }, /nobody is there/],
     [

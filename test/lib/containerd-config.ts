@@ -50,9 +50,7 @@ export function containerdConfig(
     grpc: { address: paths.socket },
     ttrpc: { address: `${paths.socket}.ttrpc` },
     // Shims are found on the PATH; other programs may not be put below /opt behind the test's back.
-    proxy_plugins: {
-      thaw: { address: paths.snapshotterSocket, exports: { root: paths.snapshotterRoot } },
-    },
+    ...(fragment.includes('proxy_plugins') ? { proxy_plugins: ourPlugin(paths) } : {}),
     plugins: {
       'io.containerd.internal.v1.opt': { path: `${paths.root}/opt` },
       'io.containerd.nri.v1.nri': { disable: true },
@@ -60,6 +58,15 @@ export function containerdConfig(
     },
   };
   return stringify(mergeTables(mergeTables(parse(fragment), node), extra));
+}
+
+/** A drop-in as a file of its own, with this node's socket and root. */
+export function importedConfig(fragment: string, paths: ContainerdPaths): string {
+  return stringify(mergeTables(parse(fragment), { proxy_plugins: ourPlugin(paths) }));
+}
+
+function ourPlugin({ snapshotterSocket, snapshotterRoot }: ContainerdPaths): TomlTable {
+  return { thaw: { address: snapshotterSocket, exports: { root: snapshotterRoot } } };
 }
 
 const runc: TomlTable = { runtime_type: 'io.containerd.runc.v2', options: { SystemdCgroup: false } };

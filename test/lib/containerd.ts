@@ -2,7 +2,12 @@
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TomlTable } from 'smol-toml';
-import { bridgeNetwork, type ContainerdVersion, containerdConfig } from './containerd-config.ts';
+import {
+  bridgeNetwork,
+  type ContainerdVersion,
+  containerdConfig,
+  importedConfig,
+} from './containerd-config.ts';
 import { privateDir, runDir } from './dirs.ts';
 import { type Image, imageTar } from './image.ts';
 import { Daemon, type RunOptions, type RunResult, run } from './program.ts';
@@ -18,6 +23,10 @@ export interface ContainerdOptions {
   snapshotterRoot?: string;
   /** As in `RunPodSandbox`; default `test.local/pause:1`, which must be imported first. */
   sandboxImage?: string;
+  /** Which drop-ins of deploy/containerd: for the runtime `thaw` alone (the default), or for every image. */
+  dropIn?: 'containerd' | 'whole-node';
+  /** As on a node that was updated from containerd 1.7: a main file of version 2 that imports the drop-in of version 2. */
+  updated?: boolean;
   /** Settings that win over all others. */
   extra?: TomlTable;
   env?: NodeJS.ProcessEnv;
@@ -60,24 +69,24 @@ export class Containerd {
     const cniConf = `${this.dir}/cni-conf`;
     mkdirSync(cniConf, { recursive: true });
     writeFileSync(`${cniConf}/10-thaw-test.conflist`, bridgeNetwork(this.#state));
-    const fragment = readFileSync(join(repo, `deploy/containerd/containerd-${version}.toml`), 'utf8');
-    writeFileSync(
-      this.config,
-      containerdConfig(
-        version,
-        fragment,
-        {
-          root: `${this.dir}/root`,
-          state: `${this.#state}/state`,
-          socket: this.socket,
-          cniConf,
-          snapshotterSocket: options.snapshotterSocket ?? '/run/thaw/snapshotter.sock',
-          snapshotterRoot: options.snapshotterRoot ?? '/var/lib/thaw',
-        },
-        { sandboxImage: options.sandboxImage ?? 'test.local/pause:1' },
-        options.extra,
-      ),
-    );
+    const suffix = options.updated ? '1.7' : version;
+    const dropIn = join(repo, `deploy/containerd/${options.dropIn ?? 'containerd'}-${suffix}.toml`);
+    const paths = {
+      root: `${this.dir}/root`,
+      state: `${this.#state}/state`,
+      socket: this.socket,
+      cniConf,
+      snapshotterSocket: options.snapshotterSocket ?? '/run/thaw/snapshotter.sock',
+      snapshotterRoot: options.snapshotterRoot ?? '/var/lib/thaw',
+    };
+    const cri = { sandboxImage: options.sandboxImage ?? 'test.local/pause:1' };
+    const fragment = readFileSync(dropIn, 'utf8');
+    if (options.updated) {
+      const imported = `${this.dir}/thaw.toml`;
+      writeFileSync(imported, importedConfig(fragment, paths));
+      const extra = { ...options.extra, imports: [imported] };
+      writeFileSync(this.config, containerdConfig('1.7', 'version = 2', paths, cri, extra));
+    } else writeFileSync(this.config, containerdConfig(version, fragment, paths, cri, options.extra));
   }
 
   /** Starts containerd and waits until it and its CRI plug-in answer. */

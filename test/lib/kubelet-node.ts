@@ -27,9 +27,11 @@ export interface Pod {
 export interface PodRequest extends Partial<ContainerOptions> {
   image: string;
   annotations?: Record<string, string>;
+  /** Of its runtime class; default `thaw`. */
+  handler?: string;
 }
 
-export type KubeletNodeOptions = Pick<ContainerdOptions, 'logLevel' | 'extra'> & {
+export type KubeletNodeOptions = Pick<ContainerdOptions, 'logLevel' | 'extra' | 'dropIn' | 'updated'> & {
   root?: string;
   /** Further keys of the snapshotter's config.toml. */
   config?: TomlTable;
@@ -133,13 +135,13 @@ export class KubeletNode {
   }
 
   async createPod(request: PodRequest): Promise<Pod> {
-    const { annotations } = request;
+    const { annotations, handler = HANDLER } = request;
     this.#pods += 1;
     const name = `pod-${this.#pods}`;
     const uid = randomUUID();
-    const config = podConfig({ name, uid, runtimeHandler: HANDLER, ...(annotations && { annotations }) });
+    const config = podConfig({ name, uid, runtimeHandler: handler, ...(annotations && { annotations }) });
     mkdirSync(`${config.logDirectory}/main`, { recursive: true });
-    const podId = await this.cri.runPodSandbox(config, HANDLER);
+    const podId = await this.cri.runPodSandbox(config, handler);
     const logFile = (attempt: number) => `${config.logDirectory}/main/${attempt}.log`;
     const create = async (attempt: number): Promise<Pod> => {
       const containerId = await this.#createContainer(podId, config, attempt, request);
@@ -153,11 +155,11 @@ export class KubeletNode {
     podId: string,
     config: ReturnType<typeof podConfig>,
     attempt: number,
-    { image: reference, annotations, ...container }: PodRequest,
+    { image: reference, annotations, handler = HANDLER, ...container }: PodRequest,
   ): Promise<string> {
     // imagePullPolicy: IfNotPresent
     const present = await this.cri.imageStatus(reference);
-    const imageRef = present?.id ?? (await this.cri.pullImage(reference, config, HANDLER));
+    const imageRef = present?.id ?? (await this.cri.pullImage(reference, config, handler));
     const what = { name: 'main', image: reference, imageRef, attempt, ...container };
     const options = containerConfig(config, what);
     options.annotations = { ...options.annotations, ...annotations };
