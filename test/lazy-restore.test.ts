@@ -73,6 +73,16 @@ it('goes on with right bytes where the first ones that came were wrong', async (
   expect(lazy.link.spoil).toBe(0);
 });
 
+it('is killed where bytes stay wrong, also if it reads none of them', async () => {
+  const log = lazy.shimLog();
+  const pod = await lazy.runHeld();
+  lazy.link.spoil = Number.POSITIVE_INFINITY;
+  lazy.letGo();
+  expect(await lazy.ended(pod)).toBe(137);
+  expect(lazy.wrong(pod)).toBe('');
+  expect(log()).toMatch(/corrupt.*killing the restored container/);
+});
+
 it('is killed with a clear error where bytes stay wrong, before it reads one', async () => {
   const log = lazy.shimLog();
   const pod = await lazy.runHeld();

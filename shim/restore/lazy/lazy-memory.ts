@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { CheckpointIndex } from '../../../checkpoint/index-format.ts';
 import type { Addon, PagedProcess, PageServer, PageServerEvent } from '../../../native/index.ts';
-import { allBits, bitsOf } from '../../../native/page-server/bits.ts';
+import { allBits, bitsOf, clearBits } from '../../../native/page-server/bits.ts';
 import { Code, describeError } from '../../../proto/status.ts';
 import type { Log } from '../../log.ts';
 import type { Spawner } from '../../process/spawn.ts';
@@ -61,6 +61,8 @@ const GUARD_READY_MS = 10_000;
 /** Longest time that CRIU and runc get for their last steps after the memory was handed over. */
 const SETTLE_MS = 200;
 const WANT_MS = 60_000;
+/** Chunks that are asked for at a time where none comes. */
+const MOST_ASKED = 64;
 /** What no waiting changes. */
 const FINAL: ReadonlySet<Code> = new Set([
   Code.dataLoss,
@@ -304,11 +306,14 @@ export class LazyMemory implements RestoredMemory {
 
   /** Tells the page server what has arrived, until all has. */
   async #follow(): Promise<void> {
+    const { chunkCount } = this.#input.index;
     let known = 0;
     await this.#untilOver(async () => {
       const { bits, chunks, complete } = await (await this.#daemon()).presence(this.#input.id, known);
+      this.#present(complete ? allBits(chunkCount) : bits);
+      // Nothing comes any more: what is missing may be corrupt, which only a question for it tells.
+      if (!complete && chunks === known) void this.#want(clearBits(bits, chunkCount, MOST_ASKED));
       known = chunks;
-      this.#present(complete ? allBits(this.#input.index.chunkCount) : bits);
       return complete;
     });
   }
