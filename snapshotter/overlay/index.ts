@@ -192,6 +192,7 @@ export class OverlaySnapshotter {
   /** Waits until everything removed so far is deleted. */
   async cleanup(): Promise<void> {
     await this.#sweeper.look();
+    this.store.holdSpareRoom();
   }
 
   /** Waits for deletions under way; what is left then goes after the next start. */

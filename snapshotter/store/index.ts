@@ -4,11 +4,13 @@
  * that is on disk when it returns.
  */
 import type { Database, Statement } from 'better-sqlite3';
+import { Code, describeError } from '../../proto/status.ts';
 import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../error.ts';
 import { Listing } from './listing.ts';
 import { fromRow, type Row, SELECT, stored } from './row.ts';
 import { openDatabase } from './schema.ts';
 import type { Kind, Labels, Snapshot, Usage } from './snapshot-info.ts';
+import { SpareRoom } from './spare-room.ts';
 import { inWords } from './store-error.ts';
 import { updateLabels } from './update-labels.ts';
 
@@ -42,11 +44,14 @@ export class SnapshotStore {
   readonly #path: string;
   readonly #db: Database;
   readonly #statements = new Map<string, Statement>();
+  readonly #spare: SpareRoom;
   #lastDirectory: number;
 
   constructor(path: string) {
     this.#path = path;
-    this.#db = inWords(path, () => openDatabase(path));
+    this.#spare = new SpareRoom(`${path}-spare`);
+    this.#db = this.#evenIfFull(() => inWords(path, () => openDatabase(path)));
+    this.holdSpareRoom();
     const { last } = this.#sql<{ last: bigint | null }>(
       "SELECT max(seq) AS last FROM sqlite_sequence WHERE name = 'directories'",
     ).get() as { last: bigint | null };
@@ -125,7 +130,7 @@ export class SnapshotStore {
 
   /** NOT_FOUND without the key, FAILED_PRECONDITION if a snapshot lies above it. */
   remove(name: string): Removed {
-    return this.#transaction(() => {
+    const steps = () => {
       const snapshot = this.get(name);
       const child = this.#sql(
         'SELECT 1 FROM snapshots WHERE parent = (SELECT id FROM snapshots WHERE name = ?) LIMIT 1',
@@ -138,7 +143,13 @@ export class SnapshotStore {
       this.#sql('DELETE FROM directories WHERE id = ?').run(id);
       const last = checkpoint !== undefined && !this.#hasCheckpoint(checkpoint);
       return { directory: id, checkpoint: last ? checkpoint : undefined };
-    });
+    };
+    return this.#evenIfFull(() => this.#transaction(steps));
+  }
+
+  /** Space for a removal when the disk is full; taken anew after it was used up and there is room again. */
+  holdSpareRoom(): void {
+    this.#spare.hold();
   }
 
   /** See updateLabels. The parent that a client gives is ignored. */
@@ -227,6 +238,17 @@ export class SnapshotStore {
     if (row.kind !== 'committed')
       throw invalidArgument(`Cannot use snapshot "${name}" as parent: it is ${row.kind}, not committed`);
     return row.id;
+  }
+
+  /** Once more with the spare room, if there was none. */
+  #evenIfFull<T>(steps: () => T): T {
+    try {
+      return steps();
+    } catch (error) {
+      if (describeError(error).code !== Code.resourceExhausted) throw error;
+      this.#spare.giveUp();
+      return steps();
+    }
   }
 
   #transaction<T>(steps: () => T): T {
