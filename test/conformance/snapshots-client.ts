@@ -44,7 +44,10 @@ export class SnapshotsClient {
 
   constructor(socket: string, options: { snapshotter?: string; namespace?: string } = {}) {
     const Service = loadService(SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE);
-    this.#client = new Service(`unix:${socket}`, credentials.createInsecure());
+    // A connection of its own: grpc-js would share one among all clients of a process.
+    this.#client = new Service(`unix:${socket}`, credentials.createInsecure(), {
+      'grpc.use_local_subchannel_pool': 1,
+    });
     this.#snapshotter = options.snapshotter ?? '';
     this.#namespace = options.namespace ?? 'testsuite';
   }
