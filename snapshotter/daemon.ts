@@ -1,5 +1,5 @@
 /** Puts the parts together: one daemon from start to end. */
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { chmod, rename } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -20,7 +20,7 @@ import { fetchErrorKind } from './fetch-errors.ts';
 import { SnapshotsServer } from './grpc/index.ts';
 import { checkInherited, type InheritedSockets, listeningDescriptor } from './inherited-sockets.ts';
 import type { Metrics } from './metrics/index.ts';
-import { Directories, OverlaySnapshotter } from './overlay/index.ts';
+import { Directories, OverlaySnapshotter, overlayOptions, thisKernel } from './overlay/index.ts';
 import { RemoteLayers } from './remote/index.ts';
 import { Registries } from './remote/registries.ts';
 import { awaitRoot, claimSocket, layoutOf } from './root-directory.ts';
@@ -107,7 +107,7 @@ async function start(
   const snapshotter = new OverlaySnapshotter({
     store,
     directories: new Directories(layout.snapshots),
-    indexOff: existsSync('/sys/module/overlay/parameters/index'),
+    mountOptions: overlayOptions(thisKernel()),
     now: native.realtime,
     events: {
       onNotDeleted: (error) => log.error({ error: describeError(error).message }, 'directory not deleted'),

@@ -23,7 +23,7 @@ beforeEach(() => {
   snapshotter = new OverlaySnapshotter({
     store,
     directories: new Directories(join(dir, 'snapshots')),
-    indexOff: false,
+    mountOptions: [],
     now: () => 1n,
     events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
   });

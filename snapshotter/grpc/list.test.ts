@@ -24,7 +24,7 @@ const start = async (listStallMs: number) => {
   const snapshotter = new OverlaySnapshotter({
     store,
     directories: new Directories(join(dir, 'snapshots')),
-    indexOff: false,
+    mountOptions: [],
     now: () => 1n,
     events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
   });

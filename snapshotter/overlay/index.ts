@@ -13,13 +13,14 @@ import { type Mount, mountsOf } from './mounts.ts';
 import { Sweeper } from './sweeper.ts';
 
 export { Directories } from './directories.ts';
+export { overlayOptions, thisKernel } from './mount-options.ts';
 export type { Mount } from './mounts.ts';
 
 export interface OverlayOptions {
   store: SnapshotStore;
   directories: Directories;
-  /** Whether the kernel's overlay knows the option index=off. */
-  indexOff: boolean;
+  /** Of every overlay mount; see overlayOptions. */
+  mountOptions: readonly string[];
   /** CLOCK_REALTIME in nanoseconds. */
   now: () => bigint;
   events: OverlayEvents;
@@ -107,7 +108,7 @@ export class OverlaySnapshotter {
     return mountsOf(
       this.directories.path,
       { kind, directory: directory.id, parents },
-      this.#options.indexOff,
+      this.#options.mountOptions,
     );
   }
 

@@ -26,8 +26,8 @@ export function workDirectory(snapshots: string, id: number): string {
   return join(snapshots, String(id), 'work');
 }
 
-/** `indexOff`: the kernel knows overlay's inode index, which would refuse a lower directory used twice. */
-export function mountsOf(snapshots: string, layout: MountLayout, indexOff: boolean): Mount[] {
+/** `extra`: options of every overlay mount. */
+export function mountsOf(snapshots: string, layout: MountLayout, extra: readonly string[]): Mount[] {
   const { kind, directory, parents } = layout;
   const fs = (id: number) => fsDirectory(snapshots, id);
   const [nearest] = parents;
@@ -36,8 +36,7 @@ export function mountsOf(snapshots: string, layout: MountLayout, indexOff: boole
     return [{ type: 'bind', source: fs(directory), options: [kind === 'view' ? 'ro' : 'rw', 'rbind'] }];
   if (kind === 'view' && parents.length === 1)
     return [{ type: 'bind', source: fs(nearest), options: ['ro', 'rbind'] }];
-  const options: string[] = [];
-  if (indexOff) options.push('index=off');
+  const options = [...extra];
   if (kind === 'active')
     options.push(`workdir=${workDirectory(snapshots, directory)}`, `upperdir=${fs(directory)}`);
   options.push(`lowerdir=${parents.map(fs).join(':')}`);

@@ -30,7 +30,7 @@ const open = () => {
   snapshotter = new OverlaySnapshotter({
     store,
     directories: new Directories(snapshots),
-    indexOff: false,
+    mountOptions: [],
     now: () => now++,
     events: {
       onNotDeleted: (error) => told.push(`not deleted: ${(error as NodeJS.ErrnoException).code}`),

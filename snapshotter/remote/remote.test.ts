@@ -38,7 +38,7 @@ beforeEach(() => {
   snapshotter = new OverlaySnapshotter({
     store,
     directories: new Directories(join(dir, 'snapshots')),
-    indexOff: false,
+    mountOptions: [],
     now: () => now++,
     events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
   });
