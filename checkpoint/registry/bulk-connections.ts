@@ -1,6 +1,6 @@
 /**
  * Connections for large bodies. A general client hands every 64 KiB from its parser through streams: 2.3 s of processor time
- * a GiB where the kernel needs 0.6 to deliver it (docs/architecture.md). Here a body lands in two buffers that are used again and
+ * a GiB where the kernel needs 0.6 to deliver it (docs/architecture.md). Here a body lands in a few buffers that are used again and
  * again, as HTTP/1.1 and nothing else.
  */
 import type { Socket } from 'node:net';
@@ -29,7 +29,7 @@ export interface OnRead {
 /** Opens connections whose bytes go to `onread`. */
 export type BulkConnector = (onread: OnRead) => buildConnector.connector;
 
-const BUFFER_BYTES = 256 * 1024;
+const BUFFER_BYTES = 192 * 1024;
 /** Servers keep a connection for five seconds and more. */
 const IDLE_MS = 4_000;
 const MAX_IDLE = 16;
