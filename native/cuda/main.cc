@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <mutex>
@@ -72,6 +73,8 @@ int Run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   signal(SIGPIPE, SIG_IGN);
+  // Devices are made with the mode that they are given.
+  umask(0);
   // No destructors: threads may still be inside the driver.
   _exit(thaw::Run(argc, argv));
 }

@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <stdlib.h>
 
+#include "device-node.h"
 #include "management.h"
 
 namespace thaw {
@@ -83,6 +84,13 @@ std::string OfProcess(const std::vector<std::string>& request, const Driver& dri
       pairs.push_back(pair);
     }
     result = driver.Restore(static_cast<int>(pid), pairs);
+  } else if (command == "device") {
+    long major = 0, minor = 0;
+    if (request.size() != 6 || !Number(request[4], 4095, &major) || !Number(request[5], 1048575, &minor))
+      return "problem\tno device is named";
+    const std::string problem =
+        MakeDeviceNode(static_cast<int>(pid), request[3], static_cast<unsigned>(major), static_cast<unsigned>(minor));
+    return problem.empty() ? "ok" : "problem\t" + problem;
   } else if (command == "unlock") {
     result = driver.Unlock(static_cast<int>(pid));
   } else {

@@ -6,6 +6,7 @@
 //   ID checkpoint PID         ID ok
 //   ID restore PID [OLD=NEW…] ID ok
 //   ID unlock PID             ID ok
+//   ID device PID NAME MAJOR MINOR  ID ok         device-node.h
 //   ID gpus                   ID ok DRIVER [UUID MINOR BYTES MIG PERSISTENCE VGPU NAME]…
 //   ID use                    ID ok [PID BYTES]…
 //

@@ -28,6 +28,14 @@ export interface GpuPair {
   to: string;
 }
 
+/** A character device of a GPU or of the driver. */
+export interface GpuDevice {
+  /** Below /dev. */
+  name: string;
+  major: number;
+  minor: number;
+}
+
 /** Every call has a deadline, rejects with a CudaError, and leaves the process as the driver leaves it. */
 export interface CudaDriver {
   state(pid: number): Promise<ProcessState>;
@@ -37,6 +45,8 @@ export interface CudaDriver {
   checkpoint(pid: number): Promise<void>;
   restore(pid: number, pairs: readonly GpuPair[]): Promise<void>;
   unlock(pid: number): Promise<void>;
+  /** Makes /dev/<name> in the container of the process; not the driver's work, but needed before it. */
+  makeDevice(pid: number, device: GpuDevice): Promise<void>;
   gpus(): Promise<GpuList>;
   /** Bytes of GPU memory by pid. */
   use(): Promise<Map<number, number>>;

@@ -8,6 +8,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   writeFileSync,
@@ -18,6 +19,7 @@ import { onTestFinished } from 'vitest';
 import { native } from '../../native/index.ts';
 import { ChildSpawner } from '../process/spawn.ts';
 import { CudaHelper } from './helper.ts';
+import { isStopped } from './processes.ts';
 
 const BUILD = join(import.meta.dirname, '../../build');
 const LIBRARY = join(BUILD, 'test/fake-libcuda.so');
@@ -116,8 +118,16 @@ export class FakeProcess {
     return readFileSync(this.#state, 'utf8').trim().replace(/^\d+ /, '');
   }
 
-  signal(signal: NodeJS.Signals): void {
-    this.child.kill(signal);
+  /** Stops it, and waits until each of its threads stands still. */
+  async stop(): Promise<void> {
+    this.child.kill('SIGSTOP');
+    const threads = readdirSync(`/proc/${this.pid}/task`);
+    const stands = (thread: string) =>
+      isStopped(readFileSync(`/proc/${this.pid}/task/${thread}/stat`, 'utf8'));
+    for (let waited = 0; !threads.every(stands); waited += 10) {
+      if (waited > PATIENCE_MS) throw new Error(`process ${this.pid} does not stop`);
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
   }
 }
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Gpu } from './driver.ts';
-import { type CudaFacts, gpuDifferences, gpuPairs, unsupported, visibleGpus } from './gpus.ts';
+import { type CudaFacts, gpuDevices, gpuDifferences, gpuPairs, unsupported, visibleGpus } from './gpus.ts';
 
 const uuid = (digit: number) => `GPU-0000000${digit}-1111-2222-3333-444444444444`;
 const gpu = (digit: number, more: Partial<Gpu> = {}): Gpu => ({
@@ -41,6 +41,17 @@ describe('the GPUs of a container', () => {
     ],
   ])('are known by %s', (_, spec, minors) => {
     expect(visibleGpus(spec, node).map(({ minor }) => minor)).toEqual(minors);
+  });
+
+  it('come with devices of the driver, directly below /dev', () => {
+    const devices = [
+      { path: '/dev/nvidia3', major: 195, minor: 3 },
+      { path: '/dev/nvidia-uvm', major: 238, minor: 0 },
+      { path: '/dev/nvidia-caps/nvidia-cap1', major: 241, minor: 1 },
+      { path: '/dev/fuse', major: 10, minor: 229 },
+      { path: '/dev/nvidia4' },
+    ];
+    expect(gpuDevices({ linux: { devices } }).map(({ name }) => name)).toEqual(['nvidia3', 'nvidia-uvm']);
   });
 
   it('are refused where the driver cannot save them', () => {

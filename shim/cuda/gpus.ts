@@ -1,7 +1,7 @@
 /** Which GPUs a container has, and whether a checkpoint's can be replaced by them. Pure. */
 import type { DumpFacts } from '../../checkpoint/facts.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
-import type { Gpu, GpuList, GpuPair } from './driver.ts';
+import type { Gpu, GpuDevice, GpuList, GpuPair } from './driver.ts';
 
 export type CudaFacts = NonNullable<DumpFacts['cuda']>;
 
@@ -24,6 +24,14 @@ export function visibleGpus(spec: Pick<OciSpec, 'linux' | 'mounts'>, gpus: reado
     if (named !== undefined) minors.add(Number(named));
   }
   return minors.size === 0 ? [...gpus] : gpus.filter(({ minor }) => minors.has(minor));
+}
+
+/** The devices of GPUs and of the driver that the spec gives the container, directly below /dev. */
+export function gpuDevices(spec: Pick<OciSpec, 'linux'>): GpuDevice[] {
+  return (spec.linux?.devices ?? []).flatMap(({ path, major, minor }) => {
+    const name = /^\/dev\/(nvidia[a-z0-9-]*)$/.exec(path)?.[1];
+    return name === undefined || major === undefined || minor === undefined ? [] : [{ name, major, minor }];
+  });
 }
 
 /** Why the driver cannot save what is on these GPUs. */

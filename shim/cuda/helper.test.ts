@@ -44,12 +44,20 @@ it('moves a process to another GPU', async () => {
   const helper = cuda.helper();
   await helper.lock(process.pid, 1000);
   await helper.checkpoint(process.pid);
-  const wrong = [{ from: UUID(5), to: UUID(1) }];
+  const wrong = [{ from: UUID(0), to: UUID(1) }];
   await expect(helper.restore(process.pid, wrong)).rejects.toThrow(/do not match those of the checkpoint/);
   expect(await helper.state(process.pid)).toBe('checkpointed');
-  await helper.restore(process.pid, [{ from: UUID(0), to: UUID(1) }]);
+  await helper.restore(process.pid, [...wrong, { from: UUID(1), to: UUID(0) }]);
   await helper.unlock(process.pid);
   expect(await process.next()).toBe(seen('token', UUID(1)));
+});
+
+it('makes no device but one of a GPU', async () => {
+  const cuda = new FakeCuda();
+  const fake = await cuda.start('token');
+  const make = (name: string) => cuda.helper().makeDevice(fake.pid, { name, major: 1, minor: 3 });
+  for (const name of ['sda', '../nvidia0', 'nvidia0/../x', 'nvidia.x'])
+    await expect(make(name)).rejects.toThrow(/no name of a GPU's device/);
 });
 
 it('starts the program again when the driver has crashed it', async () => {
@@ -65,7 +73,7 @@ it('gives a call up that does not return, while others are answered', { timeout:
   const cuda = new FakeCuda();
   const [stopped, other] = [await cuda.start('a'), await cuda.start('b')];
   const helper = cuda.helper();
-  stopped.signal('SIGSTOP');
+  await stopped.stop();
   const late = helper.lock(stopped.pid, 1);
   const given = expect(late).rejects.toThrow(/a process that is stopped cannot answer/);
   expect(await helper.restoreThread(stopped.pid)).toBe(stopped.pid + 1);

@@ -8,7 +8,7 @@ import { Socket } from 'node:net';
 import type { Addon } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import type { Spawner } from '../process/spawn.ts';
-import type { CudaDriver, GpuList, GpuPair, ProcessState } from './driver.ts';
+import type { CudaDriver, GpuDevice, GpuList, GpuPair, ProcessState } from './driver.ts';
 import { CudaError } from './error.ts';
 import { type Answer, pairField, parseAnswer, parseGpus, parseState, parseUse } from './protocol.ts';
 import { type Operation, resultError } from './results.ts';
@@ -78,6 +78,14 @@ export class CudaHelper implements CudaDriver {
     await this.#ofProcess('unlock', pid, [], QUICK_MS);
   }
 
+  async makeDevice(pid: number, { name, major, minor }: GpuDevice): Promise<void> {
+    await this.#ask(
+      `give the container /dev/${name}`,
+      ['device', pid, name, major, minor].map(String),
+      QUICK_MS,
+    );
+  }
+
   async gpus(): Promise<GpuList> {
     return parseGpus(await this.#ask('list the GPUs', ['gpus'], START_MS));
   }
@@ -106,7 +114,7 @@ export class CudaHelper implements CudaDriver {
   #fields(what: string, answer: Answer): string[] {
     if (answer.kind === 'ok') return answer.fields;
     const why = answer.kind === 'problem' ? answer.text : answer.name;
-    throw new CudaError(Code.internal, `Cannot ${what} through the NVIDIA driver: ${why}`);
+    throw new CudaError(Code.internal, `Cannot ${what}: ${why}`);
   }
 
   async #request(what: string, fields: readonly string[], deadlineMs: number): Promise<Answer> {

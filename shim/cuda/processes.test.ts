@@ -39,7 +39,7 @@ it('refuses one that uses the GPU without CUDA, and one that is stopped', async 
   if (!traces) throw new Error('the process was not found');
   cuda.fault('thread', 3);
   await expect(cudaProcesses([{ ...traces, devices: true }], helper)).rejects.toThrow(/without CUDA/);
-  fake.signal('SIGSTOP');
+  await fake.stop();
   await expect(cudaProcesses([{ ...traces, isStopped: true }], helper)).rejects.toThrow(/SIGCONT/);
 });
 

@@ -1,7 +1,7 @@
 /** The GPU side of a restore: what is asked before it, and what is done once CRIU has put the processes there. */
 import type { Log } from '../log.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
-import { type CudaFacts, gpuDifferences, gpuPairs, visibleGpus } from './gpus.ts';
+import { type CudaFacts, gpuDevices, gpuDifferences, gpuPairs, visibleGpus } from './gpus.ts';
 import { outerPids } from './processes.ts';
 import { returnToGpu } from './sequence.ts';
 import type { Helper } from './suspend.ts';
@@ -36,6 +36,8 @@ export function prepareGpuRestore(facts: CudaFacts, spec: OciSpec, helper: Helpe
         init,
         facts.processes.map(({ pid }) => pid),
       );
+      // /dev came from the checkpoint, with the nodes of the GPUs it had; runc makes none at a restore.
+      for (const device of gpuDevices(spec)) await helper.makeDevice(init, device);
       const pairs = gpuPairs(facts, (await live).gpus);
       const phases = await returnToGpu(pids, pairs, helper);
       const gpuBytes = facts.processes.reduce((sum, { bytes }) => sum + bytes, 0);

@@ -119,6 +119,13 @@ it('moves all of them to another GPU', async () => {
   const processes = await three(cuda);
   const helper = cuda.helper();
   await leaveGpu(pidsOf(processes), 1000, helper);
-  await returnToGpu(pidsOf(processes), [{ from: UUID(0), to: UUID(1) }], helper);
+  await returnToGpu(
+    pidsOf(processes),
+    [
+      { from: UUID(0), to: UUID(1) },
+      { from: UUID(1), to: UUID(0) },
+    ],
+    helper,
+  );
   await expectAllRun(processes, UUID(1));
 });

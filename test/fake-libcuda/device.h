@@ -26,7 +26,8 @@ struct Cell {
   uint32_t operation;
   uint32_t timeout_ms;
   int32_t result;
-  uint32_t unused;
+  // How many GPUs it sees: a map must name each.
+  uint32_t gpus;
   uint64_t bytes;
   // Names the file that is its GPU memory.
   uint64_t handle;

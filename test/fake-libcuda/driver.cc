@@ -217,7 +217,7 @@ EXPORT int cuCheckpointProcessRestore(int pid, void* arguments) {
       mapped = true;
     }
   const FakeGpu* const gpu = FindGpu(gpus, target);
-  if (!mapped || !gpu) return kInvalidValue;
+  if (!mapped || !gpu || (count != 0 && count != cell.gpus)) return kInvalidValue;
   if (cell.bytes > gpu->bytes) {
     process.Put(offsetof(Cell, stuck), uint32_t{1});
     return kOutOfMemory;

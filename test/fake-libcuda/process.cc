@@ -45,6 +45,16 @@ std::string Read(const std::string& path) {
   return size < 0 ? "lost" : text;
 }
 
+uint32_t Count(const std::string& path) {
+  uint32_t lines = 0;
+  char text[4096];
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const ssize_t size = fd < 0 ? 0 : read(fd, text, sizeof text);
+  for (ssize_t at = 0; at < size; at++) lines += text[at] == '\n';
+  if (fd >= 0) close(fd);
+  return lines;
+}
+
 bool Write(const std::string& path, const char* text) {
   const int fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   const bool written = fd >= 0 && write(fd, text, strlen(text)) >= 0;
@@ -122,6 +132,7 @@ int main(int argc, char** argv) {
     return 1;
   cell->bytes = kBytes;
   if (getrandom(&cell->handle, sizeof cell->handle, 0) != sizeof cell->handle) return 1;
+  cell->gpus = Count(directory + "/gpus");
   strncpy(cell->gpu, Read(directory + "/gpus").c_str(), 40);
   if (!Write(Memory(), token.c_str()) || !Write(name + "-file", token.c_str())) return 1;
   cell->busy = busy;

@@ -35,10 +35,10 @@ import { dump } from '../../shim/task/dump.ts';
 import type { OciSpec } from '../../shim/task/oci-spec.ts';
 import type { AfterResume } from '../../shim/task/start-plan.ts';
 
-const [pack = '', results = 'results.json', commit = ''] = process.argv.slice(2);
+const [pack = '', results = 'results.json', commit = '', only = ''] = process.argv.slice(2);
 /** In memory: no disk is measured. */
 const WORK = '/dev/shm/gpu-test';
-const DEVICE = /^\/dev\/nvidia(\d+|ctl|-uvm)$/;
+const DEVICE = /^nvidia(\d+|ctl|-uvm)$/;
 const SYSTEM = ['usr', 'lib', 'lib64', 'bin', 'sbin', 'etc', 'opt'];
 const PYTHON = ['/opt/torch/.venv/bin/python3', '/usr/bin/python3'];
 
@@ -74,7 +74,8 @@ class Container {
   pid = 0;
   afterResume: AfterResume | undefined;
 
-  constructor(id: string, args: string[]) {
+  /** With these GPUs, or all. */
+  constructor(id: string, args: string[], minors?: number[]) {
     this.id = id;
     this.bundle = join(WORK, id);
     mkdirSync(join(this.bundle, 'rootfs/pack'), { recursive: true });
@@ -100,13 +101,22 @@ class Container {
       ...(existsSync('/usr/local/nvidia') ? [bind('/usr/local/nvidia')] : []),
       bind(pack, '/pack'),
     ];
-    const devices = execFileSync('ls', ['/dev'], { encoding: 'utf8' })
-      .split('\n')
-      .map((name) => `/dev/${name}`)
-      .filter((path) => DEVICE.test(path))
-      .map((path) => {
-        const { rdev } = statSync(path);
-        return { path, type: 'c', major: rdev >> 8, minor: rdev & 0xff, fileMode: 0o666 };
+    spec.process = { ...spec.process, terminal: false, args };
+    spec.root = { path: 'rootfs', readonly: false };
+    spec.annotations = { 'org.criu.config': join(this.bundle, 'criu.conf') };
+    this.spec = spec;
+    writeFileSync(join(this.bundle, 'criu.conf'), '');
+    this.give(minors);
+  }
+
+  /** Only these GPUs from the next start or restore on, or all. */
+  give(minors?: number[]): void {
+    const devices = readdirSync('/dev')
+      .filter((name) => DEVICE.test(name))
+      .filter((name) => !minors || !/\d$/.test(name) || minors.includes(Number(name.slice('nvidia'.length))))
+      .map((name) => {
+        const { rdev } = statSync(`/dev/${name}`);
+        return { path: `/dev/${name}`, type: 'c', major: rdev >> 8, minor: rdev & 0xff, fileMode: 0o666 };
       });
     const allowed = devices.map(({ type, major, minor }) => ({
       allow: true,
@@ -115,17 +125,9 @@ class Container {
       minor,
       access: 'rwm',
     }));
-    Object.assign(spec.linux, {
-      devices,
-      cgroupsPath: `/gpu-test/${id}`,
-      resources: { devices: [{ allow: false, access: 'rwm' }, ...allowed] },
-    });
-    spec.process = { ...spec.process, terminal: false, args };
-    spec.root = { path: 'rootfs', readonly: false };
-    spec.annotations = { 'org.criu.config': join(this.bundle, 'criu.conf') };
-    this.spec = spec;
-    writeFileSync(join(this.bundle, 'config.json'), JSON.stringify(spec));
-    writeFileSync(join(this.bundle, 'criu.conf'), '');
+    const resources = { devices: [{ allow: false, access: 'rwm' }, ...allowed] };
+    Object.assign(this.spec.linux ?? {}, { devices, cgroupsPath: `/gpu-test/${this.id}`, resources });
+    writeFileSync(join(this.bundle, 'config.json'), JSON.stringify(this.spec));
   }
 
   file(name: string): string {
@@ -379,6 +381,34 @@ async function tokens(gib: number) {
   }
 }
 
+/** Restored with another GPU than it was dumped with: each is given one of two. */
+async function otherGpu() {
+  const { gpus } = await helper.gpus();
+  const [first, second] = gpus;
+  if (!first || !second) return { failed: 'there is one GPU' };
+  const images = join(WORK, 'images');
+  const box = await new Container('moves', hold('moves', 4096), [first.minor]).start();
+  try {
+    const before = await box.sum();
+    await box.dump(images);
+    box.give([second.minor]);
+    const ms = await box.restore(images);
+    const isOn = (await helper.use()).has(box.pid);
+    const text = await box.goesOn();
+    return {
+      token_kept: ['cpu', 'file', 'gpu'].every((name) => text.includes(` ${name}=moves...`)),
+      memory_equal: (await box.sum()) === before,
+      uses_a_gpu: isOn,
+      moved: heard.findLast(({ message }) => message === 'GPU state is back')?.fields['moved'] === true,
+      restore_ms: field('GPU state is back', 'restoreMs'),
+      ms: Math.round(ms),
+    };
+  } finally {
+    await box.remove();
+    rmSync(images, { recursive: true, force: true });
+  }
+}
+
 const MODEL = `
 import time, torch
 torch.manual_seed(7)
@@ -525,6 +555,7 @@ async function main(): Promise<void> {
   };
   const save = () => writeFileSync(results, `${JSON.stringify(found, null, 2)}\n`);
   const section = async (name: string, work: () => Promise<unknown>) => {
+    if (only && name !== only) return;
     process.stdout.write(`${name}\n`);
     const value = await work().catch((error: unknown) => ({ failed: failure(error) }));
     process.stdout.write(`${JSON.stringify(value)}\n`);
@@ -536,6 +567,7 @@ async function main(): Promise<void> {
   await section('model', model);
   await section('rollbacks', rollbacks);
   await section('full', full);
+  if (gpus.length > 1) await section('other_gpu', otherGpu);
   for (const gib of [8, 32]) await section(`size ${gib}`, () => tokens(gib));
   helper.close();
   rmSync(WORK, { recursive: true, force: true });
