@@ -51,8 +51,18 @@ export async function coldStart(
         const imageRef = await first.pull(image, handler);
         const pulled = nowNs();
         const container = { image, imageRef, command: remote.command };
+        const answers = pods.map(() => Promise.withResolvers<void>());
+        const everyone = Promise.all(answers.map(({ promise }) => promise));
         const runs = await Promise.all(
-          pods.map((pod) => startOne({ cold, remote, pod, container, starter, touch })),
+          pods.map(async (pod, i) => {
+            const answered = () => answers[i]?.resolve();
+            try {
+              return await startOne({ cold, remote, pod, container, starter, touch, answered, everyone });
+            } finally {
+              // Also where it failed: the others must not wait for it.
+              answered();
+            }
+          }),
         );
         return { began, pulled, runs, meter };
       } finally {
@@ -99,18 +109,20 @@ interface OneStart {
   container: { image: string; imageRef: string; command: string[] };
   starter: Starter;
   touch: Touch;
+  /** Says that this one has answered, and waits until all have. */
+  answered(): void;
+  everyone: Promise<unknown>;
 }
 
-async function startOne({ cold, remote, pod, container, starter, touch }: OneStart): Promise<Restored> {
+async function startOne(one: OneStart): Promise<Restored> {
+  const { cold, pod, container, starter } = one;
   const { bed } = cold;
   const containerId = await pod.create(container);
   if (starter !== 'pull-unpack-restore')
-    return watch(bed.rootfs(containerId), remote, touch, () => bed.node.cri.startContainer(containerId));
+    return watch(bed.rootfs(containerId), one, () => bed.node.cri.startContainer(containerId));
   const bundle = await Bundle.make(bed, containerId);
   try {
-    return await watch(bundle.rootfs, remote, touch, () =>
-      bundle.restore(join(bundle.rootfs, CHECKPOINT_DIR), false),
-    );
+    return await watch(bundle.rootfs, one, () => bundle.restore(join(bundle.rootfs, CHECKPOINT_DIR), false));
   } finally {
     await bundle.kill();
     await bundle.remove();
@@ -118,21 +130,21 @@ async function startOne({ cold, remote, pod, container, starter, touch }: OneSta
 }
 
 /** One probe asks, another looks at the memory meanwhile. */
-async function watch(
-  rootfs: string,
-  remote: Remote,
-  touch: Touch,
-  start: () => Promise<void>,
-): Promise<Restored> {
+async function watch(rootfs: string, one: OneStart, start: () => Promise<void>): Promise<Restored> {
+  const { remote, touch, answered, everyone } = one;
   const resident = `resident:${remote.pages}`;
-  // Whatever is asked first, all of memory is compared in the end.
-  const asking = ['beat', touch === 'nothing' ? resident : touch, ...(touch === 'pass' ? [] : ['pass'])];
-  const probes = [new Probe(rootfs, asking)];
+  const asking = new Probe(rootfs, ['beat', touch === 'nothing' ? resident : touch]);
+  const probes = [asking];
   if (touch !== 'nothing') probes.push(new Probe(rootfs, [resident]));
   try {
     const asked = nowNs();
     await start();
     const returned = nowNs();
+    await asking.outcomes();
+    answered();
+    // Whatever is asked first, all of memory is compared in the end: by then it must not hold up another's answer.
+    await everyone;
+    if (touch !== 'pass') probes.push(new Probe(rootfs, ['pass']));
     const outcomes = (await Promise.all(probes.map((probe) => probe.outcomes()))).flat();
     const restored = { asked, returned, outcomes };
     check(restored, remote.answers);
