@@ -218,7 +218,8 @@ it('a shim killed in the middle of a restore leaves nothing, and the pod can be 
     const pod = await node.createPod({ image, command });
     pods.push(pod);
     const started = node.cri.startContainer(pod.containerId).catch((error: unknown) => error);
-    await until('CRIU', () => running(/criu.* swrk /).length > 0);
+    // It is there for some 60 ms.
+    await until('CRIU', () => running(/criu.* swrk /).length > 0, 10_000, 5);
     await sleep(pauseMs);
     for (const pid of running(/ serve $/)) process.kill(Number(pid), 'SIGKILL');
     await started;

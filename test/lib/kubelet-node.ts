@@ -172,7 +172,8 @@ export class KubeletNode {
     await this.cri.removePodSandbox(podId);
     for (const controller of readdirSync('/sys/fs/cgroup')) {
       const dir = `/sys/fs/cgroup/${controller}${podCgroup(uid)}`;
-      if (existsSync(dir)) rmdirSync(dir);
+      // As a kubelet does: what was killed may still be on its way out.
+      if (existsSync(dir)) await until(`${dir} to be empty`, () => removed(dir));
     }
   }
 
@@ -224,5 +225,16 @@ export class KubeletNode {
 
   snapshotterLog(): string {
     return readFileSync(`${this.#prefix}.log`, 'utf8');
+  }
+}
+
+/** False while something is in it. */
+function removed(dir: string): boolean {
+  try {
+    rmdirSync(dir);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+    return false;
   }
 }

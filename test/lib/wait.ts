@@ -13,9 +13,10 @@ export async function until<T>(
   what: string,
   probe: () => T | undefined | false | Promise<T | undefined | false>,
   ms = 10_000,
+  longestPauseMs = 200,
 ): Promise<T> {
   const deadline = Date.now() + ms;
-  for (let pause = 5; ; pause = Math.min(pause * 2, 200)) {
+  for (let pause = 5; ; pause = Math.min(pause * 2, longestPauseMs)) {
     let failure: unknown;
     try {
       const value = await probe();
