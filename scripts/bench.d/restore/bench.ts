@@ -39,6 +39,8 @@ export async function runRestoreBench(
   const metrics: Metric[] = [];
   const notes: string[] = [];
   const arrivals = new Map<number, Arrivals>();
+  // Where it cannot be written, rather now than at the end.
+  if (options.plotFile !== undefined) writeFileSync(options.plotFile, '');
   const bed = await Bed.start();
   try {
     for (const mib of sizes) {
