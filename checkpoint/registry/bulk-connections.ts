@@ -1,6 +1,6 @@
 /**
- * Connections for large bodies. A general client hands every 64 KiB from its parser through streams: 2.3 s of processor time
- * a GiB where the kernel needs 0.6 to deliver it (docs/architecture.md). Here a body lands in a few buffers that are used again and
+ * Connections for large bodies. A general client hands every 64 KiB from its parser through streams: 2.8 s of processor time
+ * a GiB where this takes 0.8 (docs/architecture.md). Here a body lands in a few buffers that are used again and
  * again, as HTTP/1.1 and nothing else.
  */
 import type { Socket } from 'node:net';
@@ -56,9 +56,7 @@ export class BulkConnections {
     for (const connection of this.#all) connection.destroy();
   }
 
-  /**
-   * Throws HeadTimeout, or what broke the connection; the caller knows whether that was its own signal.
-   */
+  /** Throws HeadTimeout, BadHead, or what broke the connection; the caller knows whether that was its own signal. */
   async get(
     url: URL,
     headers: Readonly<Record<string, string>>,

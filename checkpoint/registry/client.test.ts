@@ -416,6 +416,16 @@ describe('ranges', () => {
     await expect(all(connect().readRange('a/b', digestOf('x'), 0, 10))).rejects.toThrow('content encoding');
   });
 
+  test('a server that speaks something else is named, with what it did', async () => {
+    server.fault = (request) => {
+      request.socket.end('SSH-2.0-x\r\n\r\n');
+      return true;
+    };
+    await expect(all(connect().readRange('a/b', digestOf('x'), 0, 10))).rejects.toThrow(
+      'does not speak HTTP/1.1 as it should',
+    );
+  });
+
   test('a short answer is continued where it ended', async () => {
     const blob = server.addBlob(data);
     server.fault = (request, response) => {

@@ -7,6 +7,7 @@ import { CheckpointError } from '../error.ts';
 import { type BulkConnections, HeadTimeout } from './bulk-connections.ts';
 import { isUnknownAuthority } from './endpoint.ts';
 import { abortFailure, deadlineFailure, type Subject, transportFailure } from './failure.ts';
+import { BadHead } from './http-head.ts';
 import { isLoopback } from './reference.ts';
 
 export interface Timeouts {
@@ -255,6 +256,7 @@ function headersFor(
 
 /** Never the whole URL: the query of a presigned one is a credential. */
 function explain(cause: unknown, url: URL): string {
+  if (cause instanceof BadHead) return `${url.host} does not speak HTTP/1.1 as it should: ${cause.message}`;
   const code = errorCode(cause);
   if (isUnknownAuthority(code))
     return `the certificate of ${url.host} is not trusted (${code}); name its authority as \`ca\` in hosts.toml`;

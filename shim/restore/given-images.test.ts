@@ -1,11 +1,12 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { DUMP_FACTS_FILE } from '../../checkpoint/facts.ts';
 import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { silent } from '../task/fakes.ts';
 import type { PlanInput } from '../task/start-plan.ts';
-import { writeLoss } from './given-images.ts';
+import { savedGpu, writeLoss } from './given-images.ts';
 import { createStartPlanner } from './index.ts';
 
 const cuda = { program: '/nowhere/thaw-cuda', libcuda: '', nvml: '' };
@@ -41,5 +42,25 @@ describe('images that the caller names', () => {
 
   it('are nothing that another container is restored from', async () => {
     expect(await planner(input(undefined))).toEqual({ kind: 'cold', rootfs });
+  });
+});
+
+describe('what images say of GPUs', () => {
+  it('is nothing where no dump of ours is, and an error where it is not what one leaves', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'given-'));
+    try {
+      expect(await savedGpu(join(dir, 'nowhere'))).toBeUndefined();
+      expect(await savedGpu(dir)).toBeUndefined();
+      const facts = join(dir, DUMP_FACTS_FILE);
+      for (const text of ['no JSON', '{"cuda":{}}']) {
+        await writeFile(facts, text);
+        await expect(savedGpu(dir)).rejects.toThrow(/thaw-dump.json.*checkpoint again/);
+      }
+      await rm(facts);
+      await symlink('/etc/passwd', facts);
+      await expect(savedGpu(dir)).rejects.toThrow('no regular file');
+    } finally {
+      await rm(dir, { recursive: true });
+    }
   });
 });

@@ -3,9 +3,10 @@
  * where it cannot be done, no cold start. Loaded only for such a container.
  */
 import { writeFileSync } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ImageDir } from '../../checkpoint/criu/image-dir.ts';
 import { DUMP_FACTS_FILE, dumpFactsSchema } from '../../checkpoint/facts.ts';
+import { limits } from '../../checkpoint/limits.ts';
 import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { CudaFacts } from '../cuda/gpus.ts';
@@ -75,8 +76,19 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
 
 /** By the facts that our own dump left beside the images; other dumps have none. */
 export async function savedGpu(imagePath: string): Promise<CudaFacts | undefined> {
-  const text = await readFile(join(imagePath, DUMP_FACTS_FILE), 'utf8').catch(() => undefined);
-  return text === undefined ? undefined : dumpFactsSchema.parse(JSON.parse(text)).cuda;
+  // Where there is no such directory the checks of the images say so.
+  await using images = await ImageDir.open(imagePath).catch(() => undefined);
+  if (!images || !(await images.names()).includes(DUMP_FACTS_FILE)) return undefined;
+  const text = (await images.read(DUMP_FACTS_FILE, limits.checkpointJsonBytes)).toString('utf8');
+  try {
+    return dumpFactsSchema.parse(JSON.parse(text)).cuda;
+  } catch (cause) {
+    throw new RestoreError(
+      Code.dataLoss,
+      `Cannot read "${DUMP_FACTS_FILE}" beside the images: it is not what a checkpoint leaves; checkpoint again`,
+      { cause },
+    );
+  }
 }
 
 /** At once, as whoever asked learns of the end right after. */
