@@ -27,6 +27,8 @@ const launch = z.object({
   additionalGids: z.array(count),
   /** "NAME=value", sorted, without what the platform sets for each pod. */
   env: z.array(z.string()),
+  /** What config maps and secrets held, one digest a mount; an image that has none of it says nothing. */
+  files: z.optional(z.array(z.object({ destination: z.string(), digest })).check(z.maxLength(1024))),
 });
 
 const host = z.object({

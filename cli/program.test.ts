@@ -12,6 +12,8 @@ async function run(...argv: string[]) {
     status: record('status'),
     prefetch: record('prefetch'),
     evict: record('evict'),
+    why: record('why'),
+    retry: record('retry'),
     doctor: record('doctor'),
     guard: record('guard'),
   };
@@ -119,6 +121,18 @@ describe('argv of prefetch and status', () => {
   });
 });
 
+describe('argv of why and retry', () => {
+  it('take one or all', async () => {
+    expect((await run('why')).calls[0]?.[1]).toMatchObject({ json: false });
+    expect((await run('why', 'models/llm-0', '--json')).calls[0]?.[1]).toMatchObject({
+      pod: 'models/llm-0',
+      json: true,
+    });
+    expect((await run('retry', 'abc')).calls[0]?.[1]).toMatchObject({ checkpoint: 'abc' });
+    expect((await run('retry', '--all')).calls[0]?.[1]).not.toHaveProperty('checkpoint');
+  });
+});
+
 describe('a wrong command line', () => {
   it.each([
     [['checkpoint']],
@@ -128,6 +142,8 @@ describe('a wrong command line', () => {
     [['--namespace', '', 'status']],
     [['evict']],
     [['prefetch']],
+    [['retry']],
+    [['retry', 'abc', '--all']],
     [[]],
   ])('%j ends with status 2, words on standard error and nothing done', async (argv) => {
     const { status, err, out, calls } = await run(...argv);
@@ -152,6 +168,8 @@ describe('help', () => {
       'prefetch',
       'status',
       'evict',
+      'why',
+      'retry',
       'doctor',
       'Examples:',
       'Exit status:',
@@ -159,7 +177,7 @@ describe('help', () => {
       expect(out).toContain(word);
     expect(out).not.toContain('guard');
   });
-  it.each(['checkpoint', 'inspect', 'fetch', 'prefetch', 'status', 'evict', 'doctor'])(
+  it.each(['checkpoint', 'inspect', 'fetch', 'prefetch', 'status', 'evict', 'why', 'retry', 'doctor'])(
     'of %s names its options',
     async (command) => {
       const { out, status } = await run(command, '--help');

@@ -7,7 +7,9 @@ import { guardCommand } from './commands/guard.ts';
 import type { Handlers } from './commands/handlers.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { prefetchCommand } from './commands/prefetch.ts';
+import { retryCommand } from './commands/retry.ts';
 import { statusCommand } from './commands/status.ts';
+import { whyCommand } from './commands/why.ts';
 import { ExitStatus as Exit, type ExitStatus } from './error.ts';
 
 const EXAMPLES = `
@@ -24,6 +26,8 @@ Examples:
     thaw prefetch registry.example:5000/llm:warm
   What this node holds:
     thaw status --watch
+  Why a pod started cold:
+    thaw why models/llm-0
   What keeps this node from restoring containers:
     thaw doctor
 
@@ -57,6 +61,8 @@ export function createProgram(options: ProgramOptions): Command {
     prefetchCommand,
     statusCommand,
     evictCommand,
+    whyCommand,
+    retryCommand,
     doctorCommand,
   ])
     program.addCommand(inherit(program, command(options.handlers)));

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { launchDifferences, launchOf } from './launch.ts';
+import { wishesOf } from './restore/policy.ts';
 
 const spec = {
   process: {
@@ -64,6 +65,26 @@ describe('launchDifferences', () => {
     const differences = launchDifferences(saved, launchOf({ process: { ...spec.process, ...change } }));
     expect(differences).toHaveLength(1);
     expect(differences[0]).toMatch(message);
+  });
+  it('leaves out what the pod accepts', () => {
+    const asked = launchOf({
+      process: { ...spec.process, cwd: '/', args: ['x'], env: ['PATH=/x', 'MODEL=b', 'DEBUG=1'] },
+    });
+    const annotations = { 'thaw.dev/restore-except': 'args,cwd,env:MODEL,env:DEB*' };
+    const { except } = wishesOf({ annotations });
+    expect(launchDifferences(saved, asked, except)).toEqual([
+      'environment variable PATH has another value now',
+    ]);
+  });
+  it('names a config map that has changed, not one that is not mounted', () => {
+    const files = (digest: string) => ({ ...saved, files: [{ destination: '/etc/conf', digest }] });
+    expect(launchDifferences(files('a'), files('b'))).toEqual([
+      'the config map or secret at /etc/conf has other content now',
+    ]);
+    expect(launchDifferences(files('a'), files('a'))).toEqual([]);
+    expect(launchDifferences(files('a'), saved)).toEqual([]);
+    const { except } = wishesOf({ annotations: { 'thaw.dev/restore-except': 'file:/etc/conf' } });
+    expect(launchDifferences(files('a'), files('b'), except)).toEqual([]);
   });
   it('never shows a value of the environment', () => {
     const asked = launchOf({ process: { ...spec.process, env: ['PATH=/bin', 'MODEL=s3cret'] } });

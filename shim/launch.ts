@@ -3,7 +3,10 @@
  * changed argument must never be ignored silently.
  */
 import type { Launch } from '../checkpoint/facts.ts';
+import { type Exceptions, NO_EXCEPTIONS } from './restore/policy.ts';
 import type { OciSpec } from './task/oci-spec.ts';
+
+type MountedFiles = NonNullable<Launch['files']>;
 
 /**
  * Variables that the platform sets anew for each pod: the host name, and the addresses of services (the kubelet's
@@ -25,6 +28,7 @@ function setByPlatform(variable: string): boolean {
   return true;
 }
 
+/** Without what is mounted: see mounted-files.ts. */
 export function launchOf(spec: OciSpec): Launch {
   const process = spec.process ?? {};
   return {
@@ -37,30 +41,49 @@ export function launchOf(spec: OciSpec): Launch {
   };
 }
 
-/** One sentence for each difference, in the user's words; empty if the pod asks for what was saved. */
-export function launchDifferences(saved: Launch, asked: Launch): string[] {
+/** One sentence for each difference, in the user's words; empty if the pod asks for what was saved, or accepts the rest. */
+export function launchDifferences(
+  saved: Launch,
+  asked: Launch,
+  except: Exceptions = NO_EXCEPTIONS,
+): string[] {
   const differences: string[] = [];
   const compare = (what: string, was: string, is: string) => {
     if (was !== is) differences.push(`${what} was ${was}, now ${is}`);
   };
-  compare('command line', JSON.stringify(saved.args), JSON.stringify(asked.args));
-  compare('working directory', saved.cwd, asked.cwd);
+  if (!except.args) compare('command line', JSON.stringify(saved.args), JSON.stringify(asked.args));
+  if (!except.cwd) compare('working directory', saved.cwd, asked.cwd);
   compare('user', `${saved.uid}:${saved.gid}`, `${asked.uid}:${asked.gid}`);
   compare('additional groups', JSON.stringify(saved.additionalGids), JSON.stringify(asked.additionalGids));
-  return [...differences, ...envDifferences(saved.env, asked.env)];
+  return [
+    ...differences,
+    ...envDifferences(saved.env, asked.env, except),
+    ...fileDifferences(saved.files ?? [], asked.files ?? [], except),
+  ];
 }
 
 /** Names only: a value may be a secret. */
-function envDifferences(saved: readonly string[], asked: readonly string[]): string[] {
+function envDifferences(saved: readonly string[], asked: readonly string[], except: Exceptions): string[] {
   const was = toMap(saved);
   const is = toMap(asked);
   const out: string[] = [];
   for (const [name, value] of was) {
+    if (except.env(name)) continue;
     if (!is.has(name)) out.push(`environment variable ${name} is not set now`);
     else if (is.get(name) !== value) out.push(`environment variable ${name} has another value now`);
   }
-  for (const name of is.keys()) if (!was.has(name)) out.push(`environment variable ${name} is new`);
+  for (const name of is.keys())
+    if (!was.has(name) && !except.env(name)) out.push(`environment variable ${name} is new`);
   return out;
+}
+
+/** One that is missing on one side is another mount, which is named as such. */
+function fileDifferences(saved: MountedFiles, asked: MountedFiles, except: Exceptions): string[] {
+  const is = new Map(asked.map(({ destination, digest }) => [destination, digest]));
+  return saved
+    .filter(({ destination, digest }) => (is.get(destination) ?? digest) !== digest)
+    .filter(({ destination }) => !except.file(destination))
+    .map(({ destination }) => `the config map or secret at ${destination} has other content now`);
 }
 
 function toMap(env: readonly string[]): Map<string, string> {

@@ -100,6 +100,20 @@ describe('a checkpoint that cannot be restored', () => {
       parts.facts.layers.diff = factsLayer(empty);
     });
     const failed = await expectCold(image, /restore failed, starting cold/);
+    expect(await node.why(failed.name)).toEqual({
+      outcome: 'RestoreFailed',
+      reasons: [expect.stringMatching(/CRIU: /)],
+    });
+    // Another pod of the same kind need not find that out again, until somebody asks for it.
+    const again = await expectCold(
+      image,
+      /failed on this node at .*nothing has changed since.*starting cold/,
+    );
+    expect((await node.why(again.name)).outcome).toBe('StartedCold');
+    const [, id = ''] =
+      /thaw retry (sha256:[0-9a-f]+)/.exec(JSON.stringify(await node.why(again.name))) ?? [];
+    expect((await node.thaw(['retry', id])).stdout).toMatch(/^Will be tried again: sha256:/);
+    await expectCold(image, /restore failed, starting cold/);
     // Its pid file is in the upper directory of the attempt or in the diff, and seen from neither.
     const plain = await run(image, { annotations: { 'thaw.dev/restore': 'off' } });
     await countOf(plain);

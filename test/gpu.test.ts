@@ -96,7 +96,9 @@ afterAll(async () => {
   for (const path of [DIRECTORY, LIBRARY]) rmSync(path, { recursive: true, force: true });
   for (const name of ['THAW_FAKE_CUDA', 'THAW_LIBCUDA', 'THAW_LIBNVML']) delete process.env[name];
 });
-beforeEach(() => {
+beforeEach(async () => {
+  // What failed in the test before would not be tried again.
+  await node.thaw(['retry', '--all']);
   stock = takeStock();
   reset();
 });

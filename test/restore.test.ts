@@ -120,6 +120,11 @@ describe('a checkpoint in a registry', () => {
     ['another argument', { command: [...command, 'extra'] }, /command line was/],
     ['another variable', { env: { MODE: 'x' } }, /environment variable MODE is new/],
     ['the annotation off', { annotations: { 'thaw.dev/restore': 'off' } }, /thaw.dev\/restore is .*off/],
+    [
+      'an annotation for this container alone',
+      { annotations: { 'thaw.dev/restore.sidecar': 'off', 'thaw.dev/restore.main': 'off' } },
+      /thaw.dev\/restore is .*off/,
+    ],
   ])('starts cold on the base image with %s, and the log says why', async (_, request, reason) => {
     const before = node.shimLog().length;
     const pod = await run(warm, request);
@@ -127,6 +132,33 @@ describe('a checkpoint in a registry', () => {
     expect(state.token).toBe('none');
     expect(await node.exec(pod, 'ls', '/').then((text) => text.split('\n'))).not.toContain('ready');
     expect(node.shimLog().slice(before)).toMatch(reason);
+    const why = await node.why(`default/${pod.name}`);
+    expect(why).toEqual({ outcome: 'StartedCold', reasons: [expect.stringMatching(reason)] });
+  });
+
+  it('says every reason at once, by name, uid and container, also to people', async () => {
+    const pod = await run(warm, { command: [...command, 'x'], env: { MODE: 'x', OTHER: 'y' } });
+    for (const name of [pod.name, pod.uid, pod.containerId.slice(0, 12)])
+      expect(await node.why(name)).toEqual({
+        outcome: 'StartedCold',
+        reasons: [
+          expect.stringMatching(/^command line was/),
+          'environment variable MODE is new',
+          'environment variable OTHER is new',
+        ],
+      });
+    const { stdout } = await node.thaw(['why', pod.name]);
+    expect(stdout).toMatch(
+      new RegExp(`default/${pod.name} +main +${pod.containerId.slice(0, 12)} +StartedCold`),
+    );
+    expect(stdout).toMatch(/^ {4}environment variable MODE is new$/m);
+  });
+
+  it('is restored all the same where the pod accepts what differs', async () => {
+    const annotations = { 'thaw.dev/restore-except': 'args, env:MO*' };
+    const pod = await run(warm, { command: [...command, 'extra'], env: { MODE: 'x' }, annotations });
+    expect((await stateOf(pod)).token).toBe('secret');
+    expect(await node.why(pod.name)).toEqual({ outcome: 'Restored', reasons: [] });
   });
 
   it('is an error instead of a cold start where the pod requires a restore', async () => {
@@ -137,6 +169,8 @@ describe('a checkpoint in a registry', () => {
     });
     pods.push(pod);
     await expect(node.cri.startContainer(pod.containerId)).rejects.toThrow(/require.*command line was/);
+    const why = await node.why(pod.name);
+    expect(why).toEqual({ outcome: 'RestoreRefused', reasons: [expect.stringMatching(/^command line was/)] });
   });
 });
 

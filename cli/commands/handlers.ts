@@ -57,6 +57,18 @@ export interface EvictOptions extends DaemonOptions {
   id: string;
 }
 
+export interface WhyOptions {
+  /** All pods if not given. */
+  pod?: string;
+  json: boolean;
+}
+
+export interface RetryOptions {
+  /** Every one that failed if not given. */
+  checkpoint?: string;
+  json: boolean;
+}
+
 export interface GuardOptions extends NodeOptions {
   container: string;
   /** Directory to remove as well. */
@@ -76,5 +88,7 @@ export interface Handlers {
   prefetch(options: PrefetchOptions): Promise<void>;
   doctor(options: DoctorOptions): Promise<void>;
   evict(options: EvictOptions): Promise<void>;
+  why(options: WhyOptions): Promise<void>;
+  retry(options: RetryOptions): Promise<void>;
   guard(options: GuardOptions): Promise<void>;
 }

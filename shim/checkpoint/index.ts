@@ -9,6 +9,7 @@ import { dumpConf } from '../criu-conf.ts';
 import { type CudaFiles, cudaHelper, suspendGpu } from '../cuda/index.ts';
 import { hostFacts, mountFacts } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
+import { mountedFiles } from '../mounted-files.ts';
 import type { DumpInput, PrepareDump } from '../task/start-plan.ts';
 import { nodeVersions } from '../versions.ts';
 import { hugePagesOf } from './huge-pages.ts';
@@ -37,10 +38,10 @@ export function dumpPreparer(cuda: CudaFiles): PrepareDump {
 }
 
 async function dumpFacts({ spec, runc, pid }: DumpInput): Promise<DumpFacts> {
-  const hugePages = await hugePagesOf(pid);
+  const [hugePages, files] = await Promise.all([hugePagesOf(pid), mountedFiles(spec)]);
   return {
     ...(hugePages.length > 0 ? { hugePages } : {}),
-    launch: launchOf(spec),
+    launch: { ...launchOf(spec), ...(files.length > 0 ? { files } : {}) },
     host: await hostFacts(await nodeVersions(runc)),
     mounts: mountFacts(spec),
   };

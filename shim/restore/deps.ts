@@ -7,8 +7,8 @@ import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { TRIAL_INDEX_FILE } from '../../checkpoint/trial-files.ts';
 import { native } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
-import type { Log } from '../log.ts';
 import { unmountRootfs } from '../mounts/rootfs.ts';
+import type { PlanInput } from '../task/start-plan.ts';
 import { nodeVersions } from '../versions.ts';
 import { type AttemptDeps, criuWorkDir, type PrepareGpu } from './attempt.ts';
 import { daemonAt } from './daemon.ts';
@@ -18,6 +18,7 @@ import type { RestoreConfig } from './index.ts';
 import { prepareMemory } from './lazy/prepare.ts';
 import { prepareRecorded } from './lazy/recorded.ts';
 import type { PlanDeps } from './plan.ts';
+import { failuresOfNode, nodeFacts, tellNode, tidyNode } from './remember.ts';
 import {
   cgroupDirs,
   cgroupMounts,
@@ -32,27 +33,29 @@ const traceDeps = {
   mountinfo: () => readFile('/proc/self/mountinfo', 'utf8'),
 };
 
-/** Of this pod, whose containers all have this shim. */
-const lost = new Map<string, string>();
-
 /** What is told to be counted shall not take time from the start that it is about. */
 const REPORT_AFTER_MS = 100;
 
-export function planDeps(config: RestoreConfig, log: Log): PlanDeps {
+export function planDeps(config: RestoreConfig, { spec, log }: Pick<PlanInput, 'spec' | 'log'>): PlanDeps {
   const daemon = daemonAt(config.daemonSocket);
   return {
     ...attemptDeps(),
     daemon,
-    lost,
+    failures: failuresOfNode(log),
+    node: nodeFacts,
     prepareGpu: gpuRestores(config),
     report(report) {
+      tellNode(report, spec, log);
       const tell = () =>
         daemon
           .report(report)
           .catch((error: unknown) =>
             log.debug({ container: report.containerId, reason: describeError(error).message }, 'not counted'),
           );
-      setTimeout(tell, REPORT_AFTER_MS).unref();
+      setTimeout(() => {
+        void tell();
+        tidyNode(log);
+      }, REPORT_AFTER_MS).unref();
     },
     prepareMemory: (located, deadlineMs, relocate, log) =>
       prepareMemory(

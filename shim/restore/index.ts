@@ -8,6 +8,7 @@ import type { CudaFiles } from '../cuda/helper.ts';
 import type { StartPlanner } from '../task/start-plan.ts';
 import { overlayOf, withLowerDirs } from './layers.ts';
 import { findMarker, withoutCheckpointLayers } from './marker.ts';
+import { wishesOf } from './policy.ts';
 import type { Report } from './report.ts';
 
 export interface RestoreConfig {
@@ -47,22 +48,33 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
     const cold = { kind: 'cold', rootfs: input.rootfs } as const;
     if (!overlay || !bottom) return cold;
     const { namespace, id: containerId } = input;
-    let report: Report = () => {};
+    let report: Report | undefined;
     try {
       const marker = findMarker(bottom);
       if (!marker) return cold;
       const { planRestore, planDeps } = await load();
-      const deps = planDeps(config, input.log);
+      const deps = planDeps(config, input);
       report = deps.report;
       const plan = await planRestore(input, overlay, marker, deps);
-      if (plan.kind === 'cold')
-        report({ namespace, containerId, outcome: 'cold', phase: 'plan', reason: plan.reason ?? '' });
+      if (plan.kind === 'cold') {
+        const { reason = '', reasons } = plan;
+        report({
+          namespace,
+          containerId,
+          outcome: 'cold',
+          phase: 'plan',
+          reason,
+          ...(reasons && { reasons }),
+        });
+      }
       return plan;
     } catch (cause) {
       const { message } = describeError(cause);
-      const required = input.spec.annotations?.['thaw.dev/restore'] === 'require';
+      const required = wishesOf(input.spec).policy === 'require';
       const outcome = required ? 'refused' : 'cold';
-      report({ namespace, containerId, outcome, phase: 'plan', reason: message });
+      report ??= (await load()).planDeps(config, input).report;
+      const reasons = cause instanceof Error && 'reasons' in cause ? (cause.reasons as string[]) : [message];
+      report({ namespace, containerId, outcome, phase: 'plan', reason: reasons.join('; '), reasons });
       if (required) throw cause;
       input.log.warn({ container: input.id, reason: message }, 'starting cold');
       const lowerDirs = await withoutCheckpointLayers(overlay.lowerDirs);

@@ -7,14 +7,15 @@ import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import { Code } from '../../proto/status.ts';
 import { hostFacts } from '../host-facts.ts';
 import type { Runc } from '../runc/runc.ts';
-import type { PlanInput, StartPlan } from '../task/start-plan.ts';
+import type { PlanInput, RestoreInput, StartPlan } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
 import { overlayOf } from './layers.ts';
-import { type PlanDeps, planRestore, policyOf } from './plan.ts';
+import { type PlanDeps, planRestore } from './plan.ts';
 import type { StartReport } from './report.ts';
 
 const digest = `sha256:${'a'.repeat(64)}`;
 const layer = { digest, diffId: digest, mediaType: 'application/vnd.oci.image.layer.v1.tar', size: 1 };
+const node = { thaw: '1', kernel: '6', criu: '4.2', runc: '1.3', driver: '', boot: 'b' };
 const spec = { process: { args: ['/server'], env: ['A=1'] }, mounts: [] };
 let upper: string;
 let facts: CheckpointFacts;
@@ -64,7 +65,8 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   cgroupDirs: async () => [],
   prepareMemory: async () => undefined,
   report: () => {},
-  lost: new Map(),
+  failures: { find: () => undefined, add: () => {} },
+  node: async () => node,
   afterMemory: async () => {},
   removeTraces: async () => {},
   ...change,
@@ -87,6 +89,26 @@ function plan(deps = fakeDeps(), change: Partial<PlanInput['spec']> = {}): Promi
 }
 
 const lowerDirs = ({ rootfs: mounts }: StartPlan) => overlayOf(mounts)?.lowerDirs;
+
+const failure = (checkpoint: string, shape: string) => ({
+  checkpoint,
+  shape,
+  at: '2026-01-02',
+  reason: 'CRIU gave up',
+  node,
+});
+
+const startInput: RestoreInput = {
+  namespace: 'n',
+  id: 'c',
+  bundle: '/b',
+  stdio: ['ignore', 'ignore', 'ignore'],
+  pidFile: '/p',
+  workDir: '/w',
+  runc: {} as Runc,
+  log: pino({ level: 'silent' }),
+  noPivot: false,
+};
 
 describe('planRestore', () => {
   it('restores what matches, over diff and base', async () => {
@@ -118,14 +140,35 @@ describe('planRestore', () => {
       /older 4.1/,
     ],
     [
-      'memory that could not be had before',
-      () => plan(fakeDeps({ lost: new Map([[digest, 'a chunk is corrupt']]) })),
-      /had to be killed: a chunk is corrupt/,
+      'a failure before',
+      () => plan(fakeDeps({ failures: { find: failure, add: () => {} } })),
+      /failed on this node at 2026-01-02, .*: CRIU gave up \(thaw retry sha256:aaaaaaaaaaaa\)/,
+    ],
+    [
+      'an annotation that is not understood',
+      () => plan(fakeDeps(), { annotations: { 'thaw.dev/restore': 'always' } }),
+      /"always"; use auto, require or off/,
     ],
   ])('starts cold on the base alone with %s', async (_, make, reason) => {
     const made = await make();
     expect(made).toMatchObject({ kind: 'cold', reason: expect.stringMatching(reason) });
     expect(lowerDirs(made)).toEqual(['/base']);
+  });
+
+  it('says every reason at once', async () => {
+    const made = await plan(fakeDeps({ versions: async () => ({ criu: '4.1.1', runc: '1.3' }) }), {
+      process: { args: ['/other'], env: [], terminal: true },
+      annotations: { 'thaw.dev/restore-except': 'colour' },
+    });
+    if (made.kind !== 'cold') throw new Error('not cold');
+    expect(made.reasons).toEqual([
+      expect.stringMatching(/has "colour"/),
+      'the container has a terminal',
+      expect.stringMatching(/command line/),
+      'environment variable A is not set now',
+      expect.stringMatching(/older 4.1/),
+    ]);
+    expect(made.reason).toBe(made.reasons?.join('; '));
   });
 
   it('keeps every layer but the checkpoint where the layers are those of another image', async () => {
@@ -169,17 +212,7 @@ describe('planRestore', () => {
     const report = (told: StartReport) => void reports.push(told);
     const made = await plan(fakeDeps({ daemon, report, lockShared: async () => unlock }));
     if (made.kind !== 'restore') throw new Error('not a restore');
-    const outcome = await made.restore({
-      namespace: 'n',
-      id: 'c',
-      bundle: '/b',
-      stdio: ['ignore', 'ignore', 'ignore'],
-      pidFile: '/p',
-      workDir: '/w',
-      runc: {} as Runc,
-      log: pino({ level: 'silent' }),
-      noPivot: false,
-    });
+    const outcome = await made.restore(startInput);
     expect(outcome).toMatchObject({ kind: 'failed', reason: 'registry is gone' });
     await made.release();
     expect(unlock).toHaveBeenCalledOnce();
@@ -195,10 +228,23 @@ describe('planRestore', () => {
       },
     ]);
   });
-});
 
-it('policyOf refuses a word it does not know', () => {
-  expect(policyOf(undefined)).toBe('auto');
-  expect(policyOf({ 'thaw.dev/restore': 'require' })).toBe('require');
-  expect(() => policyOf({ 'thaw.dev/restore': 'always' })).toThrow(/auto, require or off/);
+  it.each([
+    ['CRIU gives up', Code.internal, 1],
+    ['the pod grants less', Code.permissionDenied, 0],
+    ['the disk is full', Code.resourceExhausted, 0],
+  ] as const)('remembers whether it is worth another try where %s', async (reason, code, times) => {
+    const add = vi.fn();
+    const checkImages = async () => {
+      throw new RestoreError(code, reason);
+    };
+    const made = await plan(fakeDeps({ checkImages, failures: { find: () => undefined, add } }));
+    if (made.kind !== 'restore') throw new Error('not a restore');
+    const workDir = await mkdtemp(join(tmpdir(), 'work-'));
+    const outcome = await made.restore({ ...startInput, bundle: workDir, workDir });
+    await rm(workDir, { recursive: true });
+    expect(outcome).toMatchObject({ kind: 'failed', reason });
+    expect(add).toHaveBeenCalledTimes(times);
+    if (times > 0) expect(add.mock.calls[0]?.[0]).toMatchObject({ checkpoint: digest, reason, node });
+  });
 });

@@ -3,29 +3,29 @@
  * a checkpoint; index.ts is the cheap look.
  */
 import type { CheckpointFacts } from '../../checkpoint/facts.ts';
+import type { FailedRestore, FailedRestores, NodeFacts } from '../../checkpoint/failed-restores.ts';
 import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
 import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import type { Log } from '../log.ts';
+import { mountedFiles } from '../mounted-files.ts';
 import type { PlanInput, StartPlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore, checkImages, type PrepareGpu, type Restored } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
-import { RestoreError } from './error.ts';
+import { RestoreRefused } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
-import { hasUserNamespace, preflight } from './preflight.ts';
+import { wishesOf } from './policy.ts';
+import { hasUserNamespace, memoryLimitOf, preflight } from './preflight.ts';
 import type { Phase, Report } from './report.ts';
+import { shapeOf } from './shape.ts';
 import { listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
 
 /** The kubelet gives StartContainer two minutes; fetch, restore and the cold start after it must fit. */
 const FETCH_DEADLINE_MS = 60_000;
 const RESTORE_DEADLINE_MS = 30_000;
-
-/** Annotation of the pod: auto (default), require (an error instead of a cold start), off. */
-const POLICY_ANNOTATION = 'thaw.dev/restore';
-export type Policy = 'auto' | 'require' | 'off';
 
 export interface PlanDeps extends AttemptDeps {
   daemon: Pick<Daemon, 'locate' | 'awaitComplete'>;
@@ -42,25 +42,11 @@ export interface PlanDeps extends AttemptDeps {
   lockShared(file: string): Promise<() => Promise<void>>;
   unmountRootfs(bundle: string): Promise<void>;
   report: Report;
-  /** Why the memory of a restored container could not be had, by checkpoint: the next start is cold. */
-  lost: Map<string, string>;
+  /** Restores that are not tried again. */
+  failures: Pick<FailedRestores, 'find' | 'add'>;
+  node(versions: Versions): Promise<NodeFacts>;
   /** Once nothing is waited for any more. Never rejects. */
   afterMemory(restored: Restored, facts: CheckpointFacts, log: Log): Promise<void>;
-}
-
-export function policyOf(annotations: Readonly<Record<string, string>> | undefined): Policy {
-  const value = annotations?.[POLICY_ANNOTATION] ?? 'auto';
-  switch (value) {
-    case 'auto':
-    case 'require':
-    case 'off':
-      return value;
-    default:
-      throw new RestoreError(
-        Code.invalidArgument,
-        `Cannot understand the annotation ${POLICY_ANNOTATION}: "${value}"; use auto, require or off`,
-      );
-  }
 }
 
 /** `markerBytes` is the checkpoint.json found beside or in the bottom layer; only its layer counts are believed. */
@@ -71,34 +57,31 @@ export async function planRestore(
   deps: PlanDeps,
 ): Promise<StartPlan> {
   const began = performance.now();
-  const policy = policyOf(input.spec.annotations);
+  const { spec } = input;
+  const { policy, except, problems } = wishesOf(spec);
   const log = input.log.child({ container: input.id });
   const marker = readCheckpointFacts(markerBytes);
   const split = splitLayers(overlay.lowerDirs, countsOf(marker));
-  const cold = (reason: string, lowerDirs = split.cold): StartPlan => {
-    if (policy === 'require') {
-      throw new RestoreError(
-        Code.failedPrecondition,
-        `Cannot restore the checkpoint, and ${POLICY_ANNOTATION} is "require": ${reason}`,
-      );
-    }
-    log.warn({ reason }, 'starting cold');
-    return { kind: 'cold', rootfs: withLowerDirs(input.rootfs, lowerDirs), reason };
+  const cold = (reasons: readonly string[], lowerDirs = split.cold): StartPlan => {
+    const reason = reasons.join('; ');
+    if (policy === 'require') throw new RestoreRefused(reasons);
+    log.warn({ reason, reasons }, 'starting cold');
+    return { kind: 'cold', rootfs: withLowerDirs(input.rootfs, lowerDirs), reason, reasons };
   };
 
-  if (policy === 'off') return cold(`the annotation ${POLICY_ANNOTATION} is "off"`);
-  // The saved process may have had none, or another one's settings; CRIU has to be told which before it is known.
-  if (input.spec.process?.terminal) return cold('the container has a terminal');
-  if (hasUserNamespace(input.spec)) return cold('the container has a user namespace of its own');
+  if (policy === 'off') return cold(['the annotation thaw.dev/restore is "off"']);
+  // Every reason is told at once: whoever mends one shall not meet the next one tomorrow.
+  const mismatches = [...problems, ...unfit(spec)];
   const locate = () =>
     deps.daemon.locate({
       namespace: input.namespace,
       containerId: input.id,
       lowerDirs: overlay.lowerDirs,
     });
-  // Both take a while, and neither needs the other.
+  // All of these take a while, and none needs the others.
   const versions = deps.versions(input);
-  versions.catch(() => {});
+  const files = mountedFiles(spec);
+  for (const early of [versions, files]) early.catch(() => {});
   let located: Located;
   try {
     located = await locate();
@@ -106,29 +89,51 @@ export async function planRestore(
     const { code, message } = describeError(cause);
     // Layers of another image than the checkpoint's: which of them is the diff cannot be known.
     const lowerDirs = code === Code.failedPrecondition ? allButCheckpoint(overlay, marker) : split.cold;
-    return cold(message, lowerDirs);
+    return cold([...mismatches, message], lowerDirs);
   }
-  const lost = deps.lost.get(located.id);
-  if (lost !== undefined) return cold(`a container that was restored from it had to be killed: ${lost}`);
   const facts = readCheckpointFacts(located.checkpointJson);
-  const mismatches = preflight(facts, {
-    launch: launchOf(input.spec),
-    host: await hostFacts(await versions),
-    mounts: mountFacts(input.spec),
-  });
-  // Also where it is known by now that it starts cold: every reason is told at once.
+  const host = await hostFacts(await versions);
+  mismatches.push(
+    ...preflight(facts, {
+      launch: { ...launchOf(spec), files: await files },
+      host,
+      mounts: mountFacts(spec),
+      memoryLimit: memoryLimitOf(spec),
+      except,
+    }),
+  );
+  const attempt = { checkpoint: located.id, shape: shapeOf(spec), node: await deps.node(await versions) };
+  const failure = deps.failures.find(attempt.checkpoint, attempt.shape, attempt.node);
+  if (failure) mismatches.push(failedBefore(failure));
   const gpu = facts.cuda && (await deps.prepareGpu(facts.cuda, { ...input, log }));
   if (gpu) mismatches.push(...(await gpuMismatches(gpu)));
-  const giveUp = (reason: string) => {
-    gpu?.close();
-    return cold(reason);
-  };
-  if (mismatches.length > 0) return giveUp(mismatches.join('; '));
   const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
-  if (!upper) return giveUp("the container's upper directory is not a fresh one");
+  if (!upper) mismatches.push("the container's upper directory is not a fresh one");
+  if (mismatches.length > 0 || !upper) {
+    gpu?.close();
+    return cold(mismatches);
+  }
   const required = policy === 'require';
   const planMs = performance.now() - began;
-  return restorePlan({ input, overlay, split, locate, located, facts, gpu, upper, required, planMs }, deps);
+  const failed = (reason: string) => deps.failures.add({ ...attempt, reason, at: new Date().toISOString() });
+  return restorePlan(
+    { input, overlay, split, locate, located, facts, gpu, upper, required, planMs, failed },
+    deps,
+  );
+}
+
+/** What no checkpoint can be restored into. */
+function unfit(spec: PlanInput['spec']): string[] {
+  return [
+    // The saved process may have had none, or another one's settings; CRIU has to be told which before it is known.
+    ...(spec.process?.terminal ? ['the container has a terminal'] : []),
+    ...(hasUserNamespace(spec) ? ['the container has a user namespace of its own'] : []),
+  ];
+}
+
+function failedBefore({ checkpoint, at, reason }: FailedRestore): string {
+  const id = checkpoint.slice(0, 'sha256:'.length + 12);
+  return `its restore failed on this node at ${at}, and nothing has changed since: ${reason} (thaw retry ${id})`;
 }
 
 async function gpuMismatches(gpu: GpuRestore): Promise<string[]> {
@@ -160,10 +165,12 @@ interface Chosen {
   required: boolean;
   /** How long it took to choose this. */
   planMs: number;
+  /** It is not to be tried again. */
+  failed(reason: string): void;
 }
 
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
-  const { input, overlay, split, locate, located, facts, gpu, upper, required, planMs } = chosen;
+  const { input, overlay, split, locate, located, facts, gpu, upper, required, planMs, failed } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
   const prepared = prepare(located, locate, deps, input.log.child({ container: input.id }));
@@ -191,7 +198,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
         else log.info({ ms }, 'checkpoint is complete on this node');
         const { imagesDir } = located;
         const memoryLost = (reason: string) => {
-          deps.lost.set(located.id, reason);
+          failed(`a container that was restored from it had to be killed: ${reason}`);
           deps.report({ ...subject, outcome: 'lost', phase: 'memory', reason });
         };
         const restored = await attemptRestore(
@@ -221,13 +228,14 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
         }
         return { kind: 'restored', ...restored };
       } catch (cause) {
-        const { message } = describeError(cause);
+        const { code, message } = describeError(cause);
         if (overlay.upperDir) {
           await deps.unmountRootfs(start.bundle);
           await resetUpper(overlay.upperDir, upper);
         }
         const outcome = required ? 'refused' : 'failed';
         const phase = times.fetch === undefined ? 'fetch' : 'restore';
+        if (phase === 'restore' && isFinal(code)) failed(message);
         deps.report({ ...subject, outcome, phase, reason: message, times });
         return { kind: 'failed', reason: message, rootfs: coldRootfs };
       } finally {
@@ -235,6 +243,11 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
       }
     },
   };
+}
+
+/** Rights that this pod does not grant another one may, and what is short now may be there later. */
+function isFinal(code: Code): boolean {
+  return code !== Code.permissionDenied && code !== Code.resourceExhausted;
 }
 
 async function prepare(

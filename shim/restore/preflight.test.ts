@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import { cgroupVersion, instructionSets, mountFacts } from '../host-facts.ts';
-import { compareVersions, preflight } from './preflight.ts';
+import { wishesOf } from './policy.ts';
+import { compareVersions, memoryLimitOf, preflight } from './preflight.ts';
 
 const launch = { args: ['/server'], cwd: '/', uid: 0, gid: 0, additionalGids: [], env: ['A=1'] };
 const host = {
@@ -46,6 +47,8 @@ describe('preflight', () => {
     [{ arch: 'arm64' }, /for amd64, this node is arm64/],
     [{ cpuFlags: ['avx'] }, /CPU lacks avx2/],
     [{ criu: '4.1.1' }, /CRIU 4.2, this node has the older 4.1.1/],
+    [{ kernel: '6.17.9' }, /made on Linux 6.18.0, this node has the older 6.17.9/],
+    [{ runc: '1.0.3' }, /needs runc 1.1, this node has 1.0.3/],
     [{ cgroup: 'v2' as const }, /cgroup v1, this node has v2/],
   ])('names %j', (change, message) => {
     const found = preflight(saved, { launch, host: { ...host, ...change }, mounts });
@@ -61,6 +64,27 @@ describe('preflight', () => {
     const found = preflight(saved, { launch, host, mounts: changed.filter((mount) => mount !== undefined) });
     expect(found).toHaveLength(1);
     expect(found[0]).toMatch(message);
+  });
+  it('names a CRIU that cannot restore on this kernel', () => {
+    const older = { ...saved, host: { ...host, criu: '3.19' } };
+    const found = (kernel: string) =>
+      preflight(older, { launch, host: { ...host, kernel, criu: '3.19' }, mounts });
+    expect(found('6.18.0-1-amd64')).toEqual(['Linux 6.18.0-1-amd64 needs CRIU 4.1.1, this node has 3.19']);
+  });
+  it('takes an older kernel where the pod says so', () => {
+    const { except } = wishesOf({ annotations: { 'thaw.dev/restore-except': 'kernel' } });
+    expect(preflight(saved, { launch, host: { ...host, kernel: '5.15.0' }, mounts, except })).toEqual([]);
+  });
+  it('names a memory limit below what the checkpoint holds', () => {
+    const large = { ...saved, memoryBytes: 3 * 2 ** 20 };
+    const found = (limit: number) => {
+      const memoryLimit = memoryLimitOf({ linux: { resources: { memory: { limit } } } });
+      return preflight(large, { launch, host, mounts, memoryLimit });
+    };
+    expect(found(2 * 2 ** 20)).toEqual([
+      "the checkpoint has 3 MiB of memory, the container's limit is 2 MiB",
+    ]);
+    for (const enough of [3 * 2 ** 20, 0, -1]) expect(found(enough)).toEqual([]);
   });
   it('reports every mismatch at once', () => {
     const live = { launch: { ...launch, args: ['/other'] }, host: { ...host, arch: 'arm64' }, mounts: [] };

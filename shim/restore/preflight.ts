@@ -6,22 +6,37 @@ import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import type { HostFacts, MountFacts } from '../host-facts.ts';
 import { launchDifferences } from '../launch.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
+import { type Exceptions, NO_EXCEPTIONS } from './policy.ts';
 
 export interface Live {
   launch: CheckpointFacts['launch'];
   host: HostFacts;
   mounts: MountFacts[];
+  /** Bytes; undefined if the container has no limit. */
+  memoryLimit?: number | undefined;
+  /** What the pod accepts. */
+  except?: Exceptions;
 }
 
+/** Older CRIU cannot restore on these kernels: vvar_vclock, and a stricter change of mount propagation. */
+const CRIU_FOR_KERNEL = [
+  { kernel: '6.13', criu: '4.1' },
+  { kernel: '6.16', criu: '4.1.1' },
+] as const;
+/** The first whose restore gives tasks the namespaces of a pod. */
+const OLDEST_RUNC = '1.1';
+
 export function preflight(saved: CheckpointFacts, live: Live): string[] {
+  const { except = NO_EXCEPTIONS } = live;
   return [
-    ...launchDifferences(saved.launch, live.launch),
-    ...hostDifferences(saved.host, live.host),
+    ...launchDifferences(saved.launch, live.launch, except),
+    ...hostDifferences(saved.host, live.host, except),
     ...mountDifferences(saved.mounts, live.mounts),
+    ...memoryDifferences(saved.memoryBytes, live.memoryLimit),
   ];
 }
 
-function hostDifferences(saved: HostFacts, live: HostFacts): string[] {
+function hostDifferences(saved: HostFacts, live: HostFacts, except: Exceptions): string[] {
   const out: string[] = [];
   if (saved.arch !== live.arch) out.push(`the checkpoint is for ${saved.arch}, this node is ${live.arch}`);
   const missing = saved.cpuFlags.filter((flag) => !live.cpuFlags.includes(flag));
@@ -29,6 +44,14 @@ function hostDifferences(saved: HostFacts, live: HostFacts): string[] {
   if (compareVersions(live.criu, saved.criu) < 0) {
     out.push(`the checkpoint was made by CRIU ${saved.criu}, this node has the older ${live.criu}`);
   }
+  const needed = CRIU_FOR_KERNEL.findLast(({ kernel }) => compareVersions(live.kernel, kernel) >= 0);
+  if (needed && compareVersions(live.criu, needed.criu) < 0)
+    out.push(`Linux ${live.kernel} needs CRIU ${needed.criu}, this node has ${live.criu}`);
+  if (compareVersions(live.runc, OLDEST_RUNC) < 0)
+    out.push(`a restore needs runc ${OLDEST_RUNC}, this node has ${live.runc}`);
+  // What a process found out about its kernel stays true on a newer one.
+  if (!except.kernel && compareVersions(series(live.kernel), series(saved.kernel)) < 0)
+    out.push(`the checkpoint was made on Linux ${saved.kernel}, this node has the older ${live.kernel}`);
   if (saved.cgroup !== live.cgroup) {
     out.push(`the checkpoint was made under cgroup ${saved.cgroup}, this node has ${live.cgroup}`);
   }
@@ -51,6 +74,24 @@ function mountDifferences(saved: readonly MountFacts[], live: readonly MountFact
   for (const destination of now.keys())
     if (!then.has(destination)) out.push(`the mount at ${destination} is new`);
   return out;
+}
+
+/** All of it would be charged to the container before it could give any of it back. */
+function memoryDifferences(bytes: number, limit: number | undefined): string[] {
+  if (limit === undefined || bytes <= limit) return [];
+  const mib = (value: number) => `${Math.ceil(value / 2 ** 20)} MiB`;
+  return [`the checkpoint has ${mib(bytes)} of memory, the container's limit is ${mib(limit)}`];
+}
+
+/** Without what distributions add to it: features come with these two numbers. */
+function series(kernel: string): string {
+  return /^\d+\.\d+/.exec(kernel)?.[0] ?? kernel;
+}
+
+/** Bytes; undefined without a limit. */
+export function memoryLimitOf(spec: OciSpec): number | undefined {
+  const limit = spec.linux?.resources?.memory?.limit;
+  return limit !== undefined && limit > 0 ? limit : undefined;
 }
 
 function access(mount: MountFacts): string {

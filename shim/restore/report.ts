@@ -15,6 +15,8 @@ export interface StartReport {
   phase: Phase;
   /** Why it was not restored. */
   reason?: string;
+  /** The same apart, where there are several. */
+  reasons?: readonly string[];
   /** Milliseconds of phases that are through. */
   times?: Partial<Record<Phase, number>>;
 }

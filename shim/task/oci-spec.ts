@@ -11,6 +11,7 @@ export interface OciProcess {
   >;
   noNewPrivileges?: boolean;
   rlimits?: { type: string; hard: number; soft: number }[];
+  oomScoreAdj?: number;
   apparmorProfile?: string;
   selinuxLabel?: string;
 }
@@ -35,6 +36,7 @@ export interface OciSpec {
     cgroupsPath?: string;
     devices?: { path: string; type?: string; major?: number; minor?: number }[];
     seccomp?: unknown;
+    resources?: { memory?: { limit?: number } };
     sysctl?: Record<string, string>;
     maskedPaths?: string[];
     readonlyPaths?: string[];

@@ -37,8 +37,9 @@ export interface ColdPlan {
   kind: 'cold';
   /** What to mount for a cold start: the given mounts, or those without checkpoint layers. */
   rootfs: readonly Mount[];
-  /** Why there is no restore, if there is a checkpoint. */
+  /** Why there is no restore, if there is a checkpoint: in one sentence, and apart. */
   reason?: string;
+  reasons?: readonly string[];
 }
 
 /** Descriptors for stdin, stdout, stderr of runc, or 'ignore' for /dev/null. */

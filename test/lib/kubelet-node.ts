@@ -155,15 +155,14 @@ export class KubeletNode {
     podId: string,
     config: ReturnType<typeof podConfig>,
     attempt: number,
-    { image: reference, annotations, handler = HANDLER, ...container }: PodRequest,
+    // A kubelet hands a pod's annotations to the sandbox alone.
+    { image: reference, annotations: _, handler = HANDLER, ...container }: PodRequest,
   ): Promise<string> {
     // imagePullPolicy: IfNotPresent
     const present = await this.cri.imageStatus(reference);
     const imageRef = present?.id ?? (await this.cri.pullImage(reference, config, handler));
     const what = { name: 'main', image: reference, imageRef, attempt, ...container };
-    const options = containerConfig(config, what);
-    options.annotations = { ...options.annotations, ...annotations };
-    return this.cri.createContainer(podId, options, config);
+    return this.cri.createContainer(podId, containerConfig(config, what), config);
   }
 
   /** With the pod's cgroup, which a kubelet makes and removes. */
@@ -207,6 +206,7 @@ export class KubeletNode {
   /** Removes an image, and every checkpoint from the node's cache: the node is as if it had never seen it. */
   async forget(reference: string): Promise<void> {
     await this.cri.removeImage(reference);
+    await this.thaw(['retry', '--all']);
     const { checkpoints } = JSON.parse((await this.thaw(['status', '--json'])).stdout) as {
       checkpoints: { id: string }[];
     };
@@ -216,6 +216,16 @@ export class KubeletNode {
         return done.code === 0;
       });
     }
+  }
+
+  /** What the node remembers of the starts of a pod: the last one's reason, and why it was not a restore. */
+  async why(pod: string): Promise<{ outcome: string; reasons: string[] }> {
+    const { items } = JSON.parse((await this.thaw(['why', pod, '--json'])).stdout) as {
+      items: { reason: string; metadata: { annotations: Record<string, string> } }[];
+    };
+    const last = items.at(-1);
+    const reasons = JSON.parse(last?.metadata.annotations['thaw.dev/reasons'] ?? '[]') as string[];
+    return { outcome: last?.reason ?? '', reasons };
   }
 
   /** What shims wrote; containerd copies it into its own log. */

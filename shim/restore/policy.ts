@@ -1,0 +1,99 @@
+/** What a pod's annotations say about its restore. Pure. */
+import type { OciSpec } from '../task/oci-spec.ts';
+
+/** auto (default), require (an error instead of a cold start), off. */
+const POLICY = 'thaw.dev/restore';
+/** Differences that the pod accepts: words separated by commas, as `FORMS` lists them. */
+const EXCEPT = 'thaw.dev/restore-except';
+/** Set by containerd's CRI in each container's spec. Source: pkg/cri/annotations. */
+const CONTAINER_NAME = 'io.kubernetes.cri.container-name';
+const FORMS = 'args, cwd, env:NAME (with * for any characters), file:PATH, kernel';
+
+export type Policy = 'auto' | 'require' | 'off';
+
+export interface Exceptions {
+  args: boolean;
+  cwd: boolean;
+  kernel: boolean;
+  /** Whether a difference in that environment variable is accepted. */
+  env(name: string): boolean;
+  /** The same for what a config map or secret holds that is mounted there. */
+  file(path: string): boolean;
+}
+
+export const NO_EXCEPTIONS: Exceptions = {
+  args: false,
+  cwd: false,
+  kernel: false,
+  env: () => false,
+  file: () => false,
+};
+
+export interface Wishes {
+  policy: Policy;
+  except: Exceptions;
+  /** Annotations that cannot be understood: in the user's words, and each a reason not to restore. */
+  problems: string[];
+}
+
+export function wishesOf({ annotations = {} }: Pick<OciSpec, 'annotations'>): Wishes {
+  const problems: string[] = [];
+  const policy = readPolicy(annotationOf(annotations, POLICY), problems);
+  return { policy, except: readExceptions(annotationOf(annotations, EXCEPT), problems), problems };
+}
+
+/**
+ * A kubelet hands a pod's annotations to all of its containers alike, so one container is named by its name behind a dot,
+ * which wins: `thaw.dev/restore.server: require`.
+ */
+function annotationOf(
+  annotations: Readonly<Record<string, string>>,
+  key: string,
+): readonly [string, string] | undefined {
+  for (const name of [`${key}.${annotations[CONTAINER_NAME] ?? ''}`, key]) {
+    const value = annotations[name];
+    if (value !== undefined) return [name, value];
+  }
+  return undefined;
+}
+
+function readPolicy(found: readonly [string, string] | undefined, problems: string[]): Policy {
+  if (!found) return 'auto';
+  const [name, value] = found;
+  switch (value) {
+    case 'auto':
+    case 'require':
+    case 'off':
+      return value;
+    default:
+      problems.push(`the annotation ${name} is "${value}"; use auto, require or off`);
+      return 'auto';
+  }
+}
+
+function readExceptions(found: readonly [string, string] | undefined, problems: string[]): Exceptions {
+  if (!found) return NO_EXCEPTIONS;
+  const [annotation, value] = found;
+  const words = new Set<string>();
+  const patterns: Record<'env' | 'file', RegExp[]> = { env: [], file: [] };
+  for (const word of value.split(',').map((part) => part.trim())) {
+    const [, kind, pattern] = /^(env|file):(.+)$/.exec(word) ?? [];
+    if ((kind === 'env' || kind === 'file') && pattern) patterns[kind].push(wildcard(pattern));
+    else if (['args', 'cwd', 'kernel'].includes(word)) words.add(word);
+    else if (word !== '') problems.push(`the annotation ${annotation} has "${word}"; known are ${FORMS}`);
+  }
+  const accepts = (kind: 'env' | 'file') => (name: string) =>
+    patterns[kind].some((pattern) => pattern.test(name));
+  return {
+    args: words.has('args'),
+    cwd: words.has('cwd'),
+    kernel: words.has('kernel'),
+    env: accepts('env'),
+    file: accepts('file'),
+  };
+}
+
+function wildcard(pattern: string): RegExp {
+  const parts = pattern.split('*').map((part) => part.replaceAll(/[.+?^${}()|[\]\\]/g, '\\$&'));
+  return new RegExp(`^${parts.join('.*')}$`, 's');
+}
