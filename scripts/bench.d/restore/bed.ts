@@ -5,7 +5,7 @@ import type { TomlTable } from 'smol-toml';
 import { type Containerd as Client, createContainerd } from '../../../cli/containerd/index.ts';
 import { type Entry, run, runDir, until } from '../../../test/lib/index.ts';
 import { KubeletNode, type Pod } from '../../../test/lib/kubelet-node.ts';
-import { ask, listPages, outcome, SOCKET, workerProgram } from './probe.ts';
+import { ask, listPages, type Outcome, outcome, SOCKET, workerProgram } from './probe.ts';
 
 const NAMESPACE = 'k8s.io';
 const CHECKPOINT_MS = 20 * 60_000;
@@ -26,6 +26,8 @@ export type Answers = Record<Question, string>;
 export interface Saved {
   mib: number;
   command: string[];
+  /** Name of the image that the source was started from. */
+  cold: string;
   /** Name of the checkpoint image. */
   image: string;
   /** CRIU's images in the node cache. */
@@ -106,7 +108,20 @@ export class Bed {
     const args = ['--address', address, 'checkpoint', original.containerId, '--image', image, '--json'];
     await run('thaw', args, { timeoutMs: CHECKPOINT_MS });
     const imagesDir = await this.#complete(image, command);
-    return { mib, command, image, imagesDir, pages, bytes, original, originalRootfs, answers };
+    return { mib, command, cold, image, imagesDir, pages, bytes, original, originalRootfs, answers };
+  }
+
+  /**
+   * What a worker that never was in a checkpoint does. A new one each time: how fast memory is read depends on which
+   * physical pages a process got (up to a seventh from process to process, steady within one).
+   */
+  async askOriginal(saved: Saved, actions: readonly string[]): Promise<Outcome[]> {
+    const pod = await this.node.runPod({ image: saved.cold, command: saved.command });
+    try {
+      return await ask(this.rootfs(pod.containerId), actions);
+    } finally {
+      await this.node.removePod(pod);
+    }
   }
 
   /** Ends a checkpoint's source and forgets the checkpoint. */

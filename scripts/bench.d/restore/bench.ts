@@ -76,7 +76,7 @@ function arrivalTurns(quick: boolean): Turns {
 }
 
 function servingTurns(quick: boolean): Turns {
-  return quick ? { runs: 2, warmUp: false } : { runs: 5, budgetMs: 120_000, atLeast: 3, warmUp: false };
+  return quick ? { runs: 2, warmUp: false } : { runs: 9, budgetMs: 240_000, atLeast: 5, warmUp: false };
 }
 
 /** Whether the first heartbeat comes later where there is more memory. */

@@ -92,14 +92,14 @@ interface Serving {
 
 /**
  * The first requests to a restored worker, one every so often from the moment when the restore's call returns, and the
- * pace it keeps once all is there; beside it the worker that the checkpoint was made of.
+ * pace it keeps once all is there; beside it workers that were started anew.
  */
 export async function measureServing(bed: Bed, saved: Saved, turns: Turns): Promise<Metric[]> {
   const period = await choosePeriod(saved);
   const first = `requests:${REQUESTS}:${period}:1`;
   const steady = `requests:${STEADY_REQUESTS}:0:1`;
   const samples = await takeTurns(['restored', 'original', 'untouched'], turns, async (side) => {
-    if (side === 'original') return servingOf(await ask(saved.originalRootfs, [first, steady]), 0);
+    if (side === 'original') return servingOf(await bed.askOriginal(saved, ['beat', first, steady]), 0);
     if (side === 'untouched') {
       const actions = ['go', `resident:${saved.pages}`, 'requests:1:0:1', 'answer:1', 'pass'];
       return servingOf((await thaw.run(bed, saved, { actions })).outcomes, 0);
@@ -113,7 +113,7 @@ export async function measureServing(bed: Bed, saved: Saved, turns: Turns): Prom
     unit,
     ours: samples.restored.map(value),
     peer: samples.original.map(value),
-    peerName: 'the original',
+    peerName: 'an original',
   });
   return [
     metric('first100_p99', 'ms', ({ latencies }) => quantile(latencies, 0.99)),
@@ -124,7 +124,7 @@ export async function measureServing(bed: Bed, saved: Saved, turns: Turns): Prom
       unit: 'ms',
       ours: samples.untouched.map(({ latencies }) => latencies[0] ?? Number.NaN),
       peer: samples.original.map(({ latencies }) => quantile(latencies, 0.5)),
-      peerName: 'the original',
+      peerName: 'an original',
       aside: true,
     },
     metric('steady_state', '1/s', ({ rate }) => rate),
