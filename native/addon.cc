@@ -17,6 +17,7 @@
 #include "spawn.h"
 #include "sys.h"
 #include "watch.h"
+#include "write-back.h"
 #include "terminal.h"
 #include "touch-cost.h"
 #include "page-server/face.h"
@@ -78,6 +79,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("pageServerDrain", thaw::PageServerDrain);
   add("pageServerFinish", thaw::PageServerFinish);
   add("pageServerStats", thaw::PageServerStats);
+  add("writeBack", thaw::WriteBack);
   add("collapse", thaw::Collapse);
   add("touchCost", thaw::TouchCost);
   add("messageSockets", thaw::MessageSockets);

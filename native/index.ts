@@ -302,6 +302,12 @@ export interface Addon {
   touchCost(): number;
   /** socketpair(2), SOCK_SEQPACKET, close-on-exec. */
   messageSockets(): [number, number];
+  /**
+   * sync_file_range(2) on another thread: what is dirty in `length` bytes from `offset` on is handed to the disk and waited
+   * for. Neither the file's metadata nor the disk's own cache: that takes an fsync. A failure is told only once, so an fsync
+   * of this descriptor after it can succeed. Rejects with EIO, ENOSPC, EDQUOT, ESPIPE, EINVAL. The descriptor is duplicated.
+   */
+  writeBack(fd: number, offset: bigint, length: bigint): Promise<void>;
   /** One LZ4 block, synchronously. Throws EBADMSG unless it decodes to exactly `decodedLength` bytes. */
   decodeLz4(stored: Uint8Array, decodedLength: number): Buffer;
 }

@@ -108,6 +108,8 @@ export class CacheEntry {
   /** What an earlier run says is here, until that is taken over. */
   #left: SavedPresence | undefined;
   readonly #saver: PresenceSaver;
+  /** Somebody waits for everything to be on disk. */
+  #hurried = false;
   #fetched = 0n;
   #local = 0n;
 
@@ -138,6 +140,7 @@ export class CacheEntry {
       bootId: options.bootId,
       clock: options.clock,
       presence: this.#presence,
+      writeBack: (isWanted) => this.#files.writeBack(index.files, isWanted),
       syncFiles: () => this.#files.sync(index.files),
     });
   }
@@ -206,6 +209,7 @@ export class CacheEntry {
     const started = clock();
     let present = this.#presence.chunks;
     this.#givenUp = new GivenUp(this.index);
+    this.#hurried = false;
     events.onStarted(this, source);
     const fetch = async () => {
       await this.#prepare(abort.signal);
@@ -306,6 +310,7 @@ export class CacheEntry {
   async stop(reason: SnapshotError): Promise<void> {
     this.#demand.failAll(reason);
     this.#watch.notify();
+    this.#hurried = true;
     const state = this.#state;
     if (state.kind === 'fetching') {
       state.abort.abort(new SnapshotError(Code.canceled, 'The fetch of the checkpoint was stopped'));
@@ -389,6 +394,7 @@ export class CacheEntry {
 
   /** The marker appears only after everything that it vouches for is on disk. */
   async #persist(): Promise<void> {
+    await this.#files.writeBack(this.index.files, () => !this.#hurried);
     await this.#files.sync(this.index.files);
     const marker = join(this.directory, COMPLETE);
     const handle = await open(`${marker}.new`, 'w', 0o600);

@@ -2,7 +2,16 @@
 import { constants } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { IndexFile } from '../../checkpoint/index-format.ts';
+import { native } from '../../native/index.ts';
+import { writeBackGently } from './write-back.ts';
+
+const deps = {
+  writeBack: native.writeBack,
+  clock: () => performance.now(),
+  sleep: (ms: number) => sleep(ms),
+};
 
 interface OpenFile {
   handle: Promise<FileHandle>;
@@ -67,6 +76,18 @@ export class ImageFiles {
       if (--file.users === 0) {
         this.#open.delete(name);
         await file.handle.then((handle) => handle.close()).catch(() => {});
+      }
+    }
+  }
+
+  /** Puts contents on disk at a pace that leaves room for others; a later `sync` is short then. */
+  async writeBack(files: readonly IndexFile[], isWanted: () => boolean): Promise<void> {
+    for (const { name, size } of files) {
+      const handle = await open(join(this.directory, name), constants.O_RDONLY | constants.O_NOFOLLOW);
+      try {
+        await writeBackGently(handle.fd, size, isWanted, deps);
+      } finally {
+        await handle.close();
       }
     }
   }

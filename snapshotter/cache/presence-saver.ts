@@ -11,13 +11,21 @@ export interface PresenceSaverOptions {
   /** Monotonic milliseconds. */
   clock: () => number;
   presence: Presence;
-  /** Puts on disk what was written to the checkpoint's files. */
+  /** Puts most of what was written to the checkpoint's files on disk, at the pace of a guest. */
+  writeBack(isWanted: () => boolean): Promise<void>;
+  /** Puts the rest there. */
   syncFiles(): Promise<void>;
 }
 
-/** What a daemon that is killed may lose of a fetch, and how long. */
+/** How much of a fetch has come, or how long ago the last save was, when the next one begins. */
 const SAVE_BYTES = 256n << 20n;
 const SAVE_MS = 5_000;
+/**
+ * While a fetch is faster than the disk, a sync would have all that came meanwhile to write, and everyone else's wait behind
+ * it: the map waits until the disk has caught up to this distance, or for so long. A daemon that is killed loses no more.
+ */
+const BEHIND_BYTES = 64n << 20n;
+const LATE_MS = 30_000;
 
 export class PresenceSaver {
   readonly #options: PresenceSaverOptions;
@@ -25,6 +33,7 @@ export class PresenceSaver {
   #saving: Promise<void> | undefined;
   /** Also when no more bytes come. */
   #timer: NodeJS.Timeout | undefined;
+  #stopped = false;
 
   constructor(options: PresenceSaverOptions) {
     this.#options = options;
@@ -33,6 +42,7 @@ export class PresenceSaver {
   /** What is here now needs no saving. */
   begin(): void {
     this.#saved = { bytes: this.#options.presence.bytes, at: this.#options.clock() };
+    this.#stopped = false;
   }
 
   /** Chunks have come. */
@@ -46,8 +56,8 @@ export class PresenceSaver {
 
   /** No more chunks come. */
   stop(): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
+    this.#stopped = true;
+    this.#disarm();
   }
 
   /** Nothing is being written any more. */
@@ -66,14 +76,30 @@ export class PresenceSaver {
     await savePresence(directory, id, { bootId, bits });
   }
 
+  #disarm(): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+  }
+
   #saveSoon(): void {
-    this.stop();
+    this.#disarm();
     if (this.#saving) return;
     // A map that cannot be saved costs another fetch, no more; the end of this one says that the disk fails.
-    this.#saving = this.save()
+    this.#saving = this.#catchUpAndSave()
       .catch(() => {})
       .finally(() => {
         this.#saving = undefined;
       });
+  }
+
+  async #catchUpAndSave(): Promise<void> {
+    const { presence, clock, writeBack } = this.#options;
+    for (;;) {
+      const { bytes } = presence;
+      await writeBack(() => !this.#stopped);
+      // Whoever stops it puts everything on disk itself.
+      if (this.#stopped) return;
+      if (presence.bytes - bytes <= BEHIND_BYTES || clock() >= this.#saved.at + LATE_MS) return this.save();
+    }
   }
 }
