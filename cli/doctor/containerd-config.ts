@@ -64,6 +64,23 @@ export function checkContainerdConfig(
   };
 }
 
+export interface CdiSettings {
+  enabled: boolean;
+  dirs: readonly string[];
+}
+
+/** Whether containerd gives containers the devices that a CDI specification describes. */
+export function cdiSettings(config: ContainerdConfig): CdiSettings {
+  const plugins = table(config, 'plugins');
+  const runtime = table(plugins, 'io.containerd.cri.v1.runtime');
+  const { enable_cdi, cdi_spec_dirs: dirs } =
+    Object.keys(runtime).length > 0 ? runtime : table(plugins, 'io.containerd.grpc.v1.cri');
+  return {
+    enabled: enable_cdi === true,
+    dirs: Array.isArray(dirs) ? dirs.filter((dir) => typeof dir === 'string') : [],
+  };
+}
+
 function checkExports(exports: TomlTable, version: string, root: string): Finding[] {
   const findings: Finding[] = [];
   const exported = exports['root'];

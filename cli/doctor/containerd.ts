@@ -44,7 +44,7 @@ export async function checkContainerd(
   return [...findings, ...(await checkImages(machine.containerd, snapshotter))];
 }
 
-async function readConfig(
+export async function readConfig(
   { run, exists }: Machine,
   file: string,
 ): Promise<{ settings: ContainerdConfig; findings: Finding[] } | Finding> {

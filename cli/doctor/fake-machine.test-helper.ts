@@ -34,6 +34,8 @@ export function fakeMachine({ files, programs, view, ...change }: FakeMachine = 
     kernel: '6.18.44',
     readText: async (path) => here[path],
     exists: async (path) => here[path] !== undefined,
+    list: async (path) => namesIn(here, path),
+    env: () => undefined,
     async run(program, args) {
       const answer = known[[program, ...args].join(' ')];
       return typeof answer === 'string' ? { code: 0, stdout: answer, stderr: '' } : answer;
@@ -57,4 +59,12 @@ export function fakeMachine({ files, programs, view, ...change }: FakeMachine = 
     },
     ...change,
   };
+}
+
+/** Names of files and folders right below a path. */
+function namesIn(files: Readonly<Record<string, string | undefined>>, path: string): string[] {
+  const inside = Object.keys(files).filter(
+    (file) => files[file] !== undefined && file.startsWith(`${path}/`),
+  );
+  return [...new Set(inside.map((file) => file.slice(path.length + 1).split('/')[0] ?? ''))];
 }

@@ -39,6 +39,10 @@ export interface Machine {
   /** Undefined for a file that is not there. */
   readText(path: string): Promise<string | undefined>;
   exists(path: string): Promise<boolean>;
+  /** Names in a directory; none for one that is not there. */
+  list(path: string): Promise<string[]>;
+  /** A variable of the environment. */
+  env(name: string): string | undefined;
   /** Undefined if there is no such program. `program` may be a path. */
   run(program: string, args: readonly string[]): Promise<Ran | undefined>;
   /** Where a program is in PATH. */

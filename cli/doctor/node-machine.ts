@@ -35,6 +35,8 @@ export function nodeMachine(options: DoctorOptions, context: Context): Machine &
     kernel: release(),
     readText: (path) => orUndefined(readFile(path, 'utf8')),
     exists: async (path) => (await orUndefined(access(path).then(() => true))) ?? false,
+    list: async (path) => (await orUndefined(readdir(path))) ?? [],
+    env: (name) => context.env[name],
     run: (program, args) => run(program, args, { ...context.env, PATH }, context.signal),
     which: (program) => which(program, PATH),
     async diskSpace(path) {

@@ -8,6 +8,7 @@ import { checkContainerd } from './containerd.ts';
 import { checkDaemon, readDaemonConfig } from './daemon.ts';
 import { checkDisk } from './disk.ts';
 import { type Finding, failed, type Status } from './finding.ts';
+import { checkGpu } from './gpu.ts';
 import { checkCgroup, checkKernel, checkUserfaultfd } from './kernel.ts';
 import type { Machine } from './machine.ts';
 import { nodeMachine } from './node-machine.ts';
@@ -43,6 +44,7 @@ export async function diagnose(
     ['configuration of thaw-snapshotter', async () => [finding]],
     ['thaw-snapshotter', () => checkDaemon(machine, config)],
     ['containerd', () => checkContainerd(machine, config, options.containerdConfig)],
+    ['GPU', () => checkGpu(machine, options.containerdConfig)],
   ];
   const findings: Finding[] = [];
   for (const [name, check] of checks) {

@@ -2,8 +2,9 @@
 // of the driver's library takes nobody with it and a call that never returns can be ended with it. Requests come on stdin,
 // a line each (request.h); each is answered on stdout when it is done, in any order.
 //
-//   thaw-cuda [--libcuda PATH] [--nvml PATH]
+//   thaw-cuda [--libcuda PATH] [--nvml PATH] [--gpus]
 //
+// With --gpus it answers that one request, without its number, and ends.
 // The first line out: `ready PATH VERSION`, or `problem TEXT` and the end. It ends with its stdin, whatever is under way.
 
 #include <signal.h>
@@ -55,15 +56,19 @@ void Serve(const Driver& driver, const std::string& management) {
 
 int Run(int argc, char** argv) {
   std::string cuda, management;
-  for (int at = 1; at + 1 < argc; at += 2) {
-    if (strcmp(argv[at], "--libcuda") == 0) cuda = argv[at + 1];
-    else if (strcmp(argv[at], "--nvml") == 0) management = argv[at + 1];
+  bool gpus = false;
+  for (int at = 1; at < argc; at++) {
+    const char* const value = at + 1 < argc ? argv[at + 1] : "";
+    if (strcmp(argv[at], "--gpus") == 0) gpus = true;
+    else if (strcmp(argv[at], "--libcuda") == 0) cuda = value, at++;
+    else if (strcmp(argv[at], "--nvml") == 0) management = value, at++;
     else return Say(std::string("problem\tunknown argument ") + argv[at]), 1;
   }
   static Driver driver;
   const std::string problem = driver.Open(cuda);
   if (!problem.empty()) return Say("problem\t" + problem), 1;
   Say("ready\t" + driver.path() + '\t' + std::to_string(driver.version()));
+  if (gpus) return Say(Answer({"", "gpus"}, driver, management)), 0;
   Serve(driver, management);
   return 0;
 }

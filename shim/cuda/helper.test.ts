@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { expect, it } from 'vitest';
 import { FakeCuda, gpuLine, seen, UUID } from './fake-cuda.test-helper.ts';
 
@@ -101,4 +102,17 @@ it('names the library that is missing, and no longer asks once closed', async ()
   const helper = cuda.helper();
   helper.close();
   await expect(helper.gpus()).rejects.toThrow(/not needed any more/);
+});
+
+it('answers who asks for the GPUs alone, and ends', () => {
+  const cuda = new FakeCuda(gpuLine(0) + gpuLine(1, { mig: 1 }));
+  const program = `${import.meta.dirname}/../../build/thaw-cuda`;
+  const library = `${import.meta.dirname}/../../build/test/fake-libcuda.so`;
+  const args = ['--libcuda', library, '--nvml', library, '--gpus'];
+  const env = { THAW_FAKE_CUDA: cuda.directory };
+  const [ready, answer] = execFileSync(program, args, { encoding: 'utf8', env }).split('\n');
+  expect(ready).toBe(`ready\t${library}\t13000`);
+  expect(answer).toBe(
+    `ok\t580.159.04\t${UUID(0)}\t0\t85899345920\t0\t1\t0\tFake H100\t${UUID(1)}\t1\t85899345920\t1\t1\t0\tFake H100`,
+  );
 });
