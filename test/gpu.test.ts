@@ -1,9 +1,17 @@
 /** GPU state saved and brought back with a container, on the fake driver of test/fake-libcuda. */
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { assertNothingLeft, type Leftovers, takeStock, until } from './lib/index.ts';
-import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
+import type { TomlTable } from 'smol-toml';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import {
+  assertNothingLeft,
+  containerdVersion,
+  type Leftovers,
+  privateDir,
+  takeStock,
+  until,
+} from './lib/index.ts';
+import { KubeletNode, type Pod, type PodRequest } from './lib/kubelet-node.ts';
 
 const BUILD = join(import.meta.dirname, '../build/test');
 /** A name by which a mount counts as a GPU: no trial restore takes the memory of the first. */
@@ -13,6 +21,12 @@ const uuid = (digit: number) => `GPU-0000000${digit}-1111-2222-3333-444444444444
 const gpuLine = (digit: number, name = 'Fake H100') => `${uuid(digit)} ${digit} 85520809984 0 1 0 ${name}\n`;
 const command = (...more: string[]) => ['/bin/fake-cuda-process', '/gpu', 'secret', ...more];
 const repository = 'test/gpu';
+
+/** Of the driver's files on the node, by GPU, and of what gives them to containers. */
+const FILES = privateDir('gpu');
+const WRAPPER = `${FILES}/fake-nvidia-container-runtime`;
+/** Its handler. */
+const WRAPPED = 'thaw-wrapped';
 
 let node: KubeletNode;
 let stock: Leftovers;
@@ -27,11 +41,56 @@ function reset(gpus = gpuLine(0)): void {
   writeFileSync(`${DIRECTORY}/log`, '');
 }
 
-async function run(image: string, ...more: string[]): Promise<Pod> {
+function run(image: string, ...more: string[]): Promise<Pod> {
+  return runPod({ image, command: command(...more) });
+}
+
+async function runPod(request: PodRequest): Promise<Pod> {
   const mounts = [{ containerPath: '/gpu', hostPath: DIRECTORY, readonly: false }];
-  const pod = await node.runPod({ image, command: command(...more), mounts });
+  const pod = await node.runPod({ command: command(), mounts, ...request });
   pods.push(pod);
   return pod;
+}
+
+/** A GPU's device, as CDI or a wrapper of runc gives it. */
+const device = (minor: number) => ({ path: `/dev/nvidia${minor}`, type: 'c', major: 195, minor });
+
+function writeCdi(): void {
+  const devices = [0, 1].map((minor) => ({
+    name: `${minor}`,
+    containerEdits: {
+      deviceNodes: [device(minor)],
+      mounts: [{ hostPath: `${FILES}/driver-${minor}`, containerPath: '/driver', options: ['ro', 'bind'] }],
+    },
+  }));
+  mkdirSync(`${FILES}/cdi`);
+  writeFileSync(
+    `${FILES}/cdi/fake.json`,
+    JSON.stringify({ cdiVersion: '0.5.0', kind: 'nvidia.com/gpu', devices }),
+  );
+}
+
+/** CDI, and a handler with the wrapper. */
+async function settings(): Promise<TomlTable> {
+  const runtime = {
+    runtime_type: 'io.containerd.runc.thaw.v2',
+    snapshotter: 'thaw',
+    options: { BinaryName: WRAPPER },
+  };
+  const cri = {
+    enable_cdi: true,
+    cdi_spec_dirs: [`${FILES}/cdi`],
+    containerd: { runtimes: { [WRAPPED]: runtime } },
+  };
+  return {
+    plugins:
+      (await containerdVersion()) === '1.7'
+        ? { 'io.containerd.grpc.v1.cri': cri }
+        : {
+            'io.containerd.cri.v1.runtime': cri,
+            'io.containerd.cri.v1.images': { runtime_platforms: { [WRAPPED]: { snapshotter: 'thaw' } } },
+          },
+  };
 }
 
 /** After it has gone on: how far it is, and what it sees. */
@@ -58,6 +117,11 @@ function logs(): () => string {
   return () => node.shimLog().slice(before);
 }
 
+/** What becomes of the next calls of the driver: see fake-libcuda/README.md. */
+function fault(line: string): void {
+  writeFileSync(`${DIRECTORY}/faults`, `${line}\n`);
+}
+
 async function removePods(): Promise<void> {
   for (const pod of pods.splice(0)) await node.removePod(pod);
 }
@@ -68,7 +132,13 @@ beforeAll(async () => {
   reset();
   // containerd hands its environment on to shims.
   Object.assign(process.env, { THAW_FAKE_CUDA: DIRECTORY, THAW_LIBCUDA: LIBRARY, THAW_LIBNVML: LIBRARY });
-  node = await KubeletNode.start();
+  for (const minor of [0, 1]) {
+    mkdirSync(`${FILES}/driver-${minor}`, { recursive: true });
+    writeFileSync(`${FILES}/driver-${minor}/name`, `driver ${minor}`);
+  }
+  writeCdi();
+  cpSync(join(import.meta.dirname, 'fixtures/fake-nvidia-container-runtime'), WRAPPER);
+  node = await KubeletNode.start({ extra: await settings() });
   const program = {
     path: 'bin/fake-cuda-process',
     mode: 0o755,
@@ -93,7 +163,7 @@ beforeAll(async () => {
 });
 afterAll(async () => {
   await node.stop();
-  for (const path of [DIRECTORY, LIBRARY]) rmSync(path, { recursive: true, force: true });
+  for (const path of [DIRECTORY, LIBRARY, FILES]) rmSync(path, { recursive: true, force: true });
   for (const name of ['THAW_FAKE_CUDA', 'THAW_LIBCUDA', 'THAW_LIBNVML']) delete process.env[name];
 });
 beforeEach(async () => {
@@ -129,21 +199,9 @@ it.each([
     /made on Fake H100, the container has Fake A100/,
   ],
   ['no GPU', () => reset(''), /has 1 GPU, the container 0 GPUs/],
-  [
-    'too little GPU memory',
-    () => writeFileSync(`${DIRECTORY}/faults`, 'restore 0 1 2\n'),
-    /too little free memory/,
-  ],
-  [
-    'a driver that crashes',
-    () => writeFileSync(`${DIRECTORY}/faults`, 'restore 0 1 crash\n'),
-    /signal 11 ended it/,
-  ],
-  [
-    'a process that the driver loses',
-    () => writeFileSync(`${DIRECTORY}/faults`, 'unlock 0 1 die\n'),
-    /has ended/,
-  ],
+  ['too little GPU memory twice', () => fault('restore 0 2 2'), /too little free memory/],
+  ['a driver that crashes twice', () => fault('restore 0 2 crash'), /signal 11 ended it/],
+  ['a process that the driver loses twice', () => fault('unlock 0 2 die'), /has ended/],
 ] as const)('starts cold with %s', async (_, spoil, reason) => {
   const said = logs();
   spoil();
@@ -152,6 +210,124 @@ it.each([
   const state = await look(pod);
   expect(state.count).toBeLessThan(saved);
   expect(state.seen).toContain('cpu=secret file=secret gpu=secret');
+});
+
+it.each([
+  ['too little GPU memory', 'restore 0 1 2'],
+  ['a driver that crashes', 'restore 0 1 crash'],
+  ['a process that the driver loses', 'unlock 0 1 die'],
+])('is restored once more after %s', async (_, line) => {
+  const said = logs();
+  fault(line);
+  const pod = await run(warm);
+  expect(said()).toMatch(/GPU state is stuck, restoring once more/);
+  expect(calls().filter((name) => name === 'restore')).toHaveLength(2);
+  const state = await look(pod);
+  expect(state.count).toBeGreaterThan(saved);
+  expect(state.seen).toBe(seen());
+});
+
+it('needs the driver to start once', async () => {
+  writeFileSync(`${DIRECTORY}/starts`, '');
+  await look(await run(warm));
+  expect(readFileSync(`${DIRECTORY}/starts`, 'utf8').trim().split('\n')).toHaveLength(1);
+});
+
+describe('with another GPU and the driver files that belong to it', () => {
+  const minor = (value: number) => {
+    reset(gpuLine(value));
+    writeFileSync(`${FILES}/minor`, `${value}`);
+  };
+  const checks: [string, (minor: number) => Partial<PodRequest>][] = [
+    ['by CDI', (value) => ({ devices: [`nvidia.com/gpu=${value}`] })],
+    ['by a wrapper of runc', () => ({ handler: WRAPPED })],
+  ];
+  const mounted = async (pod: Pod) =>
+    (await node.exec(pod, 'cat', '/proc/mounts')).split('\n').filter((line) => line.includes(' /driver '));
+
+  it.each(checks)('%s', async (how, given) => {
+    const name = `test/gpu-${how.split(' ').at(-1)?.toLowerCase()}`;
+    minor(0);
+    const source = await runPod({ image: cold, ...given(0) });
+    expect(await node.exec(source, 'cat', '/driver/name')).toBe('driver 0');
+    const before = await until('the process to have done something', async () => {
+      const state = await look(source);
+      return state.count > 100 && state;
+    });
+    const image = await node.checkpoint(source, name);
+    await removePods();
+
+    minor(1);
+    const pod = await runPod({ image, ...given(1) });
+    const after = await look(pod);
+    expect(after.seen).toBe(seen(1));
+    expect(after.count).toBeGreaterThan(before.count);
+    expect(await node.exec(pod, 'cat', '/driver/name')).toBe('driver 1');
+    expect(await node.exec(pod, 'stat', '-c', '%t:%T', '/dev/nvidia1')).toBe('c3:1\n');
+    await removePods();
+
+    // A cold start gets the same, and once.
+    minor(1);
+    fault('restore 0 2 2');
+    const fresh = await runPod({ image, ...given(1) });
+    expect((await look(fresh)).count).toBeLessThan(before.count);
+    expect(await mounted(fresh)).toHaveLength(1);
+  });
+});
+
+describe('a shim that is killed while its processes are off the GPU takes the container with it', () => {
+  const killShims = () => {
+    const shims = readdirSync('/proc').filter(
+      (pid) => /^\d+$/.test(pid) && / serve $/.test(commandOf(pid).replaceAll('\0', ' ')),
+    );
+    expect(shims).not.toEqual([]);
+    for (const pid of shims) process.kill(Number(pid), 'SIGKILL');
+  };
+  const commandOf = (pid: string) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+    } catch {
+      return '';
+    }
+  };
+  const isRunning = () =>
+    readdirSync('/proc').some((pid) => commandOf(pid).startsWith('/bin/fake-cuda-process'));
+  const ended = async ({ containerId }: Pod) => {
+    await until('containerd to know it', async () => {
+      const { state } = await node.cri.containerStatus(containerId);
+      return state === 'CONTAINER_EXITED';
+    });
+    expect(isRunning()).toBe(false);
+  };
+
+  it('while the driver takes them off', async () => {
+    const pod = await run(cold);
+    await look(pod);
+    fault('checkpoint 0 1 hang');
+    const saving = expect(node.checkpoint(pod, 'test/killed')).rejects.toThrow(
+      /thaw checkpoint ended with 1/,
+    );
+    await until('the driver to be asked', () => calls().includes('checkpoint'));
+    killShims();
+    await saving;
+    await ended(pod);
+  });
+
+  it('while they stand still after a dump, also without containerd', async () => {
+    const pod = await run(cold);
+    await look(pod);
+    const images = privateDir('gpu-dump');
+    const task = (...args: string[]) => node.containerd.ctr(['-n', 'k8s.io', 'task', ...args]);
+    await task('pause', pod.containerId);
+    await task('checkpoint', '--image-path', images, pod.containerId);
+    rmSync(images, { recursive: true });
+    expect(calls()).toContain('checkpoint');
+    expect(calls()).not.toContain('restore');
+    await node.containerd.kill();
+    killShims();
+    await node.containerd.restart();
+    await ended(pod);
+  });
 });
 
 it.each([

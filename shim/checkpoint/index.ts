@@ -10,6 +10,9 @@ import { type CudaFiles, cudaHelper, suspendGpu } from '../cuda/index.ts';
 import { hostFacts, mountFacts } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import { mountedFiles } from '../mounted-files.ts';
+import { isRunc } from '../runc/runc.ts';
+import { readSpec } from '../task/bundle.ts';
+import type { OciSpec } from '../task/oci-spec.ts';
 import type { DumpInput, PrepareDump } from '../task/start-plan.ts';
 import { nodeVersions } from '../versions.ts';
 import { hugePagesOf } from './huge-pages.ts';
@@ -18,10 +21,11 @@ import { hugePagesOf } from './huge-pages.ts';
 export function dumpPreparer(cuda: CudaFiles): PrepareDump {
   return async (input) => {
     const conf = join(input.bundle, 'criu.conf');
-    const facts = await dumpFacts(input);
+    const spec = specOf(input);
+    const facts = await dumpFacts(input, spec);
     await writeFile(conf, dumpConf(input), { mode: 0o600 });
     // Last: from here on the workload stands still.
-    const gpu = await suspendGpu(input, () => cudaHelper(cuda, input.runc));
+    const gpu = await suspendGpu({ ...input, spec }, () => cudaHelper(cuda, input.runc));
     return {
       extraArgs: [],
       async finish(outcome) {
@@ -37,11 +41,16 @@ export function dumpPreparer(cuda: CudaFiles): PrepareDump {
   };
 }
 
-async function dumpFacts({ spec, runc, pid }: DumpInput): Promise<DumpFacts> {
-  const [hugePages, files] = await Promise.all([hugePagesOf(pid), mountedFiles(spec)]);
+/** What the container runs with: a program in front of runc may have edited the bundle since. */
+function specOf({ spec, bundle, runc }: DumpInput): OciSpec {
+  return isRunc(runc.config) ? spec : readSpec(bundle);
+}
+
+async function dumpFacts({ spec: asked, runc, pid }: DumpInput, spec: OciSpec): Promise<DumpFacts> {
+  const [hugePages, files] = await Promise.all([hugePagesOf(pid), mountedFiles(asked)]);
   return {
     ...(hugePages.length > 0 ? { hugePages } : {}),
-    launch: { ...launchOf(spec), ...(files.length > 0 ? { files } : {}) },
+    launch: { ...launchOf(asked), ...(files.length > 0 ? { files } : {}) },
     host: await hostFacts(await nodeVersions(runc)),
     mounts: mountFacts(spec),
   };

@@ -43,7 +43,8 @@ export interface CudaDriver {
   restoreThread(pid: number): Promise<number>;
   lock(pid: number, timeoutMs: number): Promise<void>;
   checkpoint(pid: number): Promise<void>;
-  restore(pid: number, pairs: readonly GpuPair[]): Promise<void>;
+  /** Within its own deadline, or a shorter one. */
+  restore(pid: number, pairs: readonly GpuPair[], deadlineMs?: number): Promise<void>;
   unlock(pid: number): Promise<void>;
   /** Makes /dev/<name> in the container of the process; not the driver's work, but needed before it. */
   makeDevice(pid: number, device: GpuDevice): Promise<void>;

@@ -66,6 +66,11 @@ export class FakeCuda {
     return readFileSync(join(this.directory, 'log'), 'utf8').trimEnd().split('\n');
   }
 
+  /** How often a program has loaded the driver. */
+  starts(): number {
+    return readFileSync(join(this.directory, 'starts'), 'utf8').trimEnd().split('\n').length;
+  }
+
   async start(token: string, ...more: string[]): Promise<FakeProcess> {
     const root = join(this.directory, `root-${this.#roots++}`);
     mkdirSync(root);

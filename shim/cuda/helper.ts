@@ -70,8 +70,8 @@ export class CudaHelper implements CudaDriver {
     await this.#ofProcess('checkpoint', pid, [], MOVE_MS);
   }
 
-  async restore(pid: number, pairs: readonly GpuPair[]): Promise<void> {
-    await this.#ofProcess('restore', pid, pairs.map(pairField), MOVE_MS);
+  async restore(pid: number, pairs: readonly GpuPair[], deadlineMs = MOVE_MS): Promise<void> {
+    await this.#ofProcess('restore', pid, pairs.map(pairField), Math.min(deadlineMs, MOVE_MS));
   }
 
   async unlock(pid: number): Promise<void> {

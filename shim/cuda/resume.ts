@@ -10,8 +10,11 @@ import type { Helper } from './suspend.ts';
 export interface GpuRestore {
   /** Why the checkpoint's GPU state cannot run in the container; empty if it can. */
   differences(): Promise<string[]>;
-  /** All CUDA processes of the restored container run then. Rejects where they cannot: the container must be killed. */
-  resume(init: number): Promise<void>;
+  /**
+   * All CUDA processes of the restored container run then. Rejects where they cannot, or not within `deadlineMs`: the
+   * container must be killed. May be called again, for another one from the same images.
+   */
+  resume(init: number, deadlineMs?: number): Promise<void>;
   /** Ends the program behind it. */
   close(): void;
 }
@@ -31,7 +34,7 @@ export function prepareGpuRestore(facts: CudaFacts, spec: OciSpec, helper: Helpe
         );
       return gpuDifferences(facts, now);
     },
-    async resume(init) {
+    async resume(init, deadlineMs) {
       const pids = await outerPids(
         init,
         facts.processes.map(({ pid }) => pid),
@@ -39,7 +42,7 @@ export function prepareGpuRestore(facts: CudaFacts, spec: OciSpec, helper: Helpe
       // /dev came from the checkpoint, with the nodes of the GPUs it had; runc makes none at a restore.
       for (const device of gpuDevices(spec)) await helper.makeDevice(init, device);
       const pairs = gpuPairs(facts, (await live).gpus);
-      const phases = await returnToGpu(pids, pairs, helper);
+      const phases = await returnToGpu(pids, pairs, helper, deadlineMs);
       const gpuBytes = facts.processes.reduce((sum, { bytes }) => sum + bytes, 0);
       log.info({ processes: pids.length, gpuBytes, moved: pairs.length > 0, ...phases }, 'GPU state is back');
     },

@@ -35,24 +35,26 @@ export async function suspendGpu(
   const traces = await gpuTraces(input.pid);
   if (traces.length === 0) return undefined;
   const helper = makeHelper();
+  let isKept = false;
   try {
     const processes = await cudaProcesses(traces, helper);
     if (processes.length === 0) return undefined;
     const facts = await factsOf(input, processes, helper);
     const pids = processes.map(({ pid }) => pid);
     await suspend(input, pids, facts, helper);
+    isKept = true;
     return {
       facts,
       async finish(outcome) {
-        if (outcome === 'dumped' && input.exit) return undefined;
-        const back = () => bringBack(input, pids, makeHelper);
-        if (input.paused) return back;
-        await back();
-        return undefined;
+        const goesOn = outcome === 'failed' || !input.exit;
+        if (goesOn && !input.paused) await bringBack(input, pids, helper);
+        else helper.close();
+        // Nobody knows whether it will be resumed, and when: that is a call of its own.
+        return goesOn && input.paused ? () => bringBack(input, pids, makeHelper()) : undefined;
       },
     };
   } finally {
-    helper.close();
+    if (!isKept) helper.close();
   }
 }
 
@@ -100,12 +102,7 @@ async function suspend(input: SuspendInput, pids: readonly number[], facts: Cuda
   }
 }
 
-async function bringBack(
-  input: SuspendInput,
-  pids: readonly number[],
-  makeHelper: () => Helper,
-): Promise<void> {
-  const helper = makeHelper();
+async function bringBack(input: SuspendInput, pids: readonly number[], helper: Helper): Promise<void> {
   const began = performance.now();
   try {
     await comeBack(pids, helper);

@@ -11,6 +11,7 @@ import type { CudaFacts } from '../cuda/gpus.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
 import { killTree, procTree } from '../process/process-tree.ts';
 import { within } from '../stdio/index.ts';
+import { writeConfig } from '../task/bundle.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { PlanInput, RestoreInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
@@ -19,6 +20,7 @@ import type { LazyMemory } from './lazy/lazy-memory.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
 import { excessRights, rightsFromStatus } from './rights.ts';
+import type { EditedConfig } from './wrapper-edits.ts';
 
 export interface AttemptDeps {
   namespaceFiles: NamespaceFiles;
@@ -39,7 +41,10 @@ export type PrepareGpu = (
 ) => Promise<GpuRestore>;
 
 export interface AttemptInput extends RestoreInput {
+  /** What the container gets, with the edits of a program in front of runc. */
   spec: OciSpec;
+  /** Such edits. */
+  edited?: EditedConfig | undefined;
   /** Checkpoint files: complete, but for the memory that comes later. */
   imagesDir: string;
   /** What `checkImages` says of them, if it was asked before. */
@@ -51,6 +56,8 @@ export interface AttemptInput extends RestoreInput {
   /** Told before a container is killed whose memory cannot be had right. */
   memoryLost?(reason: string): void;
   deadlineMs: number;
+  /** For the GPU's part, after CRIU; the driver's own deadlines if absent. */
+  gpuDeadlineMs?: number;
   /** Work directory of CRIU that the caller named and that is kept; one of the attempt's own if empty. */
   keptWorkDir?: string;
 }
@@ -85,6 +92,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
       startMemory(input, work, deps),
       writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 }),
     ]);
+    if (input.edited) writeConfig(bundle, input.edited.after);
     const started = ready[2];
     if (started.status === 'fulfilled') memory = started.value;
     for (const step of ready) if (step.status === 'rejected') throw step.reason;
@@ -123,7 +131,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
       );
     });
     // Its memory arrives meanwhile: the slower of the two decides.
-    await input.gpu?.resume(pid);
+    await input.gpu?.resume(pid, input.gpuDeadlineMs).catch(stuck);
     return { pid, memory };
   } catch (cause) {
     if (restored !== undefined) await killTree(restored, procTree);
@@ -157,6 +165,11 @@ async function startMemory(
   deps: AttemptDeps,
 ): Promise<LazyMemory | undefined> {
   return memory?.start(work, await deps.cgroupDirs(spec), runc.spawner, log);
+}
+
+function stuck(cause: unknown): never {
+  const { code, message, context } = describeError(cause);
+  throw new RestoreError(code, message, { cause, context: { ...context, phase: 'gpu' } });
 }
 
 function refuseExcess(tasks: readonly TaskRights[], spec: OciSpec): void {
@@ -206,6 +219,8 @@ async function undo(input: AttemptInput, deps: AttemptDeps, images: string): Pro
   await deps.removeTraces(input);
   await rm(images, { recursive: true, force: true });
   await rm(input.pidFile, { force: true });
+  // It would edit it once more.
+  if (input.edited) writeConfig(input.bundle, input.edited.before);
   // A cold start must not meet restore-only words.
   await writeFile(join(input.bundle, 'criu.conf'), '', { mode: 0o600 });
 }

@@ -7,7 +7,8 @@ import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { TRIAL_INDEX_FILE } from '../../checkpoint/trial-files.ts';
 import { native } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
-import { unmountRootfs } from '../mounts/rootfs.ts';
+import { mountRootfs, unmountRootfs } from '../mounts/rootfs.ts';
+import { bundlePaths } from '../task/bundle.ts';
 import type { PlanInput } from '../task/start-plan.ts';
 import { nodeVersions } from '../versions.ts';
 import { type AttemptDeps, criuWorkDir, type PrepareGpu } from './attempt.ts';
@@ -27,6 +28,7 @@ import {
   removeMountedDir,
   unmountCgroupYard,
 } from './traces.ts';
+import { wrapperEdits } from './wrapper-edits.ts';
 
 const traceDeps = {
   umount: (target: string, flags: number) => native.umount(target, flags),
@@ -44,6 +46,7 @@ export function planDeps(config: RestoreConfig, { spec, log }: Pick<PlanInput, '
     failures: failuresOfNode(log),
     node: nodeFacts,
     prepareGpu: gpuRestores(config),
+    wrapperEdits: editsOf,
     report(report) {
       tellNode(report, spec, log);
       const tell = () =>
@@ -77,7 +80,11 @@ export function planDeps(config: RestoreConfig, { spec, log }: Pick<PlanInput, '
       }
     },
     versions: ({ runc }) => nodeVersions(runc),
-    unmountRootfs: (bundle) => unmountRootfs(join(bundle, 'rootfs'), native),
+    unmountRootfs: (bundle) => unmountRootfs(bundlePaths(bundle).rootfs, native),
+    mountRootfs(bundle, mounts) {
+      const { rootfs, layers } = bundlePaths(bundle);
+      return mountRootfs(mounts, rootfs, layers, native);
+    },
     async lockShared(file) {
       const fd = openSync(file, 'r');
       if (!native.tryLock(fd, false)) {
@@ -94,6 +101,8 @@ export function planDeps(config: RestoreConfig, { spec, log }: Pick<PlanInput, '
     },
   };
 }
+
+export const editsOf: PlanDeps['wrapperEdits'] = (input) => wrapperEdits(input.runc, input, input.log);
 
 /** What brings GPU state back: loaded, and the program started, only for a checkpoint that has some. */
 export function gpuRestores({ cuda }: RestoreConfig): PrepareGpu {

@@ -16,6 +16,7 @@ import { type AttemptDeps, attemptRestore, type PrepareGpu } from './attempt.ts'
 import { RestoreError } from './error.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { hasUserNamespace } from './preflight.ts';
+import type { EditedConfig } from './wrapper-edits.ts';
 
 /** No cold start has to fit in after it; the caller's own deadline may be shorter. */
 const RESTORE_DEADLINE_MS = 90_000;
@@ -32,6 +33,8 @@ export interface GivenDeps extends AttemptDeps {
   /** What the images say of GPUs. */
   savedGpu(imagePath: string): Promise<CudaFacts | undefined>;
   prepareGpu: PrepareGpu;
+  /** Of a program in front of runc. */
+  wrapperEdits(input: PlanInput): Promise<EditedConfig | undefined>;
 }
 
 export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps): RestorePlan {
@@ -47,9 +50,8 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
     release: async () => {},
     async restore(start) {
       const { imagePath, workPath } = images;
-      const attempt = {
+      const given = {
         ...start,
-        spec: input.spec,
         imagesDir: imagePath,
         deadlineMs: RESTORE_DEADLINE_MS,
         ...(workPath ? { keptWorkDir: workPath } : {}),
@@ -57,12 +59,15 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
       let gpu: GpuRestore | undefined;
       try {
         const facts = await deps.savedGpu(imagePath);
-        gpu = facts && (await deps.prepareGpu(facts, input));
+        const edited = await deps.wrapperEdits(input);
+        const spec = edited?.spec ?? input.spec;
+        gpu = facts && (await deps.prepareGpu(facts, { ...input, spec }));
         const differences = (await gpu?.differences()) ?? [];
         if (differences.length > 0) throw new RestoreError(Code.failedPrecondition, differences.join('; '));
         const memory = workPath ? await deps.prepareRecorded(imagePath, workPath) : undefined;
         const memoryLost = (reason: string) => writeLoss(workPath, reason);
-        return { kind: 'restored', ...(await attemptRestore({ ...attempt, memory, memoryLost, gpu }, deps)) };
+        const attempt = { ...given, spec, edited, memory, memoryLost, gpu };
+        return { kind: 'restored', ...(await attemptRestore(attempt, deps)) };
       } catch (cause) {
         const { message } = describeError(cause);
         start.log.warn({ container: start.id, images: imagePath, reason: message }, 'restore failed');

@@ -32,7 +32,8 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
   };
   return async (input) => {
     if (input.checkpoint) {
-      const { planGiven, attemptDeps, recordedMemory, gpuRestores, savedGpu, checkChain } = await load();
+      const { planGiven, attemptDeps, recordedMemory, gpuRestores, savedGpu, checkChain, editsOf } =
+        await load();
       // Only what the caller names may be a chain of dumps; a checkpoint image never is.
       const checkImages = checkChain;
       return planGiven(input, input.checkpoint, {
@@ -41,6 +42,7 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
         prepareRecorded: recordedMemory(config),
         prepareGpu: gpuRestores(config),
         savedGpu,
+        wrapperEdits: editsOf,
       });
     }
     const overlay = overlayOf(input.rootfs);

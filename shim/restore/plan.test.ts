@@ -1,4 +1,6 @@
-import { mkdtemp, rm } from 'node:fs/promises';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
@@ -12,6 +14,7 @@ import { RestoreError } from './error.ts';
 import { overlayOf } from './layers.ts';
 import { type PlanDeps, planRestore } from './plan.ts';
 import type { StartReport } from './report.ts';
+import { capabilityNames } from './rights.ts';
 
 const digest = `sha256:${'a'.repeat(64)}`;
 const layer = { digest, diffId: digest, mediaType: 'application/vnd.oci.image.layer.v1.tar', size: 1 };
@@ -58,7 +61,9 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
     throw new Error('nothing is on a GPU');
   },
   lockShared: async () => async () => {},
+  wrapperEdits: async () => undefined,
   unmountRootfs: async () => {},
+  mountRootfs: async () => {},
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
   imageRights: async () => [],
@@ -246,5 +251,90 @@ describe('planRestore', () => {
     expect(outcome).toMatchObject({ kind: 'failed', reason });
     expect(add).toHaveBeenCalledTimes(times);
     if (times > 0) expect(add.mock.calls[0]?.[0]).toMatchObject({ checkpoint: digest, reason, node });
+  });
+});
+
+describe('a GPU part that fails after CRIU', () => {
+  const gpu = { uuid: `GPU-${'0'.repeat(36)}`, name: 'Fake H100', memoryBytes: 1, minor: 0 };
+  const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
+  /** The stand-in for the restored process has all of root's rights. */
+  const process = { ...spec.process, capabilities: { bounding: capabilityNames(all) } };
+
+  /** Fails so often; what was done, in order. A restore that does not find a clean upper directory says so. */
+  async function restore(failures: readonly Error[]) {
+    const done: string[] = [];
+    const left = [...failures];
+    facts.cuda = { driver: '580', gpus: [gpu], processes: [{ pid: 1, bytes: 1 }] };
+    const note = (what: string) => async () => void done.push(what);
+    const located = await fakeDeps().daemon.locate({ namespace: 'n', containerId: 'c', lowerDirs: [] });
+    const deps = fakeDeps({
+      daemon: {
+        ...fakeDeps().daemon,
+        locate: async () => ({
+          ...located,
+          checkpointJson: Buffer.from(JSON.stringify(facts)),
+          imagesDir: join(import.meta.dirname, '../../test/fixtures/criu-4.2'),
+        }),
+      },
+      prepareGpu: async () => ({
+        differences: async () => [],
+        async resume() {
+          const failure = left.shift();
+          if (failure) throw failure;
+        },
+        close: () => void done.push('close'),
+      }),
+      removeTraces: note('removeTraces'),
+      unmountRootfs: note('unmount'),
+      mountRootfs: async (_, mounts) => void done.push(`mount ${overlayOf(mounts)?.lowerDirs.join(':')}`),
+    });
+    const bundle = await mkdtemp(join(tmpdir(), 'bundle-'));
+    const children: ChildProcess[] = [];
+    const runc = {
+      async restore({ pidFile }: { pidFile: string }) {
+        done.push(existsSync(join(upper, 'left')) ? 'restore on what was left' : 'restore');
+        await writeFile(join(upper, 'left'), '');
+        const child = spawn('sleep', ['60']);
+        children.push(child);
+        await writeFile(pidFile, `${child.pid}`);
+      },
+    } as unknown as Runc;
+    try {
+      const made = await plan(deps, { process });
+      if (made.kind !== 'restore') throw new Error(made.reason);
+      const outcome = await made.restore({
+        ...startInput,
+        bundle,
+        pidFile: join(bundle, 'init.pid'),
+        workDir: join(bundle, 'work'),
+        runc,
+      });
+      return { outcome, done };
+    } finally {
+      for (const child of children) child.kill('SIGKILL');
+      await rm(bundle, { recursive: true });
+    }
+  }
+  const stuck = () => new RestoreError(Code.resourceExhausted, 'the GPU is full');
+  const undone = ['removeTraces', 'unmount'];
+
+  it('is tried once more from CRIU on, with nothing left of the first try', async () => {
+    const { outcome, done } = await restore([stuck()]);
+    expect(outcome.kind).toBe('restored');
+    expect(done).toEqual(['restore', ...undone, 'mount /diff:/base', 'restore', 'close']);
+  });
+
+  it('is a cold start after the second', async () => {
+    const { outcome, done } = await restore([stuck(), stuck()]);
+    expect(outcome).toMatchObject({ kind: 'failed', reason: 'the GPU is full' });
+    if (outcome.kind === 'failed') expect(overlayOf(outcome.rootfs)?.lowerDirs).toEqual(['/base']);
+    expect(done).toEqual(['restore', ...undone, 'mount /diff:/base', 'restore', ...undone, 'close']);
+    expect(existsSync(join(upper, 'left'))).toBe(false);
+  });
+
+  it('is a cold start at once where the images lack something', async () => {
+    const { outcome, done } = await restore([new RestoreError(Code.dataLoss, 'process 7 is missing')]);
+    expect(outcome).toMatchObject({ kind: 'failed', reason: 'process 7 is missing' });
+    expect(done).toEqual(['restore', ...undone, 'close']);
   });
 });

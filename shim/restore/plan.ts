@@ -11,7 +11,7 @@ import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import type { Log } from '../log.ts';
 import { mountedFiles } from '../mounted-files.ts';
-import type { PlanInput, StartPlan } from '../task/start-plan.ts';
+import type { Mount, PlanInput, StartPlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore, checkImages, type PrepareGpu, type Restored } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
 import { RestoreRefused } from './error.ts';
@@ -20,12 +20,16 @@ import type { PreparedMemory } from './lazy/prepare.ts';
 import { wishesOf } from './policy.ts';
 import { hasUserNamespace, memoryLimitOf, preflight } from './preflight.ts';
 import type { Phase, Report } from './report.ts';
+import { deservesSecondTry } from './second-try.ts';
 import { shapeOf } from './shape.ts';
 import { listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
+import type { EditedConfig } from './wrapper-edits.ts';
 
 /** The kubelet gives StartContainer two minutes; fetch, restore and the cold start after it must fit. */
 const FETCH_DEADLINE_MS = 60_000;
 const RESTORE_DEADLINE_MS = 30_000;
+/** From the beginning of Start to the end of the GPU's part. */
+const GPU_DEADLINE_MS = 90_000;
 
 export interface PlanDeps extends AttemptDeps {
   daemon: Pick<Daemon, 'locate' | 'awaitComplete'>;
@@ -38,9 +42,12 @@ export interface PlanDeps extends AttemptDeps {
   ): Promise<PreparedMemory | undefined>;
   versions(input: PlanInput): Promise<Versions>;
   prepareGpu: PrepareGpu;
+  /** Of a program in front of runc. */
+  wrapperEdits(input: PlanInput): Promise<EditedConfig | undefined>;
   /** A shared flock on the file, given back by the returned function. Throws if the checkpoint is being evicted. */
   lockShared(file: string): Promise<() => Promise<void>>;
   unmountRootfs(bundle: string): Promise<void>;
+  mountRootfs(bundle: string, mounts: readonly Mount[]): Promise<void>;
   report: Report;
   /** Restores that are not tried again. */
   failures: Pick<FailedRestores, 'find' | 'add'>;
@@ -93,11 +100,13 @@ export async function planRestore(
   }
   const facts = readCheckpointFacts(located.checkpointJson);
   const host = await hostFacts(await versions);
+  const edited = await deps.wrapperEdits(input);
+  const given = edited?.spec ?? spec;
   mismatches.push(
     ...preflight(facts, {
       launch: { ...launchOf(spec), files: await files },
       host,
-      mounts: mountFacts(spec),
+      mounts: mountFacts(given),
       memoryLimit: memoryLimitOf(spec),
       except,
     }),
@@ -105,7 +114,7 @@ export async function planRestore(
   const attempt = { checkpoint: located.id, shape: shapeOf(spec), node: await deps.node(await versions) };
   const failure = deps.failures.find(attempt.checkpoint, attempt.shape, attempt.node);
   if (failure) mismatches.push(failedBefore(failure));
-  const gpu = facts.cuda && (await deps.prepareGpu(facts.cuda, { ...input, log }));
+  const gpu = facts.cuda && (await deps.prepareGpu(facts.cuda, { ...input, spec: given, log }));
   if (gpu) mismatches.push(...(await gpuMismatches(gpu)));
   const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
   if (!upper) mismatches.push("the container's upper directory is not a fresh one");
@@ -117,7 +126,7 @@ export async function planRestore(
   const planMs = performance.now() - began;
   const failed = (reason: string) => deps.failures.add({ ...attempt, reason, at: new Date().toISOString() });
   return restorePlan(
-    { input, overlay, split, locate, located, facts, gpu, upper, required, planMs, failed },
+    { input, edited, overlay, split, locate, located, facts, gpu, upper, required, planMs, failed },
     deps,
   );
 }
@@ -155,6 +164,7 @@ function allButCheckpoint(overlay: Overlay, facts: CheckpointFacts): string[] {
 
 interface Chosen {
   input: PlanInput;
+  edited: EditedConfig | undefined;
   overlay: Overlay;
   split: SplitLayers;
   locate: () => Promise<Located>;
@@ -170,17 +180,24 @@ interface Chosen {
 }
 
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
-  const { input, overlay, split, locate, located, facts, gpu, upper, required, planMs, failed } = chosen;
+  const { input, edited, overlay, split, locate, located } = chosen;
+  const { facts, gpu, upper, required, planMs, failed } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
   const prepared = prepare(located, locate, deps, input.log.child({ container: input.id }));
   const checked = prepared.then(() => checkImages(located.imagesDir, deps));
   for (const early of [prepared, checked]) early.catch(() => {});
   const coldRootfs = withLowerDirs(input.rootfs, split.cold);
+  const restoreRootfs = withLowerDirs(input.rootfs, split.restore);
+  const cleanRootfs = async (bundle: string) => {
+    if (!overlay.upperDir) return;
+    await deps.unmountRootfs(bundle);
+    await resetUpper(overlay.upperDir, upper);
+  };
   const subject = { namespace: input.namespace, containerId: input.id, checkpointId: located.id };
   return {
     kind: 'restore',
-    rootfs: withLowerDirs(input.rootfs, split.restore),
+    rootfs: restoreRootfs,
     required,
     async release() {
       gpu?.close();
@@ -190,6 +207,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
       const began = performance.now();
       const log = start.log.child({ container: start.id, checkpoint: located.id });
       const times: Partial<Record<Phase, number>> = { plan: planMs };
+      let isLost = false;
       try {
         const memory = await prepared;
         times.fetch = performance.now() - began;
@@ -198,22 +216,34 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
         else log.info({ ms }, 'checkpoint is complete on this node');
         const { imagesDir } = located;
         const memoryLost = (reason: string) => {
+          isLost = true;
           failed(`a container that was restored from it had to be killed: ${reason}`);
           deps.report({ ...subject, outcome: 'lost', phase: 'memory', reason });
         };
-        const restored = await attemptRestore(
-          {
-            ...start,
-            spec: input.spec,
-            imagesDir,
-            checked,
-            memory,
-            memoryLost,
-            gpu,
-            deadlineMs: RESTORE_DEADLINE_MS,
-          },
-          deps,
-        );
+        const attempt = () =>
+          attemptRestore(
+            {
+              ...start,
+              spec: edited?.spec ?? input.spec,
+              edited,
+              imagesDir,
+              checked,
+              memory,
+              memoryLost,
+              gpu,
+              deadlineMs: RESTORE_DEADLINE_MS,
+              gpuDeadlineMs: Math.max(1, GPU_DEADLINE_MS - (performance.now() - began)),
+            },
+            deps,
+          );
+        const restored = await attempt().catch(async (cause: unknown) => {
+          if (isLost || !deservesSecondTry(cause, performance.now() - began)) throw cause;
+          log.warn({ reason: describeError(cause).message }, 'GPU state is stuck, restoring once more');
+          // Its threads ran, and may have written.
+          await cleanRootfs(start.bundle);
+          if (overlay.upperDir) await deps.mountRootfs(start.bundle, restoreRootfs);
+          return attempt();
+        });
         const running = performance.now();
         times.restore = running - began - times.fetch;
         deps.report({ ...subject, outcome: 'restored', phase: 'restore', times });
@@ -229,10 +259,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
         return { kind: 'restored', ...restored };
       } catch (cause) {
         const { code, message } = describeError(cause);
-        if (overlay.upperDir) {
-          await deps.unmountRootfs(start.bundle);
-          await resetUpper(overlay.upperDir, upper);
-        }
+        await cleanRootfs(start.bundle);
         const outcome = required ? 'refused' : 'failed';
         const phase = times.fetch === undefined ? 'fetch' : 'restore';
         if (phase === 'restore' && isFinal(code)) failed(message);

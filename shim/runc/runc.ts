@@ -1,5 +1,6 @@
 /** Runs runc, with a deadline on every call, and turns its failures into errors. */
 import { appendFileSync, readFileSync, unlinkSync } from 'node:fs';
+import { basename } from 'node:path';
 import { Code } from '../../proto/status.ts';
 import { ShimError } from '../error.ts';
 import type { ChildResult, ChildStdio, Spawner } from '../process/spawn.ts';
@@ -61,6 +62,11 @@ const QUICK_DEADLINE_MS = 10_000;
 const DELETE_DEADLINE_MS = 30_000;
 const MOST_PAUSES = 5;
 const DUMP_DEADLINE_MS = 600_000;
+
+/** Not another runtime, nor a program in front of it. */
+export function isRunc({ binary }: Pick<RuncConfig, 'binary'>): boolean {
+  return basename(binary) === 'runc';
+}
 
 export class Runc {
   readonly config: RuncConfig;

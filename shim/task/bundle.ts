@@ -45,18 +45,30 @@ export function readSpec(bundle: string): OciSpec {
 export function addCriuConfig(bundle: string, spec: OciSpec): void {
   const { config, criuConf } = bundlePaths(bundle);
   writeFileSync(criuConf, '', { mode: 0o600 });
-  const text = withAnnotation(readFileSync(config, 'utf8'), CRIU_CONFIG_ANNOTATION, criuConf);
-  writeFileSync(`${config}.new`, text, { mode: 0o600 });
-  renameSync(`${config}.new`, config);
+  writeConfig(bundle, withAnnotation(readFileSync(config, 'utf8'), CRIU_CONFIG_ANNOTATION, criuConf));
   spec.annotations = { ...spec.annotations, [CRIU_CONFIG_ANNOTATION]: criuConf };
 }
 
-/** JSON text with one more annotation. Numbers beyond 2^53 (rlimits are unsigned 64-bit) stay as they were written. */
+/** All of the new text, or all of the old. */
+export function writeConfig(bundle: string, text: string): void {
+  const { config } = bundlePaths(bundle);
+  writeFileSync(`${config}.new`, text, { mode: 0o600 });
+  renameSync(`${config}.new`, config);
+}
+
+/** JSON text with one more annotation. */
 export function withAnnotation(configJson: string, name: string, value: string): string {
+  return editJson(configJson, (spec) => {
+    spec.annotations = { ...spec.annotations, [name]: value };
+  });
+}
+
+/** A config.json, changed. Numbers beyond 2^53 (rlimits are unsigned 64-bit) stay as they were written. */
+export function editJson(configJson: string, edit: (spec: OciSpec) => void): string {
   // Looking at every value takes a parse several times as long.
   const reviver = /\d{16}/.test(configJson) ? keepNumbers : undefined;
-  const spec: { annotations?: Record<string, unknown> | null } = JSON.parse(configJson, reviver);
-  spec.annotations = { ...spec.annotations, [name]: value };
+  const spec: OciSpec = JSON.parse(configJson, reviver);
+  edit(spec);
   return JSON.stringify(spec);
 }
 

@@ -2,7 +2,7 @@
  * One container: its init, its execs, its root file system and its life in runc. Transitions run one at a time; State and
  * Wait are answered from memory and never wait for them.
  */
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
 import type { CgroupFinder, EncodedStats } from '../cgroup/index.ts';
 import { ShimError } from '../error.ts';
@@ -11,7 +11,7 @@ import type { Log } from '../log.ts';
 import { type MountCalls, mountRootfs, unmountRootfs } from '../mounts/index.ts';
 import type { Exit, ExitWatcher } from '../process/exits.ts';
 import { type ExecFifoCalls, letInitRun } from '../runc/exec-fifo.ts';
-import { type Runc, START_DEADLINE_MS } from '../runc/runc.ts';
+import { isRunc, type Runc, START_DEADLINE_MS } from '../runc/runc.ts';
 import { type IoDeps, openProcessIo, type ProcessIo, type StdioPaths, within } from '../stdio/index.ts';
 import { bundlePaths, readPid } from './bundle.ts';
 import { dump } from './dump.ts';
@@ -230,9 +230,9 @@ export class Container {
     // A restarted containerd (1.7 and later) takes a shim without pids for one that leaked and removes the container, with
     // the exit that nobody has heard of yet. So an init that ended, or will come from a checkpoint, is always listed.
     if (this.init.pid === 0 || this.init.state.kind === 'stopped') return [this.init.pid];
-    const { options, runc } = this.config;
+    const { runc } = this.config;
     // Where runc is runc, its list is that of the cgroup; others may run processes that are not the kernel's.
-    const listed = isRunc(options.binaryName) ? await this.#cgroup.pids() : undefined;
+    const listed = isRunc(runc.config) ? await this.#cgroup.pids() : undefined;
     const pids = listed?.length ? listed : await runc.ps(this.id);
     // Nothing is left of one that has just ended, before we have heard of it.
     return pids.length > 0 ? pids : [this.init.pid];
@@ -367,14 +367,14 @@ export class Container {
   }
 
   async #letInitRun(): Promise<void> {
-    const { id, options, runc, spec } = this.config;
+    const { id, runc, spec } = this.config;
     const waiting = {
       stateDir: join(runc.config.root, id),
       exited: this.#initGone,
       deadlineMs: START_DEADLINE_MS,
     };
     // Hooks are runc's to run, and another runtime may wait for something else.
-    const direct = isRunc(options.binaryName) && !spec.hooks?.poststart?.length;
+    const direct = isRunc(runc.config) && !spec.hooks?.poststart?.length;
     if (direct && (await letInitRun(waiting, this.#deps.calls))) return;
     await runc.start(id);
   }
@@ -457,10 +457,6 @@ export class Container {
     if (code === Code.notFound) return;
     this.#deps.log.warn({ container: this.id, reason: message }, what);
   }
-}
-
-function isRunc(binary: string): boolean {
-  return binary === '' || basename(binary) === 'runc';
 }
 
 /** Where the init's end does not end everything else in the container. */

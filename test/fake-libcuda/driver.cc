@@ -154,6 +154,15 @@ const FakeGpu* FindGpu(const std::vector<FakeGpu>& gpus, const Uuid& uuid) {
   return nullptr;
 }
 
+// How often the driver was started.
+__attribute__((constructor)) void Loaded() {
+  const int fd = open(PathOf("starts").c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+  if (fd < 0) return;
+  const std::string entry = std::to_string(getpid()) + '\n';
+  if (write(fd, entry.data(), entry.size()) < 0) unlink(PathOf("starts").c_str());
+  close(fd);
+}
+
 }  // namespace
 
 EXPORT int cuDriverGetVersion(int* version) {

@@ -29,7 +29,14 @@ import { ChildSpawner } from '../../shim/process/spawn.ts';
 import { LazyMemory } from '../../shim/restore/lazy/lazy-memory.ts';
 import type { PreparedMemory } from '../../shim/restore/lazy/prepare.ts';
 import { readMemoryPlan } from '../../shim/restore/lazy/read-images.ts';
-import { attemptDeps, checkChain, gpuRestores, planGiven, savedGpu } from '../../shim/restore/restoring.ts';
+import {
+  attemptDeps,
+  checkChain,
+  editsOf,
+  gpuRestores,
+  planGiven,
+  savedGpu,
+} from '../../shim/restore/restoring.ts';
 import { Runc } from '../../shim/runc/runc.ts';
 import { dump } from '../../shim/task/dump.ts';
 import type { OciSpec } from '../../shim/task/oci-spec.ts';
@@ -241,6 +248,7 @@ class Container {
       prepareRecorded: () => pageServed(images),
       prepareGpu: gpuRestores(config),
       savedGpu,
+      wrapperEdits: editsOf,
     });
     const began = performance.now();
     const outcome = await plan.restore({

@@ -27,6 +27,8 @@ export interface ContainerOptions {
   args?: string[];
   env?: Record<string, string>;
   mounts?: Mount[];
+  /** Names of CDI devices, as a device plug-in answers them. */
+  devices?: string[];
   /** Bytes; no limit if absent. */
   memoryLimit?: bigint;
   seccomp?: 'RuntimeDefault' | 'Unconfined';
@@ -76,6 +78,7 @@ export function containerConfig(pod: PodSandboxConfig, options: ContainerOptions
     ...(options.args && { args: options.args }),
     envs: Object.entries({ ...options.env, ...serviceEnvironment }).map(([key, value]) => ({ key, value })),
     mounts: options.mounts ?? [],
+    CDIDevices: (options.devices ?? []).map((name) => ({ name })),
     labels: { ...podLabels(name, namespace, uid), 'io.kubernetes.container.name': options.name },
     annotations: {
       'io.kubernetes.container.restartCount': String(attempt),

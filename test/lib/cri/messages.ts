@@ -66,6 +66,8 @@ export interface ContainerConfig {
   workingDir?: string;
   envs: { key: string; value: string }[];
   mounts: Mount[];
+  /** What a device plug-in answered: "nvidia.com/gpu=0". */
+  CDIDevices?: { name: string }[];
   labels: Record<string, string>;
   annotations: Record<string, string>;
   /** Relative to the pod's log directory. */
