@@ -1,9 +1,11 @@
 // A process with a state to lose: one token in CPU memory, in a file and in a CUDA allocation, and as much device memory as
 // asked for, filled from the token. Writes what it sees to OUT, one line a time. Needs libcuda.so.1 and no CUDA toolkit.
 //
-//   hold --token TOKEN --file FILE --out OUT [--mib N] [--pinned MIB] [--managed] [--ipc] [--spin MS] [--devices]
+//   hold --token TOKEN --file FILE --out OUT [--mib N] [--pinned MIB] [--managed] [--ipc] [--spin MS]
+//        [--host MIB [--memfd]] [--no-gpu]
 //
-// SIGUSR1: the checksum of all device memory. SIGUSR2: starts a kernel of `--spin` milliseconds.
+// --host: as much memory of the host, private or of a memfd. --no-gpu: nothing but that.
+// SIGUSR1: the checksum of all device memory and of that. SIGUSR2: starts a kernel of `--spin` milliseconds.
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -13,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -65,6 +68,15 @@ uint64_t Next(uint64_t* state) {
   return z ^ (z >> 31);
 }
 
+// Private, or of a memfd; a block of it is like one of device memory.
+uint64_t* MapHost(size_t size, bool memfd) {
+  const int fd = memfd ? memfd_create("host", MFD_CLOEXEC) : -1;
+  if (memfd && (fd < 0 || ftruncate(fd, static_cast<off_t>(size)) != 0)) return nullptr;
+  const int flags = memfd ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+  void* const memory = mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, fd, 0);
+  return memory == MAP_FAILED ? nullptr : static_cast<uint64_t*>(memory);
+}
+
 std::string ReadFile(const char* path) {
   char text[128] = {};
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -77,19 +89,22 @@ std::string ReadFile(const char* path) {
 
 int main(int argc, char** argv) {
   std::string token, file, output;
-  size_t mib = 64, pinned = 0;
+  size_t mib = 64, pinned = 0, host = 0;
   uint64_t spin = 0;
-  bool managed = false, ipc = false;
+  bool managed = false, ipc = false, memfd = false, gpu = true;
   for (int at = 1; at < argc; at++) {
     const std::string flag = argv[at];
     const char* const value = at + 1 < argc ? argv[at + 1] : "";
     if (flag == "--managed") managed = true;
     else if (flag == "--ipc") ipc = true;
+    else if (flag == "--memfd") memfd = true;
+    else if (flag == "--no-gpu") gpu = false;
     else if (flag == "--token") token = value, at++;
     else if (flag == "--file") file = value, at++;
     else if (flag == "--out") output = value, at++;
     else if (flag == "--mib") mib = strtoull(value, nullptr, 10), at++;
     else if (flag == "--pinned") pinned = strtoull(value, nullptr, 10), at++;
+    else if (flag == "--host") host = strtoull(value, nullptr, 10) * kMiB, at++;
     else if (flag == "--spin") spin = strtoull(value, nullptr, 10), at++;
     else return 64;
   }
@@ -102,39 +117,46 @@ int main(int argc, char** argv) {
   if (fd < 0 || write(fd, token.data(), token.size()) < 0) return 3;
   close(fd);
 
-  cuda = dlopen("libcuda.so.1", RTLD_NOW);
-  if (!cuda) return Say("no libcuda"), 2;
   int device = 0;
   void *context = nullptr, *module = nullptr, *kernel = nullptr;
-  Call("cuInit", 0U);
-  Call("cuDeviceGet", &device, 0);
-  Call("cuDevicePrimaryCtxRetain", &context, device);
-  Call("cuCtxSetCurrent", context);
-  Call("cuModuleLoadData", &module, static_cast<const void*>(kSpin));
-  Call("cuModuleGetFunction", &kernel, module, "spin");
-
   DevicePointer small = 0, shared = 0;
-  Call("cuMemAlloc_v2", &small, size_t{4096});
-  Call("cuMemcpyHtoD_v2", small, static_cast<const void*>(token.data()), token.size());
-  if (managed) {
-    Call("cuMemAllocManaged", &shared, size_t{16} * kMiB, 1U);
-    Call("cuMemsetD8_v2", shared, static_cast<unsigned char>(7), size_t{16} * kMiB);
-  }
-  if (ipc) {
-    char handle[64];
-    Call("cuIpcGetMemHandle", static_cast<void*>(handle), small);
-  }
-  if (pinned > 0) {
-    void* memory = nullptr;
-    Call("cuMemHostAlloc", &memory, pinned * kMiB, 0U);
-    memset(memory, 0x5a, pinned * kMiB);
+  if (gpu) {
+    cuda = dlopen("libcuda.so.1", RTLD_NOW);
+    if (!cuda) return Say("no libcuda"), 2;
+    Call("cuInit", 0U);
+    Call("cuDeviceGet", &device, 0);
+    Call("cuDevicePrimaryCtxRetain", &context, device);
+    Call("cuCtxSetCurrent", context);
+    Call("cuModuleLoadData", &module, static_cast<const void*>(kSpin));
+    Call("cuModuleGetFunction", &kernel, module, "spin");
+    Call("cuMemAlloc_v2", &small, size_t{4096});
+    Call("cuMemcpyHtoD_v2", small, static_cast<const void*>(token.data()), token.size());
+    if (managed) {
+      Call("cuMemAllocManaged", &shared, size_t{16} * kMiB, 1U);
+      Call("cuMemsetD8_v2", shared, static_cast<unsigned char>(7), size_t{16} * kMiB);
+    }
+    if (ipc) {
+      char handle[64];
+      Call("cuIpcGetMemHandle", static_cast<void*>(handle), small);
+    }
+    if (pinned > 0) {
+      void* memory = nullptr;
+      Call("cuMemHostAlloc", &memory, pinned * kMiB, 0U);
+      memset(memory, 0x5a, pinned * kMiB);
+    }
   }
   std::vector<uint64_t> block(kBlock / 8);
   std::vector<std::pair<DevicePointer, size_t>> memory;
   uint64_t seed = 0;
   for (const char c : token) seed = seed * 131 + static_cast<unsigned char>(c);
   for (uint64_t& word : block) word = Next(&seed);
-  for (size_t left = mib * kMiB; left > 0;) {
+  uint64_t* const host_memory = host > 0 ? MapHost(host, memfd) : nullptr;
+  if (host > 0 && !host_memory) return Say("failed mmap"), 2;
+  for (size_t at = 0; at < host; at += kBlock) {
+    block[0] = Next(&seed);
+    memcpy(host_memory + at / 8, block.data(), host - at < kBlock ? host - at : kBlock);
+  }
+  for (size_t left = gpu ? mib * kMiB : 0; left > 0;) {
     const size_t size = left < kAllocation ? left : kAllocation;
     DevicePointer base = 0;
     Call("cuMemAlloc_v2", &base, size);
@@ -165,11 +187,12 @@ int main(int argc, char** argv) {
           Call("cuMemcpyDtoH_v2", static_cast<void*>(copy.data()), base + at, part);
           for (size_t word = 0; word < part / 8; word++) sum = sum * 31 + copy[word];
         }
+      for (size_t word = 0; word < host / 8; word++) sum = sum * 31 + host_memory[word];
       Say("sum %016llx", static_cast<unsigned long long>(sum));
     }
-    char gpu[33] = {};
-    Call("cuMemcpyDtoH_v2", static_cast<void*>(gpu), small, size_t{32});
-    Say("observation %llu cpu=%s file=%s gpu=%s", static_cast<unsigned long long>(seq), token.c_str(), ReadFile(file.c_str()).c_str(), gpu);
+    char seen[33] = "none";
+    if (gpu) Call("cuMemcpyDtoH_v2", static_cast<void*>(seen), small, size_t{32});
+    Say("observation %llu cpu=%s file=%s gpu=%s", static_cast<unsigned long long>(seq), token.c_str(), ReadFile(file.c_str()).c_str(), seen);
     const timespec pause{0, 100000000};
     nanosleep(&pause, nullptr);
   }
