@@ -7,6 +7,7 @@ import { createProgram, exitStatusOfCommander } from './program.ts';
 
 function handlersOf(context: Context): Handlers {
   return {
+    build: async (options) => (await import('./build/run.ts')).runBuild(options, context),
     checkpoint: async (options) => (await import('./checkpoint/run.ts')).runCheckpoint(options, context),
     inspect: async (options) => (await import('./inspect/run.ts')).runInspect(options, context),
     fetch: async (options) => (await import('./fetch/run.ts')).runFetch(options, context),

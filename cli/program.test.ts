@@ -6,6 +6,7 @@ async function run(...argv: string[]) {
   const calls: [string, unknown][] = [];
   const record = (name: string) => async (options: unknown) => void calls.push([name, options]);
   const handlers: Handlers = {
+    build: record('build'),
     checkpoint: record('checkpoint'),
     inspect: record('inspect'),
     fetch: record('fetch'),
@@ -35,6 +36,35 @@ async function run(...argv: string[]) {
   }
   return { calls, out, err, status };
 }
+
+describe('argv of build', () => {
+  it('has defaults for everything but file and image', async () => {
+    const { calls } = await run('build', 'server.toml', '--image', 'localhost:5000/a:b');
+    expect(calls).toEqual([
+      [
+        'build',
+        {
+          file: 'server.toml',
+          image: 'localhost:5000/a:b',
+          dryRun: false,
+          verify: true,
+          snapshotter: 'overlayfs',
+          systemdCgroup: false,
+          json: false,
+          plainHttp: false,
+          workDir: '/var/lib/thaw/work',
+          address: '/run/containerd/containerd.sock',
+          namespace: 'k8s.io',
+        },
+      ],
+    ]);
+  });
+  it('cannot do without an image', async () => {
+    const { calls, err, status } = await run('build', 'server.toml');
+    expect({ calls, status }).toEqual({ calls: [], status: 2 });
+    expect(err).toContain("required option '--image <reference>' not specified");
+  });
+});
 
 describe('argv of checkpoint', () => {
   it('has defaults for everything but container and image', async () => {

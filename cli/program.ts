@@ -1,4 +1,5 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import { buildCommand } from './commands/build.ts';
 import { checkpointCommand } from './commands/checkpoint.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { evictCommand } from './commands/evict.ts';
@@ -18,6 +19,8 @@ Examples:
     thaw checkpoint 3f2a --image registry.example:5000/llm:warm
   Save it and stop it:
     thaw checkpoint 3f2a --image registry.example:5000/llm:warm --stop
+  Build one from a base image and a file:
+    thaw build server.toml --image registry.example:5000/llm:warm
   Look into a checkpoint image without pulling it:
     thaw inspect registry.example:5000/llm:warm
   Complete a lazily pulled image, so that it can be exported:
@@ -55,6 +58,7 @@ export function createProgram(options: ProgramOptions): Command {
     })
     .exitOverride();
   for (const command of [
+    buildCommand,
     checkpointCommand,
     inspectCommand,
     fetchCommand,

@@ -34,6 +34,8 @@ describe('launchOf', () => {
     'REDIS_PORT_6379_TCP=tcp://10.0.0.2:6379',
     'REDIS_PORT_6379_TCP_PROTO=tcp',
     'REDIS_PORT_6379_TCP_ADDR=10.0.0.2',
+    'REDIS_PORT_6379_TCP_PORT=6379',
+    'KUBERNETES_PORT_443_TCP_PORT=443',
   ];
   it.each(platform)('%s is set by the platform', (variable) => {
     expect(launchOf({ process: { env: [variable] } }).env).toEqual([]);

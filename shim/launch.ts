@@ -15,6 +15,10 @@ type MountedFiles = NonNullable<Launch['files']>;
 const PLATFORM_ENV =
   /^(HOSTNAME|KUBERNETES_.*|[A-Z0-9_]+_SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|[A-Z0-9_]+_PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$/;
 
+const NAMES_LINK = /_PORT(_\d+_(TCP|UDP|SCTP))?$/;
+/** NAME_SERVICE_PORT and NAME_PORT_80_TCP_PORT: numbers. */
+const NOT_LINK = /_SERVICE_|_PORT_\d+_(TCP|UDP|SCTP)_PORT$/;
+
 /** Value of NAME_PORT and NAME_PORT_80_TCP: an URL. A user's own FOO_PORT=8080 is not the platform's. */
 const LINK_URL = /^(tcp|udp|sctp):\/\/[^/]+:\d+$/;
 
@@ -22,7 +26,7 @@ function setByPlatform(variable: string): boolean {
   const at = variable.indexOf('=');
   const name = at < 0 ? variable : variable.slice(0, at);
   if (!PLATFORM_ENV.test(name)) return false;
-  if (/_PORT(_\d+_(TCP|UDP|SCTP))?$/.test(name) && !name.includes('_SERVICE_')) {
+  if (NAMES_LINK.test(name) && !NOT_LINK.test(name)) {
     return LINK_URL.test(variable.slice(at + 1));
   }
   return true;

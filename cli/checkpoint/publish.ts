@@ -4,7 +4,13 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { summarizeDump } from '../../checkpoint/criu/summary.ts';
-import { DUMP_FACTS_FILE, type DumpFacts, dumpFactsSchema, type LayerFacts } from '../../checkpoint/facts.ts';
+import {
+  type CheckpointFacts,
+  DUMP_FACTS_FILE,
+  type DumpFacts,
+  dumpFactsSchema,
+  type LayerFacts,
+} from '../../checkpoint/facts.ts';
 import { type ComposedImage, composeImage } from '../../checkpoint/image.ts';
 import { limits } from '../../checkpoint/limits.ts';
 import { mergeFacts } from '../../checkpoint/merge-facts.ts';
@@ -36,12 +42,14 @@ export interface PublishOptions {
   scratch: Scratch;
   packed: PackedData;
   diff: LayerDiff | null;
+  created: Date;
   progress: Progress;
   signal: AbortSignal;
 }
 
 export interface Published {
   digest: string;
+  facts: CheckpointFacts;
   pushedBytes: number;
   /** All layers of the image, the base included. */
   imageBytes: number;
@@ -50,7 +58,7 @@ export interface Published {
 export async function publish(options: PublishOptions): Promise<Published> {
   const { client, target, progress, signal, split, packed } = options;
   const diff = diffLayer(options.diff);
-  const { composed, index } = await describe(options, diff);
+  const { composed, index, facts } = await describe(options, diff);
   const { config, manifest } = composed;
   const own = ownBlobs(options, index, composed);
   const total = own.reduce((sum, { size }) => sum + size, 0);
@@ -73,16 +81,16 @@ export async function publish(options: PublishOptions): Promise<Published> {
   step.finish(formatBytes(pushedBytes));
   const layers = [index, ...packed.layers, ...split.base, ...(diff ? [diff] : [])];
   const imageBytes = layers.reduce((sum, { size }) => sum + size, config.descriptor.size);
-  return { digest, pushedBytes, imageBytes };
+  return { digest, facts, pushedBytes, imageBytes };
 }
 
 async function describe(
-  { store, container, image, split, scratch, packed, verified }: PublishOptions,
+  { store, container, image, split, scratch, packed, verified, created }: PublishOptions,
   diff: LayerFacts | null,
-): Promise<{ composed: ComposedImage; index: PackedIndex }> {
+): Promise<{ composed: ComposedImage; index: PackedIndex; facts: CheckpointFacts }> {
   const facts = mergeFacts({
     dump: await readDumpFacts(join(scratch.images, DUMP_FACTS_FILE)),
-    created: new Date().toISOString(),
+    created: created.toISOString(),
     image: { reference: image.reference, configDigest: image.configDigest },
     dataLayers: packed.layers.length,
     base: split.base,
@@ -102,7 +110,7 @@ async function describe(
     data: packed.layers,
     facts,
   });
-  return { composed, index };
+  return { composed, index, facts };
 }
 
 /** What the shim left beside the dump. */

@@ -1,3 +1,4 @@
+import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import { formatBytes, formatMs, formatPairs, formatRatio, formatTable } from '../ui/format.ts';
 import type { StepTime } from '../ui/progress.ts';
 
@@ -6,6 +7,8 @@ export interface Saved {
   reference: string;
   digest: string;
   container: string;
+  /** What the image says of the checkpoint. */
+  facts: CheckpointFacts;
   stopped: boolean;
   /** It was restored on this node before. */
   verified: boolean;
@@ -26,7 +29,7 @@ export interface Saved {
 }
 
 export function savedJson(saved: Saved): object {
-  const { reference, ...rest } = saved;
+  const { reference, facts: _, ...rest } = saved;
   return {
     image: reference,
     ...rest,

@@ -7,7 +7,8 @@ import { Registries } from '../registry.ts';
 import { toJson } from '../ui/json.ts';
 import { type Saved, savedJson, savedLines } from './report.ts';
 import { spaceError } from './scratch.ts';
-import { saveContainer } from './steps.ts';
+import { type SaveOptions, saveContainer } from './steps.ts';
+import { parseProbe } from './trial/probe.ts';
 
 /** `thaw checkpoint`. Whatever happens, the container goes on and everything temporary is removed. */
 export async function runCheckpoint(options: CheckpointOptions, context: Context): Promise<void> {
@@ -16,7 +17,12 @@ export async function runCheckpoint(options: CheckpointOptions, context: Context
   cleanup.add('close the registry connections', () => registries.close());
   let saved: Saved;
   try {
-    saved = await saveContainer(options, context, cleanup, registries);
+    const request: SaveOptions = {
+      ...options,
+      stop: options.stop ? 'pushed' : undefined,
+      probe: options.probe === undefined ? undefined : parseProbe(options.probe),
+    };
+    saved = await saveContainer(request, context, cleanup, registries);
   } catch (error) {
     context.progress.abandon();
     await undo(cleanup, context);
@@ -32,8 +38,8 @@ export async function runCheckpoint(options: CheckpointOptions, context: Context
     );
 }
 
-/** Says what could not be undone, as the user must do it then. */
-async function undo(cleanup: Cleanup, context: Context): Promise<number> {
+/** Undoes everything, and says what could not be undone, as the user must do it then. Returns how much that is. */
+export async function undo(cleanup: Cleanup, context: Context): Promise<number> {
   const failures = await cleanup.run();
   for (const { message } of failures) context.warn(`warning: ${message}`);
   return failures.length;

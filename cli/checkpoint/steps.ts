@@ -3,15 +3,15 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { chainIds } from '../../checkpoint/chain-id.ts';
 import { summarizeDump } from '../../checkpoint/criu/summary.ts';
 import { packDataLayers } from '../../checkpoint/pack/index.ts';
-import { parseReference } from '../../checkpoint/registry/index.ts';
+import { parseReference, type Reference } from '../../checkpoint/registry/index.ts';
 import { type Cleanup, checkInterrupted, ignoreMissing } from '../cleanup.ts';
-import type { CheckpointOptions } from '../commands/handlers.ts';
+import type { NodeOptions } from '../commands/handlers.ts';
 import { createContainerd } from '../containerd/index.ts';
 import type { Context } from '../context.ts';
 import { usageError } from '../error.ts';
 import type { Registries } from '../registry.ts';
 import { formatBytes, formatRatio } from '../ui/format.ts';
-import { runImageOf } from './base-image.ts';
+import { type RunImage, runImageOf } from './base-image.ts';
 import { pushBaseLayers } from './base-layers.ts';
 import { findRunning } from './find.ts';
 import { dumpFrozen, killFrozen } from './freeze.ts';
@@ -22,26 +22,43 @@ import { publish } from './publish.ts';
 import type { Saved } from './report.ts';
 import { lowerCountOf } from './rootfs.ts';
 import { checkSpace, dumpSpaceError, makeScratch, residentBytes } from './scratch.ts';
-import { parseProbe } from './trial/probe.ts';
+import type { Probe } from './trial/probe.ts';
 import { verify } from './verify.ts';
 
 /** Longer than any checkpoint takes; what a killed command leaves is collected after it. */
 const LEASE_MS = 24 * 3_600_000;
 const KILL_MS = 60_000;
 
+/** When the container ends for good; without one it goes on. */
+export type StopWhen = 'dumped' | 'pushed';
+
+export interface SaveOptions extends NodeOptions {
+  /** Its id, or the first characters of one. */
+  container: string;
+  /** Name of the image to push. */
+  image: string;
+  workDir: string;
+  stop?: StopWhen | undefined;
+  /** Restore it once on this node before it is published. */
+  verify: boolean;
+  /** How the restored one shows that it works. */
+  probe?: Probe | undefined;
+  /** The image that it runs from, where its layers are in the target repository already. */
+  base?: RunImage | undefined;
+  /** What the image says of when it was made; now if not given. */
+  created?: Date | undefined;
+}
+
 /** The whole of `thaw checkpoint`; docs/cli.md says in which order and why. */
 export async function saveContainer(
-  options: CheckpointOptions,
+  options: SaveOptions,
   context: Context,
   cleanup: Cleanup,
   registries: Registries,
 ): Promise<Saved> {
   const { progress, signal } = context;
-  const target = parseReference(options.image);
-  if (target.digest !== undefined || target.tag === undefined)
-    throw usageError(`Cannot push to ${options.image}: name a tag, as the digest is not known before`);
-
-  const probe = options.probe === undefined ? undefined : parseProbe(options.probe);
+  const { probe, stop } = options;
+  const target = parseTarget(options.image);
   const finding = progress.step('Looking at the container');
   const containerd = await createContainerd(options);
   cleanup.add('close the connection to containerd', async () => containerd.close());
@@ -52,7 +69,9 @@ export async function saveContainer(
   cleanup.add(`delete the lease ${lease.id}`, () => ignoreMissing(containerd.leases.remove(lease.id)));
   const store = containerd.within({ lease: lease.id, signal });
   const snapshots = store.snapshots(container.snapshotter);
-  const image = await runImageOf(store, container, (await snapshots.stat(container.snapshotKey)).parent);
+  const image =
+    options.base ??
+    (await runImageOf(store, container, (await snapshots.stat(container.snapshotKey)).parent));
   const split = await splitLayers(image, await snapshots.mounts(container.snapshotKey), async () =>
     lowerCountOf(await readFile(`/proc/${pid}/mountinfo`, 'utf8')),
   );
@@ -61,20 +80,23 @@ export async function saveContainer(
   await checkSpace(options.workDir, memoryBytes);
   finding.finish(`${id.slice(0, 13)} from ${image.reference}`);
 
-  // First, as it needs nothing of the container: a registry that refuses costs it no pause.
   const client = registries.client(target.registry);
-  const pushingBase = progress.step('Pushing the base layers');
-  const pushedBase = await pushBaseLayers({
-    store,
-    registries,
-    target,
-    client,
-    image,
-    layers: split.base,
-    step: pushingBase,
-    signal,
-  });
-  pushingBase.finish(pushedBase === 0 ? 'the registry has them' : formatBytes(pushedBase));
+  let pushedBase = 0;
+  if (options.base === undefined) {
+    // First, as it needs nothing of the container: a registry that refuses costs it no pause.
+    const step = progress.step('Pushing the base layers');
+    pushedBase = await pushBaseLayers({
+      store,
+      registries,
+      target,
+      client,
+      image,
+      layers: split.base,
+      step,
+      signal,
+    });
+    step.finish(pushedBase === 0 ? 'the registry has them' : formatBytes(pushedBase));
+  }
 
   const trial = `thaw-trial-${randomBytes(8).toString('hex')}`;
   const { snapshotter } = container;
@@ -104,8 +126,10 @@ export async function saveContainer(
   }).catch(async (error: unknown) => {
     throw await dumpSpaceError(error, options.workDir);
   });
-  if (!options.stop) await resume();
+  if (stop === undefined) await resume();
   const pausedMs = performance.now() - frozenAt;
+  // Its memory, and what else it had, is free for the trial.
+  if (stop === 'dumped') await killFrozen(containerd, id, KILL_MS);
 
   const packing = progress.step('Packing');
   const packed = await packDataLayers({
@@ -119,7 +143,7 @@ export async function saveContainer(
   );
   const trialInput = { store, undo: containerd, cleanup, signal, id: trial, source: container, split, chain };
   const verified = await verify(
-    { ...trialInput, diff, scratch, packed, probe, memoryBytes, skip: !options.verify },
+    { ...trialInput, diff, scratch, packed, probe, memoryBytes, skip: !options.verify, stop },
     context,
   );
   const published = await publish({
@@ -133,15 +157,17 @@ export async function saveContainer(
     scratch,
     packed,
     diff,
+    created: options.created ?? new Date(),
     progress,
     signal,
   });
-  if (options.stop) await killFrozen(containerd, id, KILL_MS);
+  if (stop === 'pushed') await killFrozen(containerd, id, KILL_MS);
   return {
     reference: options.image,
     digest: published.digest,
     container: id,
-    stopped: options.stop,
+    facts: published.facts,
+    stopped: stop !== undefined,
     verified: verified.kind === 'passed',
     checkpointLayers: packed.layers.length + 1,
     fileBytes: packed.fileBytes,
@@ -150,7 +176,15 @@ export async function saveContainer(
     diffBytes: diff === null ? undefined : Number(diff.descriptor.size),
     pushedBytes: pushedBase + published.pushedBytes,
     imageBytes: published.imageBytes,
-    pausedMs: options.stop || paused ? undefined : pausedMs,
+    pausedMs: stop !== undefined || paused ? undefined : pausedMs,
     steps: progress.times,
   };
+}
+
+/** The image that is to be pushed. */
+export function parseTarget(image: string): Reference {
+  const target = parseReference(image);
+  if (target.digest !== undefined || target.tag === undefined)
+    throw usageError(`Cannot push to ${image}: name a tag, as the digest is not known before`);
+  return target;
 }

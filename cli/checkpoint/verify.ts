@@ -3,12 +3,15 @@ import { native } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../error.ts';
+import type { StopWhen } from './steps.ts';
 import { type TrialInput, tryRestore } from './trial/run.ts';
 
 export interface VerifyInput extends Omit<TrialInput, 'index' | 'calls'> {
   packed: PackedData;
   /** The user has asked for an image that is not verified. */
   skip: boolean;
+  /** When the source ends. */
+  stop: StopWhen | undefined;
 }
 
 export interface Verified {
@@ -19,7 +22,7 @@ export interface Verified {
 
 /** Rejects if what was saved cannot be restored here: then it is not to be published. */
 export async function verify(
-  { packed, skip, ...input }: VerifyInput,
+  { packed, skip, stop, ...input }: VerifyInput,
   { progress, warn }: Context,
 ): Promise<Verified> {
   if (skip) return { kind: 'unverified', accessOrder: [] };
@@ -36,9 +39,10 @@ export async function verify(
   } catch (error) {
     const { code, message } = describeError(error);
     if (code === Code.canceled) throw error;
+    const goesOn = stop === 'dumped' ? '' : `; ${input.source.id} goes on running`;
     throw new CliError(
       code,
-      `Nothing was pushed, as a trial restore on this node failed: ${message}; ${input.source.id} goes on running (--no-verify pushes it all the same)`,
+      `Nothing was pushed, as a trial restore on this node failed: ${message}${goesOn} (--no-verify pushes it all the same)`,
       { cause: error },
     );
   }

@@ -21,6 +21,18 @@ export interface CheckpointOptions extends NodeOptions, RegistryOptions {
   workDir: string;
 }
 
+export interface BuildOptions extends NodeOptions, RegistryOptions {
+  /** Path of the build file; "-" for standard input. */
+  file: string;
+  image: string;
+  dryRun: boolean;
+  verify: boolean;
+  snapshotter: string;
+  systemdCgroup: boolean;
+  json: boolean;
+  workDir: string;
+}
+
 export type InspectOptions = RegistryOptions & { json: boolean; verify: boolean } & (
     | { source: 'registry'; reference: string }
     | { source: 'directory'; directory: string }
@@ -81,6 +93,7 @@ export interface GuardOptions extends NodeOptions {
 }
 
 export interface Handlers {
+  build(options: BuildOptions): Promise<void>;
   checkpoint(options: CheckpointOptions): Promise<void>;
   inspect(options: InspectOptions): Promise<void>;
   fetch(options: FetchOptions): Promise<void>;

@@ -37,8 +37,8 @@ export interface Containerd {
   snapshots(snapshotter: string): ReturnType<typeof snapshots>;
   /** Writes what `right` changed against `left` as a layer into the content store. */
   diff(left: Mount[], right: Mount[], mediaType: string): Promise<Descriptor>;
-  /** Unpacks a layer of the content store into the mounts. */
-  apply(layer: Descriptor, mounts: Mount[]): Promise<void>;
+  /** Unpacks a layer of the content store into the mounts; returns the digest of the uncompressed tar. */
+  apply(layer: Descriptor, mounts: Mount[]): Promise<string>;
   namespaces(): Promise<string[]>;
   version(): Promise<string>;
   /** The same connection with another namespace, in a lease, or ending calls early when the signal asks. */
@@ -67,10 +67,11 @@ function clientOf(caller: Caller): Containerd {
       );
       return fromWire(answer.diff);
     },
-    async apply(layer: Descriptor, mounts: Mount[]): Promise<void> {
+    async apply(layer: Descriptor, mounts: Mount[]): Promise<string> {
       const request = { diff: toWire(layer), mounts };
       const options = { action: `unpack the layer ${layer.digest}`, deadlineMs: DIFF_DEADLINE_MS };
-      await diffService.call(caller, 'Apply', request, options);
+      const answer = await diffService.call<{ applied: WireDescriptor }>(caller, 'Apply', request, options);
+      return answer.applied.digest;
     },
     async namespaces(): Promise<string[]> {
       const action = 'list the namespaces of containerd';

@@ -69,9 +69,12 @@ export function containers(caller: Caller) {
       return answer.containers.map(fromWire);
     },
     /** A record alone: its snapshot is there already, and nothing runs yet. */
-    async create(container: Omit<Container, 'runtimeOptions'>): Promise<void> {
-      const { spec, runtime, ...rest } = container;
-      const wire = { ...rest, runtime: { name: runtime }, spec: { type_url: SPEC_TYPE, value: spec } };
+    async create(
+      container: Omit<Container, 'runtimeOptions'> & Partial<Pick<Container, 'runtimeOptions'>>,
+    ): Promise<void> {
+      const { spec, runtime, runtimeOptions: options, ...rest } = container;
+      const named = options ? { name: runtime, options } : { name: runtime };
+      const wire = { ...rest, runtime: named, spec: { type_url: SPEC_TYPE, value: spec } };
       await call(caller, 'Create', { container: wire }, { action: `make the container ${container.id}` });
     },
     async remove(id: string): Promise<void> {

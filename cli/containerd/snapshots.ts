@@ -38,6 +38,10 @@ export function snapshots(caller: Caller, snapshotter: string) {
       return (await call<{ mounts: Mount[] }>(caller, 'Prepare', { snapshotter, key, parent }, { action }))
         .mounts;
     },
+    /** Makes what was prepared as `key` a layer of that name. */
+    async commit(name: string, key: string): Promise<void> {
+      await call(caller, 'Commit', { snapshotter, name, key }, { action: `commit the snapshot ${name}` });
+    },
     async remove(key: string): Promise<void> {
       await call(caller, 'Remove', { snapshotter, key }, { action: `remove the snapshot ${key}` });
     },

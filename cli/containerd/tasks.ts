@@ -46,13 +46,22 @@ const START_DEADLINE_MS = 150_000;
 
 export function tasks(caller: Caller) {
   return {
-    /** Streams are /dev/null. `runtimePath` names the shim's program where the runtime's name does not. */
+    /**
+     * Streams are /dev/null, but for an `output` that both are written to, which is an URI that the shim understands.
+     * `runtimePath` names the shim's program where the runtime's name does not.
+     */
     async create(
       containerId: string,
-      task: { rootfs: Mount[]; options: AnyMessage; runtimePath?: string | undefined },
+      task: {
+        rootfs: Mount[];
+        options?: AnyMessage | undefined;
+        runtimePath?: string | undefined;
+        output?: string;
+      },
     ): Promise<void> {
-      const { rootfs, options, runtimePath = '' } = task;
-      const request = { containerId, rootfs, options, runtimePath };
+      const { rootfs, options, runtimePath = '', output = '' } = task;
+      const streams = { stdout: output, stderr: output };
+      const request = { containerId, rootfs, runtimePath, ...streams, ...(options ? { options } : {}) };
       await call(caller, 'Create', request, { action: `create ${containerId}`, deadlineMs: 60_000 });
     },
     async start(containerId: string): Promise<number> {

@@ -31,14 +31,15 @@ export async function ask(probe: Probe, asked: Asked): Promise<string | undefine
       case 'http':
         return await askHttp(probe, asked);
       case 'exec':
-        return await askExec(probe.args, asked);
+        return await askExec(probe.args, asked, ANSWER_MS);
     }
   } catch (error) {
     return describeError(error).message;
   }
 }
 
-function connectTo(port: number, { pid, calls }: Asked): Socket {
+/** Its loopback, in its own network. */
+export function connectTo(port: number, { pid, calls }: Pick<Asked, 'pid' | 'calls'>): Socket {
   return new Socket({ fd: calls.connectInNamespace(`/proc/${pid}/ns/net`, port) });
 }
 
@@ -66,9 +67,14 @@ async function askHttp(
   }
 }
 
-async function askExec(args: readonly string[], asked: Asked): Promise<string | undefined> {
+/** Undefined if the command ends with 0. */
+export async function askExec(
+  args: readonly string[],
+  asked: Omit<Asked, 'pid' | 'calls'>,
+  deadlineMs: number,
+): Promise<string | undefined> {
   const execId = `probe-${randomBytes(4).toString('hex')}`;
   const process = { ...asked.process, args, terminal: false };
-  const status = await asked.containerd.tasks.exec(asked.id, execId, process, ANSWER_MS);
+  const status = await asked.containerd.tasks.exec(asked.id, execId, process, deadlineMs);
   return status === 0 ? undefined : `${args[0]} ended with ${status}`;
 }

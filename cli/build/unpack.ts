@@ -1,0 +1,72 @@
+/** Base layers as snapshots, as containerd's own unpacker makes them. */
+import { randomBytes } from 'node:crypto';
+import { chainIds } from '../../checkpoint/chain-id.ts';
+import type { LayerFacts } from '../../checkpoint/facts.ts';
+import { Code, describeError } from '../../proto/status.ts';
+import { type Cleanup, checkInterrupted, ignoreMissing } from '../cleanup.ts';
+import type { Containerd } from '../containerd/index.ts';
+import { CliError } from '../error.ts';
+import type { Step } from '../ui/progress.ts';
+
+export interface UnpackOptions {
+  /** Calls in the lease, which keeps the new snapshots. */
+  store: Containerd;
+  /** Without lease and signal. */
+  undo: Containerd;
+  cleanup: Cleanup;
+  signal: AbortSignal;
+  snapshotter: string;
+  /** Bottom first; their blobs are in the content store. */
+  layers: readonly LayerFacts[];
+  step: Step;
+}
+
+/** Returns the name of the topmost snapshot. Layers that are unpacked already are used as they are. */
+export async function unpackLayers(options: UnpackOptions): Promise<string> {
+  const { store, undo, cleanup, signal, snapshotter, layers, step } = options;
+  step.update(
+    0,
+    layers.reduce((sum, { size }) => sum + size, 0),
+  );
+  const snapshots = store.snapshots(snapshotter);
+  let parent = '';
+  let unpacked = 0;
+  for (const [at, name] of chainIds(layers.map(({ diffId }) => diffId)).entries()) {
+    const layer = layers[at];
+    if (layer === undefined) break;
+    checkInterrupted(signal);
+    if (!(await succeeds(snapshots.stat(name), Code.notFound))) {
+      const key = `thaw-unpack-${randomBytes(8).toString('hex')}`;
+      const remove = cleanup.add(`remove the snapshot ${key}`, () =>
+        ignoreMissing(undo.snapshots(snapshotter).remove(key)),
+      );
+      const mounts = await snapshots.prepare(key, parent);
+      const { mediaType, digest, size } = layer;
+      const diffId = await store.apply({ mediaType, digest, size: BigInt(size), annotations: {} }, mounts);
+      if (diffId !== layer.diffId)
+        throw new CliError(
+          Code.dataLoss,
+          `Cannot use the base image: its layer ${digest} unpacks to ${diffId}, its configuration says ${layer.diffId}`,
+        );
+      // Somebody may have unpacked it meanwhile; then ours is removed.
+      await succeeds(snapshots.commit(name, key), Code.alreadyExists);
+      await remove();
+      unpacked++;
+    }
+    parent = name;
+    step.add(layer.size);
+  }
+  step.finish(unpacked === 0 ? 'they are unpacked already' : `${unpacked} of ${layers.length}`);
+  return parent;
+}
+
+/** False for a failure of that code; others are thrown. */
+async function succeeds(call: Promise<unknown>, unless: Code): Promise<boolean> {
+  try {
+    await call;
+    return true;
+  } catch (error) {
+    if (describeError(error).code !== unless) throw error;
+    return false;
+  }
+}
