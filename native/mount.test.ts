@@ -71,6 +71,19 @@ test('mountOverlay takes more layers than an option string holds, read-only', as
   });
 });
 
+test('mountOverlay keeps the line in mountinfo short enough for CRIU', async () => {
+  const result = await inNamespace(`
+    const layers = Array.from({ length: 127 }, (_, i) => mk('a-snapshotter-with-a-long-name/snapshots/' + i + '/fs'));
+    layers.forEach((layer, i) => writeFileSync(layer + '/' + i, ''));
+    const [up, work, on] = ['up', 'work', 'on'].map(mk);
+    native.mountOverlay(on, layers, up, work, []);
+    const line = readFileSync('/proc/self/mountinfo', 'utf8').split('\\n').find((l) => l.includes(on + ' '));
+    const count = readdirSync(on).length;
+    native.umount(on, 0);
+    return { count, short: line.length < 4000 };`);
+  expect(result).toEqual({ count: 127, short: true });
+});
+
 test('mountOverlay says what was wrong, and mounts nothing', async () => {
   const result = await inNamespace(`
     const [a, b, up, work, on] = ['a', 'b', 'up', 'work', 'on'].map(mk);

@@ -19,6 +19,10 @@ namespace {
 // fsconfig(2) refuses a longer string (strndup_user(…, 256)).
 constexpr size_t kLongestValue = 255;
 
+// CRIU reads mountinfo in pieces of 4096 bytes (BUF_SIZE in its proc_parse.c) and can neither dump nor restore where a
+// line is longer. What is left is for the mount point and the other options.
+constexpr size_t kLongestLine = 3500;
+
 // Options that belong to the mount and not to the file system, for both interfaces.
 struct MountFlag {
   const char* name;
@@ -46,7 +50,8 @@ const MountFlag* FindMountFlag(const std::string& option) {
 
 // Names directories for overlayfs. How ':', ',' and '\' are escaped differs between the interfaces and between
 // kernel versions, so a name that holds one is given as /proc/self/fd/N instead; so is one that is too long. The
-// kernel resolves the name once, while the mount is made: the descriptors may be closed after it.
+// kernel resolves the name once, while the mount is made: the descriptors may be closed after it. All are given so
+// where mountinfo would become too long.
 class LayerNames {
  public:
   explicit LayerNames(bool all_by_descriptor) : all_by_descriptor_(all_by_descriptor) {}
@@ -84,6 +89,12 @@ std::string ReadLog(int context) {
   }
 }
 
+bool IsLong(const OverlayRequest& request) {
+  size_t length = request.upper.size() + request.work.size();
+  for (const std::string& directory : request.lower) length += sizeof "lowerdir+=" + directory.size();
+  return length > kLongestLine;
+}
+
 // One attempt through fsopen.
 Failure MountByContext(const OverlayRequest& request) {
   // The system calls below take descriptors of this function and NUL-terminated strings; nothing is attached
@@ -99,7 +110,7 @@ Failure MountByContext(const OverlayRequest& request) {
   };
 
   if (Failure failure = config(FSCONFIG_SET_STRING, "source", "overlay")) return failure;
-  LayerNames names(false);
+  LayerNames names(IsLong(request));
   const auto layer = [&](const char* key, const std::string& directory) -> Failure {
     std::string name;
     if (Failure failure = names.Name(directory, &name)) return failure;

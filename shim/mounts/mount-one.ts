@@ -10,8 +10,11 @@ export type MountCalls = Pick<
   'mount' | 'umount' | 'mountOverlay' | 'loopAttach' | 'userNamespace' | 'mountMapped'
 >;
 
-/** mount(2) copies at most one page of data; a longer overlay needs the newer calls. */
-const PAGE = 4096;
+/**
+ * mount(2) copies at most one page of data, and CRIU reads at most 4096 bytes of a line of mountinfo, which has the mount
+ * point too: a longer overlay needs the newer calls.
+ */
+const LONGEST_DATA = 3500;
 const MNT_DETACH = 2;
 
 /** @param scratch a directory that need not be there yet, for mounts that are gone when this returns. */
@@ -37,7 +40,7 @@ export function mountOne(mount: Mount, target: string, scratch: string, calls: M
     };
     if (mount.type === 'overlay' && users !== undefined) {
       mountMappedOverlay(overlay(), target, users, scratch, calls);
-    } else if (mount.type === 'overlay' && text.length >= PAGE) {
+    } else if (mount.type === 'overlay' && text.length >= LONGEST_DATA) {
       const { lower, upper, work, rest } = overlay();
       calls.mountOverlay(target, lower, upper, work, rest);
     } else {
