@@ -24,11 +24,15 @@ export interface Pod {
   again(): Promise<Pod>;
 }
 
-export interface PodRequest extends Partial<ContainerOptions> {
-  image: string;
+export interface SandboxRequest {
   annotations?: Record<string, string>;
   /** Of its runtime class; default `thaw`. */
   handler?: string;
+  shareProcessNamespace?: boolean;
+}
+
+export interface PodRequest extends Partial<ContainerOptions>, SandboxRequest {
+  image: string;
 }
 
 export type KubeletNodeOptions = Pick<ContainerdOptions, 'logLevel' | 'extra' | 'dropIn' | 'updated'> & {
@@ -135,33 +139,39 @@ export class KubeletNode {
   }
 
   async createPod(request: PodRequest): Promise<Pod> {
-    const { annotations, handler = HANDLER } = request;
-    this.#pods += 1;
-    const name = `pod-${this.#pods}`;
-    const uid = randomUUID();
-    const config = podConfig({ name, uid, runtimeHandler: handler, ...(annotations && { annotations }) });
-    mkdirSync(`${config.logDirectory}/main`, { recursive: true });
-    const podId = await this.cri.runPodSandbox(config, handler);
+    const { podId, name, uid, config } = await this.createSandbox(request);
     const logFile = (attempt: number) => `${config.logDirectory}/main/${attempt}.log`;
     const create = async (attempt: number): Promise<Pod> => {
-      const containerId = await this.#createContainer(podId, config, attempt, request);
+      const containerId = await this.createContainer(podId, config, { attempt, ...request });
       const again = () => create(attempt + 1);
       return { podId, containerId, name, uid, logFile: logFile(attempt), again };
     };
     return create(0);
   }
 
-  async #createContainer(
+  /** A pod without a container. */
+  async createSandbox({ annotations, handler = HANDLER, shareProcessNamespace = false }: SandboxRequest) {
+    this.#pods += 1;
+    const name = `pod-${this.#pods}`;
+    const uid = randomUUID();
+    const options = { name, uid, runtimeHandler: handler, shareProcessNamespace };
+    const config = podConfig({ ...options, ...(annotations && { annotations }) });
+    const podId = await this.cri.runPodSandbox(config, handler);
+    return { podId, name, uid, config };
+  }
+
+  /** A container of a pod, by default its main one; not started. */
+  async createContainer(
     podId: string,
     config: ReturnType<typeof podConfig>,
-    attempt: number,
     // A kubelet hands a pod's annotations to the sandbox alone.
     { image: reference, annotations: _, handler = HANDLER, ...container }: PodRequest,
   ): Promise<string> {
     // imagePullPolicy: IfNotPresent
     const present = await this.cri.imageStatus(reference);
     const imageRef = present?.id ?? (await this.cri.pullImage(reference, config, handler));
-    const what = { name: 'main', image: reference, imageRef, attempt, ...container };
+    const what = { name: 'main', image: reference, imageRef, ...container };
+    mkdirSync(`${config.logDirectory}/${what.name}`, { recursive: true });
     return this.cri.createContainer(podId, containerConfig(config, what), config);
   }
 

@@ -12,6 +12,7 @@ export interface PodOptions {
   hostname?: string;
   runtimeHandler: string;
   annotations?: Record<string, string>;
+  shareProcessNamespace?: boolean;
   /** TCP ports the containers listen on. */
   ports?: number[];
 }
@@ -32,6 +33,14 @@ export interface ContainerOptions {
   /** Bytes; no limit if absent. */
   memoryLimit?: bigint;
   seccomp?: 'RuntimeDefault' | 'Unconfined';
+  readonlyRootfs?: boolean;
+  runAsUser?: number;
+  /** Default 1000, that of a burstable pod without requests. */
+  oomScoreAdj?: number;
+  /** Paths of the host, at the same paths in the container. */
+  hostDevices?: string[];
+  /** Default true, as without `procMount: Unmasked`. */
+  masked?: boolean;
 }
 
 /** Cgroup of a burstable pod under the cgroupfs driver. The kubelet makes and removes it. */
@@ -61,7 +70,10 @@ export function podConfig(options: PodOptions): PodSandboxConfig {
     },
     linux: {
       cgroupParent: podCgroup(options.uid),
-      securityContext: { namespaceOptions: podNamespaces, seccomp: { profileType: 'RuntimeDefault' } },
+      securityContext: {
+        namespaceOptions: options.shareProcessNamespace ? { ...podNamespaces, pid: 'POD' } : podNamespaces,
+        seccomp: { profileType: 'RuntimeDefault' },
+      },
       sysctls: {},
       resources: { cpuPeriod: 100_000n, cpuShares: 2n },
     },
@@ -71,6 +83,7 @@ export function podConfig(options: PodOptions): PodSandboxConfig {
 export function containerConfig(pod: PodSandboxConfig, options: ContainerOptions): ContainerConfig {
   const { name, namespace, uid } = pod.metadata;
   const attempt = options.attempt ?? 0;
+  const { masked = true } = options;
   return {
     metadata: { name: options.name, attempt },
     image: { image: options.imageRef, userSpecifiedImage: options.image },
@@ -79,6 +92,9 @@ export function containerConfig(pod: PodSandboxConfig, options: ContainerOptions
     envs: Object.entries({ ...options.env, ...serviceEnvironment }).map(([key, value]) => ({ key, value })),
     mounts: options.mounts ?? [],
     CDIDevices: (options.devices ?? []).map((name) => ({ name })),
+    devices: (options.hostDevices ?? []).map((path) => ({
+      ...{ containerPath: path, hostPath: path, permissions: 'rwm' },
+    })),
     labels: { ...podLabels(name, namespace, uid), 'io.kubernetes.container.name': options.name },
     annotations: {
       'io.kubernetes.container.restartCount': String(attempt),
@@ -91,14 +107,17 @@ export function containerConfig(pod: PodSandboxConfig, options: ContainerOptions
       resources: {
         cpuPeriod: 100_000n,
         cpuShares: 102n,
-        oomScoreAdj: 1000n,
+        oomScoreAdj: BigInt(options.oomScoreAdj ?? 1000),
         ...(options.memoryLimit !== undefined && { memoryLimitInBytes: options.memoryLimit }),
       },
       securityContext: {
-        namespaceOptions: podNamespaces,
+        // A container is in the namespaces that its pod is for.
+        namespaceOptions: pod.linux.securityContext.namespaceOptions,
         seccomp: { profileType: options.seccomp ?? 'Unconfined' },
-        maskedPaths,
-        readonlyPaths,
+        maskedPaths: masked ? maskedPaths : [],
+        readonlyPaths: masked ? readonlyPaths : [],
+        ...(options.readonlyRootfs && { readonlyRootfs: true }),
+        ...(options.runAsUser !== undefined && { runAsUser: { value: BigInt(options.runAsUser) } }),
       },
     },
   };

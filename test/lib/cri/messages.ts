@@ -68,6 +68,7 @@ export interface ContainerConfig {
   mounts: Mount[];
   /** What a device plug-in answered: "nvidia.com/gpu=0". */
   CDIDevices?: { name: string }[];
+  devices: { containerPath: string; hostPath: string; permissions: string }[];
   labels: Record<string, string>;
   annotations: Record<string, string>;
   /** Relative to the pod's log directory. */
@@ -80,6 +81,7 @@ export interface ContainerConfig {
       maskedPaths: string[];
       readonlyPaths: string[];
       runAsUser?: { value: bigint };
+      readonlyRootfs?: boolean;
       noNewPrivs?: boolean;
       privileged?: boolean;
     };
