@@ -23,13 +23,23 @@ const DUMP = [
   'timeout 5',
 ];
 
+/** CRIU keeps another name of an open file whose own was removed, where the file has others. */
+const LINK_REMAP = 'link-remap';
+
 export interface DumpConf {
   /** Established connections are saved, and CRIU locks the network meanwhile. */
   openTcp: boolean;
+  /** See shim/shm/links.ts. */
+  linkRemap: boolean;
 }
 
-export function dumpConf({ openTcp }: DumpConf): string {
-  return lines([...(openTcp ? [] : CLOSED_CONNECTIONS), ...DUMP, `ghost-limit ${GHOST_LIMIT_BYTES}`]);
+export function dumpConf({ openTcp, linkRemap }: DumpConf): string {
+  return lines([
+    ...(openTcp ? [] : CLOSED_CONNECTIONS),
+    ...(linkRemap ? [LINK_REMAP] : []),
+    ...DUMP,
+    `ghost-limit ${GHOST_LIMIT_BYTES}`,
+  ]);
 }
 
 export function restoreConf(): string {

@@ -19,6 +19,7 @@ export const Magic = {
   ipcnsVars: 0x53115007,
   files: 0x56303138,
   fdinfo: 0x56213732,
+  remapPath: 0x59133954,
 } as const;
 export type Magic = (typeof Magic)[keyof typeof Magic];
 

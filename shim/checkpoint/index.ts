@@ -10,10 +10,14 @@ import { type CudaFiles, cudaHelper, suspendGpu } from '../cuda/index.ts';
 import { hostFacts, mountFacts } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import { mountedFiles } from '../mounted-files.ts';
+import { procTree, treeOf } from '../process/process-tree.ts';
 import { isRunc } from '../runc/runc.ts';
+import { aliasesOf, lostNamesOf } from '../shm/links.ts';
+import { sharedMemoryDir } from '../shm/place.ts';
+import { saveShm } from '../shm/save.ts';
 import { readSpec } from '../task/bundle.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
-import type { DumpInput, PrepareDump } from '../task/start-plan.ts';
+import type { AfterResume, DumpInput, PrepareDump } from '../task/start-plan.ts';
 import { nodeVersions } from '../versions.ts';
 import { hugePagesOf } from './huge-pages.ts';
 
@@ -23,22 +27,53 @@ export function dumpPreparer(cuda: CudaFiles): PrepareDump {
     const conf = join(input.bundle, 'criu.conf');
     const spec = specOf(input);
     const facts = await dumpFacts(input, spec);
-    await writeFile(conf, dumpConf(input), { mode: 0o600 });
+    const shm = sharedMemoryDir(spec);
+    await writeFile(conf, dumpConf({ ...input, linkRemap: shm !== undefined }), { mode: 0o600 });
     // Last: from here on the workload stands still.
     const gpu = await suspendGpu({ ...input, spec }, () => cudaHelper(cuda, input.runc));
+    const resume = await keepStill(input, shm).catch(async (error: unknown) => {
+      await gpu?.finish('failed');
+      throw error;
+    });
     return {
       extraArgs: [],
       async finish(outcome) {
-        const afterResume = await gpu?.finish(outcome);
+        let afterResume: AfterResume | undefined;
+        try {
+          if (outcome === 'dumped' && shm !== undefined) await saveSharedMemory(input, shm);
+        } finally {
+          await resume();
+          afterResume = await gpu?.finish(outcome);
+          await writeFile(conf, '', { mode: 0o600 });
+        }
         if (outcome === 'dumped') {
           const text = JSON.stringify({ ...facts, ...(gpu ? { cuda: gpu.facts } : {}) });
           await writeFile(join(input.imagePath, DUMP_FACTS_FILE), text, { mode: 0o600 });
         }
-        await writeFile(conf, '', { mode: 0o600 });
         return afterResume;
       },
     };
   };
+}
+
+/** What is in /dev/shm must be what it was when the processes were dumped. Returns what ends that. */
+async function keepStill(
+  { paused, exit, runc, id }: DumpInput,
+  shm: string | undefined,
+): Promise<() => Promise<void>> {
+  // One that ends with the dump is still until then, and one that is paused stays so.
+  if (paused || exit || shm === undefined) return async () => {};
+  await runc.pause(id);
+  return () => runc.resume(id);
+}
+
+async function saveSharedMemory({ imagePath, pid, exit, id, log }: DumpInput, shm: string): Promise<void> {
+  // Where the processes are gone CRIU has left the names that it made.
+  const lost = exit ? undefined : await lostNamesOf(await treeOf(pid, procTree), shm);
+  const aliases = lost ? await aliasesOf(imagePath, lost) : [];
+  const { entries, bytes, leftOut } = await saveShm(shm, imagePath, aliases);
+  if (entries > 0) log.info({ container: id, entries, bytes }, 'saved /dev/shm');
+  if (leftOut.length > 0) log.warn({ container: id, leftOut }, 'left out of /dev/shm: no files');
 }
 
 /** What the container runs with: a program in front of runc may have edited the bundle since. */

@@ -55,6 +55,7 @@ const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
   checkImages: async () => {},
   imageRights: async () => [],
   cgroupDirs: async () => [],
+  fillShm: async () => undefined,
   removeTraces: async () => {
     done.push('removeTraces');
   },

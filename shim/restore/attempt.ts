@@ -10,6 +10,7 @@ import { criuSaid, withoutLogFile } from '../criu-log.ts';
 import type { CudaFacts } from '../cuda/gpus.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
 import { killTree, procTree } from '../process/process-tree.ts';
+import type { FilledShm } from '../shm/fill.ts';
 import { within } from '../stdio/index.ts';
 import { writeConfig } from '../task/bundle.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
@@ -30,6 +31,8 @@ export interface AttemptDeps {
   imageRights(imagesDir: string): Promise<TaskRights[]>;
   /** Directories of the container's cgroup, one a hierarchy. */
   cgroupDirs(spec: OciSpec): Promise<string[]>;
+  /** Puts what was in /dev/shm where the container has it. All or nothing; undefined if there is nothing to put. */
+  fillShm(imagesDir: string, spec: OciSpec): Promise<FilledShm | undefined>;
   /** Removes runc's state, CRIU's root bind and the container's cgroups, and ends what still runs in them. */
   removeTraces(input: AttemptInput): Promise<void>;
 }
@@ -70,6 +73,8 @@ export interface Restored {
   /** Of the root task. */
   pid: number;
   memory?: LazyMemory | undefined;
+  /** To be taken away again when the container is deleted. */
+  shm?: FilledShm | undefined;
 }
 
 /** What a failed attempt may take until nothing of its memory is served any more. */
@@ -83,6 +88,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
   const saved = saveNamespaces(spec, deps.namespaceFiles);
   let restored: number | undefined;
   let memory: LazyMemory | undefined;
+  let shm: FilledShm | undefined;
   try {
     await mkdir(work, { recursive: true, mode: 0o700 });
     // Side by side, as each waits for files more than it computes; all have ended before anything is undone.
@@ -90,11 +96,13 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
       (input.checked ?? checkImages(input.imagesDir, deps)).then((rights) => refuseExcess(rights, spec)),
       makeImagesDir(input.imagesDir, images, saved, input.memory?.images),
       startMemory(input, work, deps),
+      deps.fillShm(input.imagesDir, spec),
       writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 }),
     ]);
     if (input.edited) writeConfig(bundle, input.edited.after);
-    const started = ready[2];
+    const [, , started, filled] = ready;
     if (started.status === 'fulfilled') memory = started.value;
+    if (filled.status === 'fulfilled') shm = filled.value;
     for (const step of ready) if (step.status === 'rejected') throw step.reason;
     await withDeadline(
       (onSpawn) =>
@@ -132,7 +140,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     });
     // Its memory arrives meanwhile: the slower of the two decides.
     await input.gpu?.resume(pid, input.gpuDeadlineMs).catch(stuck);
-    return { pid, memory };
+    return { pid, memory, shm };
   } catch (cause) {
     if (restored !== undefined) await killTree(restored, procTree);
     memory?.finish();
@@ -140,6 +148,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     const criuLog = restored === undefined ? join(work, 'restore.log') : undefined;
     const reason = await explain(cause, criuLog, join(bundle, 'criu-restore.log'));
     await undo(input, deps, images);
+    await shm?.takeAway();
     if (memory && !(await within(memory.ended, MEMORY_END_MS)))
       log.warn({ container: id }, 'processes of the failed restore are still there');
     throw reason;

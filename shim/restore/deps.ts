@@ -10,6 +10,8 @@ import { Code, describeError } from '../../proto/status.ts';
 import { mountRootfs, unmountRootfs } from '../mounts/rootfs.ts';
 import { bundlePaths } from '../task/bundle.ts';
 import type { PlanInput } from '../task/start-plan.ts';
+import { fillShm } from '../shm/fill.ts';
+import { sharedMemoryDir } from '../shm/place.ts';
 import { nodeVersions } from '../versions.ts';
 import { type AttemptDeps, criuWorkDir, type PrepareGpu } from './attempt.ts';
 import { daemonAt } from './daemon.ts';
@@ -123,6 +125,10 @@ export function attemptDeps(): AttemptDeps {
   return {
     checkImages: checkPages,
     imageRights: readTaskRights,
+    async fillShm(imagesDir, spec) {
+      const target = sharedMemoryDir(spec);
+      return target === undefined ? undefined : fillShm(imagesDir, target);
+    },
     cgroupDirs: async (spec) =>
       cgroupDirs(spec.linux?.cgroupsPath, cgroupMounts(await traceDeps.mountinfo())),
     namespaceFiles: {

@@ -11,6 +11,7 @@ import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { CudaFacts } from '../cuda/gpus.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
+import type { FilledShm } from '../shm/fill.ts';
 import type { PlanInput, RestorePlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore, type PrepareGpu } from './attempt.ts';
 import { RestoreError } from './error.ts';
@@ -43,11 +44,14 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
       Code.failedPrecondition,
       'Cannot restore into a container with a user namespace of its own; create it without one',
     );
+  let shm: FilledShm | undefined;
   return {
     kind: 'restore',
     rootfs: input.rootfs,
     required: true,
-    release: async () => {},
+    async release() {
+      await shm?.takeAway();
+    },
     async restore(start) {
       const { imagePath, workPath } = images;
       const given = {
@@ -67,7 +71,9 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
         const memory = workPath ? await deps.prepareRecorded(imagePath, workPath) : undefined;
         const memoryLost = (reason: string) => writeLoss(workPath, reason);
         const attempt = { ...given, spec, edited, memory, memoryLost, gpu };
-        return { kind: 'restored', ...(await attemptRestore(attempt, deps)) };
+        const restored = await attemptRestore(attempt, deps);
+        shm = restored.shm;
+        return { kind: 'restored', ...restored };
       } catch (cause) {
         const { message } = describeError(cause);
         start.log.warn({ container: start.id, images: imagePath, reason: message }, 'restore failed');

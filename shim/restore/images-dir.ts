@@ -6,6 +6,7 @@ import { mkdir, readdir, readFile, realpath, rm, stat, symlink, writeFile } from
 import { join, relative } from 'node:path';
 import { readUtsns, writeUtsns } from '../../checkpoint/criu/utsns.ts';
 import { DUMP_FACTS_FILE } from '../../checkpoint/facts.ts';
+import { SHM_DATA_FILE, SHM_LIST_FILE } from '../../checkpoint/shm.ts';
 import { Code } from '../../proto/status.ts';
 import { RestoreError } from './error.ts';
 
@@ -13,6 +14,9 @@ export interface PodNames {
   hostname: string | undefined;
   domainname: string | undefined;
 }
+
+/** What CRIU has no use for. */
+const NO_IMAGES = new Set([DUMP_FACTS_FILE, SHM_DATA_FILE, SHM_LIST_FILE]);
 
 /** A UTS image holds two names of at most 64 bytes. */
 const MAX_UTSNS_BYTES = 4096;
@@ -29,7 +33,7 @@ export async function makeImagesDir(
   // CRIU opens images below its directory's descriptor after it has entered the container's root: an absolute link
   // would lead into the container, a relative one stays in the tree of the descriptor.
   const away = relative(await realpath(target), await realpath(source));
-  const files = (await readdir(source)).filter((name) => name !== DUMP_FACTS_FILE);
+  const files = (await readdir(source)).filter((name) => !NO_IMAGES.has(name));
   const make = async (name: string) => {
     const from = join(source, name);
     const to = join(target, name);

@@ -68,6 +68,7 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   checkImages: async () => {},
   imageRights: async () => [],
   cgroupDirs: async () => [],
+  fillShm: async () => undefined,
   prepareMemory: async () => undefined,
   report: () => {},
   failures: { find: () => undefined, add: () => {} },

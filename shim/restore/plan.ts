@@ -11,6 +11,7 @@ import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
 import { launchOf } from '../launch.ts';
 import type { Log } from '../log.ts';
 import { mountedFiles } from '../mounted-files.ts';
+import type { FilledShm } from '../shm/fill.ts';
 import type { Mount, PlanInput, StartPlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore, checkImages, type PrepareGpu, type Restored } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
@@ -194,6 +195,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
     await deps.unmountRootfs(bundle);
     await resetUpper(overlay.upperDir, upper);
   };
+  let shm: FilledShm | undefined;
   const subject = { namespace: input.namespace, containerId: input.id, checkpointId: located.id };
   return {
     kind: 'restore',
@@ -201,7 +203,11 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
     required,
     async release() {
       gpu?.close();
-      await unlock();
+      try {
+        await shm?.takeAway();
+      } finally {
+        await unlock();
+      }
     },
     async restore(start) {
       const began = performance.now();
@@ -244,6 +250,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
           if (overlay.upperDir) await deps.mountRootfs(start.bundle, restoreRootfs);
           return attempt();
         });
+        shm = restored.shm;
         const running = performance.now();
         times.restore = running - began - times.fetch;
         deps.report({ ...subject, outcome: 'restored', phase: 'restore', times });

@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -48,6 +48,19 @@ it('copies files, lays overlays over directories, and takes them away in the oth
     `umount ${join(copies, '1')}`,
     `umount ${copies}`,
   ]);
+});
+
+it('gives a trial a /dev/shm that is empty, like the one of the source', async () => {
+  const shared = join(dir, 'shared');
+  await mkdir(shared);
+  await chmod(shared, 0o1777);
+  await writeFile(join(shared, 'x'), '');
+  const copies = join(dir, 'copies');
+  const shm = { destination: '/dev/shm', source: shared, readOnly: false };
+  const made = await throwAwayVolumes([shm], copies, calls, new Cleanup());
+  expect(made).toEqual({ kind: 'made', sources: new Map([['/dev/shm', join(copies, '0')]]) });
+  expect((await stat(join(copies, '0'))).mode & 0o7777).toBe(0o1777);
+  expect(await readdir(join(copies, '0'))).toEqual([]);
 });
 
 it('says what cannot be copied', async () => {

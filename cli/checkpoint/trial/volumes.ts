@@ -4,6 +4,7 @@
  */
 import { chmod, chown, copyFile, mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { SHM_DESTINATION } from '../../../checkpoint/shm.ts';
 import type { Addon } from '../../../native/index.ts';
 import type { Cleanup } from '../../cleanup.ts';
 import type { BindMount } from './spec.ts';
@@ -38,7 +39,12 @@ export async function throwAwayVolumes(
   for (const [i, { destination, source }] of writable.entries()) {
     const info = await stat(source).catch(() => undefined);
     const copy = join(dir, String(i));
-    if (info?.isDirectory()) {
+    if (info?.isDirectory() && destination === SHM_DESTINATION) {
+      // Empty: the shim fills it from the dump, and the source goes on in its own.
+      await mkdir(copy);
+      await chown(copy, info.uid, info.gid);
+      await chmod(copy, info.mode & 0o7777);
+    } else if (info?.isDirectory()) {
       const [upper, work] = [join(dir, `${i}.upper`), join(dir, `${i}.work`)];
       // The root of an overlay has owner and mode of its upper directory.
       await mkdir(upper);
