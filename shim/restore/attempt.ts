@@ -16,11 +16,12 @@ import { writeConfig } from '../task/bundle.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { PlanInput, RestoreInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
-import { makeImagesDir } from './images-dir.ts';
+import { makeImagesDir, type PodNames } from './images-dir.ts';
 import type { LazyMemory } from './lazy/lazy-memory.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
 import { excessRights, rightsFromStatus } from './rights.ts';
+import { FILES_IMAGE, movedSockets } from './sockets.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
 
 export interface AttemptDeps {
@@ -94,7 +95,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     // Side by side, as each waits for files more than it computes; all have ended before anything is undone.
     const ready = await Promise.allSettled([
       (input.checked ?? checkImages(input.imagesDir, deps)).then((rights) => refuseExcess(rights, spec)),
-      makeImagesDir(input.imagesDir, images, saved, input.memory?.images),
+      makeImages(input, images, saved, deps),
       startMemory(input, work, deps),
       deps.fillShm(input.imagesDir, spec),
       writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 }),
@@ -166,6 +167,21 @@ export async function checkImages(
 ): Promise<TaskRights[]> {
   const [rights] = await Promise.all([deps.imageRights(imagesDir), deps.checkImages(imagesDir)]);
   return rights;
+}
+
+async function makeImages(
+  { imagesDir, memory, spec, id, log }: AttemptInput,
+  target: string,
+  names: PodNames,
+  { namespaceFiles }: Pick<AttemptDeps, 'namespaceFiles'>,
+): Promise<void> {
+  const changed = new Map(memory?.images);
+  const sockets = await movedSockets(imagesDir, spec, namespaceFiles);
+  if (sockets) {
+    changed.set(FILES_IMAGE, sockets.image);
+    log.info({ container: id, moved: sockets.moved }, "sockets get the pod's address");
+  }
+  await makeImagesDir(imagesDir, target, names, changed);
 }
 
 async function startMemory(
