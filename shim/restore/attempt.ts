@@ -19,6 +19,7 @@ import { RestoreError } from './error.ts';
 import { makeImagesDir, type PodNames } from './images-dir.ts';
 import type { LazyMemory } from './lazy/lazy-memory.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
+import { setOomScore } from './oom-score.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
 import { excessRights, rightsFromStatus } from './rights.ts';
 import { FILES_IMAGE, movedSockets } from './sockets.ts';
@@ -132,6 +133,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     restored = Number((await readFile(input.pidFile, 'utf8')).trim());
     refuseExcess([rightsFromStatus(restored, await readFile(`/proc/${restored}/status`, 'utf8'))], spec);
     const pid = restored;
+    await setOomScore(pid, spec, log);
     memory?.attach(pid, ({ message }) => {
       input.memoryLost?.(message);
       log.error({ container: id, reason: message }, 'killing the restored container');

@@ -10,6 +10,7 @@ export interface OciProcess {
     Record<'bounding' | 'effective' | 'inheritable' | 'permitted' | 'ambient', string[]>
   >;
   noNewPrivileges?: boolean;
+  oomScoreAdj?: number;
   rlimits?: { type: string; hard: number; soft: number }[];
   oomScoreAdj?: number;
   apparmorProfile?: string;
