@@ -69,11 +69,23 @@ const cuda = z.object({
     .check(z.minLength(1), z.maxLength(4096)),
 });
 
+const paths = z.array(z.string().check(z.maxLength(4096))).check(z.maxLength(1024));
+
 /** Written by the shim beside the CRIU images as `thaw-dump.json`; the packer merges it into checkpoint.json. */
 export const dumpFactsSchema = z.object({
   launch,
   host,
   mounts: z.array(mount),
+  /** Absent in checkpoints of versions before 0.2. */
+  surroundings: z.optional(
+    z.object({
+      maskedPaths: paths,
+      readonlyPaths: paths,
+      /** Paths of devices that the container was given besides those that all have, but for GPUs'. */
+      devices: paths,
+      readOnlyRoot: z.boolean(),
+    }),
+  ),
   hugePages: z.optional(z.array(hugeMemory).check(z.maxLength(4096))),
   cuda: z.optional(cuda),
 });
@@ -103,3 +115,4 @@ export const checkpointFactsSchema = z.extend(dumpFactsSchema, {
 export type CheckpointFacts = z.infer<typeof checkpointFactsSchema>;
 export type LayerFacts = z.infer<typeof layer>;
 export type Launch = z.infer<typeof launch>;
+export type Surroundings = NonNullable<DumpFacts['surroundings']>;

@@ -15,6 +15,7 @@ import { isRunc } from '../runc/runc.ts';
 import { aliasesOf, lostNamesOf } from '../shm/links.ts';
 import { sharedMemoryDir } from '../shm/place.ts';
 import { saveShm } from '../shm/save.ts';
+import { surroundingsOf } from '../surroundings.ts';
 import { readSpec } from '../task/bundle.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { AfterResume, DumpInput, PrepareDump } from '../task/start-plan.ts';
@@ -88,5 +89,6 @@ async function dumpFacts({ spec: asked, runc, pid }: DumpInput, spec: OciSpec): 
     launch: { ...launchOf(asked), ...(files.length > 0 ? { files } : {}) },
     host: await hostFacts(await nodeVersions(runc)),
     mounts: mountFacts(spec),
+    surroundings: surroundingsOf(spec),
   };
 }

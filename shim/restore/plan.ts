@@ -12,6 +12,7 @@ import { launchOf } from '../launch.ts';
 import type { Log } from '../log.ts';
 import { mountedFiles } from '../mounted-files.ts';
 import type { FilledShm } from '../shm/fill.ts';
+import { surroundingsOf } from '../surroundings.ts';
 import type { Mount, PlanInput, StartPlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore, checkImages, type PrepareGpu, type Restored } from './attempt.ts';
 import type { Daemon, Located } from './daemon.ts';
@@ -19,7 +20,7 @@ import { RestoreRefused } from './error.ts';
 import { type Overlay, type SplitLayers, splitLayers, withLowerDirs } from './layers.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { wishesOf } from './policy.ts';
-import { hasUserNamespace, memoryLimitOf, preflight } from './preflight.ts';
+import { memoryLimitOf, namespaceObstacles, preflight } from './preflight.ts';
 import type { Phase, Report } from './report.ts';
 import { deservesSecondTry } from './second-try.ts';
 import { shapeOf } from './shape.ts';
@@ -108,6 +109,7 @@ export async function planRestore(
       launch: { ...launchOf(spec), files: await files },
       host,
       mounts: mountFacts(given),
+      surroundings: surroundingsOf(given),
       memoryLimit: memoryLimitOf(spec),
       except,
     }),
@@ -137,7 +139,7 @@ function unfit(spec: PlanInput['spec']): string[] {
   return [
     // The saved process may have had none, or another one's settings; CRIU has to be told which before it is known.
     ...(spec.process?.terminal ? ['the container has a terminal'] : []),
-    ...(hasUserNamespace(spec) ? ['the container has a user namespace of its own'] : []),
+    ...namespaceObstacles(spec),
   ];
 }
 

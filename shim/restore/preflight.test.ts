@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import { cgroupVersion, instructionSets, mountFacts } from '../host-facts.ts';
 import { wishesOf } from './policy.ts';
-import { compareVersions, memoryLimitOf, preflight } from './preflight.ts';
+import { compareVersions, memoryLimitOf, namespaceObstacles, preflight } from './preflight.ts';
 
 const launch = { args: ['/server'], cwd: '/', uid: 0, gid: 0, additionalGids: [], env: ['A=1'] };
 const host = {
@@ -86,10 +86,32 @@ describe('preflight', () => {
     ]);
     for (const enough of [3 * 2 ** 20, 0, -1]) expect(found(enough)).toEqual([]);
   });
+  it('names what was hidden or read-only, unless the checkpoint does not say', () => {
+    const surroundings = {
+      maskedPaths: ['/proc/kcore'],
+      readonlyPaths: [],
+      devices: [],
+      readOnlyRoot: false,
+    };
+    const live = { launch, host, mounts, surroundings: { ...surroundings, maskedPaths: [] } };
+    expect(preflight({ ...saved, surroundings }, live)).toEqual(['/proc/kcore was masked, and is not now']);
+    expect(preflight(saved, live)).toEqual([]);
+  });
   it('reports every mismatch at once', () => {
     const live = { launch: { ...launch, args: ['/other'] }, host: { ...host, arch: 'arm64' }, mounts: [] };
     expect(preflight(saved, live)).toHaveLength(4);
   });
+});
+
+it.each([
+  [[{ type: 'pid' }, { type: 'ipc', path: '/proc/1/ns/ipc' }], undefined],
+  [[{ type: 'pid', path: '/proc/1/ns/pid' }, { type: 'ipc' }], /shareProcessNamespace/],
+  [[{ type: 'ipc' }], /hostPID/],
+  [[{ type: 'pid' }], /hostIPC/],
+  [[{ type: 'pid' }, { type: 'ipc' }, { type: 'user' }], /user namespace/],
+])('namespaceObstacles(%j) are %s', (namespaces, reason) => {
+  const obstacles = namespaceObstacles({ linux: { namespaces } });
+  expect(obstacles).toEqual(reason ? [expect.stringMatching(reason)] : []);
 });
 
 it.each([

@@ -2,9 +2,10 @@
  * Whether a checkpoint can run in this container on this node. Pure; every mismatch is reported, in the user's words,
  * so that one look at the log is enough.
  */
-import type { CheckpointFacts } from '../../checkpoint/facts.ts';
+import type { CheckpointFacts, Surroundings } from '../../checkpoint/facts.ts';
 import type { HostFacts, MountFacts } from '../host-facts.ts';
 import { launchDifferences } from '../launch.ts';
+import { surroundingDifferences } from '../surroundings.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import { type Exceptions, NO_EXCEPTIONS } from './policy.ts';
 
@@ -16,6 +17,7 @@ export interface Live {
   memoryLimit?: number | undefined;
   /** What the pod accepts. */
   except?: Exceptions;
+  surroundings?: Surroundings;
 }
 
 /** Older CRIU cannot restore on these kernels: vvar_vclock, and a stricter change of mount propagation. */
@@ -33,6 +35,9 @@ export function preflight(saved: CheckpointFacts, live: Live): string[] {
     ...hostDifferences(saved.host, live.host, except),
     ...mountDifferences(saved.mounts, live.mounts),
     ...memoryDifferences(saved.memoryBytes, live.memoryLimit),
+    ...(saved.surroundings && live.surroundings
+      ? surroundingDifferences(saved.surroundings, live.surroundings)
+      : []),
   ];
 }
 
@@ -108,6 +113,21 @@ export function compareVersions(a: string, b: string): number {
     if (difference !== 0) return Math.sign(difference);
   }
   return 0;
+}
+
+/** Why nothing can be restored into the namespaces that the pod has, in the user's words. */
+export function namespaceObstacles(spec: OciSpec): string[] {
+  const { namespaces } = spec.linux ?? {};
+  if (!namespaces) return [];
+  const own = (type: string) => namespaces.find((namespace) => namespace.type === type);
+  const pid = own('pid');
+  const others = pid ? 'others of its pod (shareProcessNamespace)' : 'the node (hostPID)';
+  return [
+    ...(hasUserNamespace(spec) ? ['the container has a user namespace of its own'] : []),
+    // Processes get the ids they had, and those of a shared namespace may be taken.
+    ...(!pid || pid.path ? [`the container shares its process ids with ${others}`] : []),
+    ...(own('ipc') ? [] : ['the container uses the IPC namespace and /dev/shm of the node (hostIPC)']),
+  ];
 }
 
 /**

@@ -12,7 +12,6 @@ export interface OciProcess {
   noNewPrivileges?: boolean;
   oomScoreAdj?: number;
   rlimits?: { type: string; hard: number; soft: number }[];
-  oomScoreAdj?: number;
   apparmorProfile?: string;
   selinuxLabel?: string;
 }
