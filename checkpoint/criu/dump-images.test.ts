@@ -107,6 +107,7 @@ describe('images of a real dump', () => {
       type: 1,
       path: '/usr/bin/python3.14',
       size: 8264008n,
+      mode: 0o100755,
       isExternal: false,
     });
     const descriptors = readDescriptors(await fixture('fdinfo-2.img'), 'fdinfo-2.img');

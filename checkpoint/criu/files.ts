@@ -11,6 +11,8 @@ export interface DumpedFile {
   /** Of a regular file: path in its mount, and the size that CRIU checks at restore. */
   path: string | undefined;
   size: bigint | undefined;
+  /** Kind and permissions, as stat(2) has them; CRIU checks them too. */
+  mode: number | undefined;
   /** Given by the caller of the restore under this path as key, rather than opened. */
   isExternal: boolean;
 }
@@ -31,6 +33,7 @@ export function readFiles(bytes: Uint8Array): DumpedFile[] {
       type,
       path: reg?.name,
       size: size === undefined ? undefined : toBigInt(size as Int64),
+      mode: reg ? optional(reg, 'mode') : undefined,
       isExternal: reg?.ext === true,
     };
   });

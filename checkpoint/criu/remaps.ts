@@ -16,12 +16,20 @@ const IMAGE = 'remap-fpath.img';
 /** Source: CRIU's remap-file-path.proto. */
 const LINKED = 0;
 
-export async function readLinkedRemaps(images: ImageDir): Promise<LinkedRemap[]> {
+async function readRemaps(images: ImageDir): Promise<criu.dump.RemapPath[]> {
   if (!(await images.names()).includes(IMAGE)) return [];
-  const entries = readMessages(await images.read(IMAGE), Magic.remapPath, IMAGE).map((message) =>
+  return readMessages(await images.read(IMAGE), Magic.remapPath, IMAGE).map((message) =>
     decodeMessage(criu.dump.RemapPath, message, IMAGE),
   );
-  const linked = entries.filter(({ remapType }) => remapType === LINKED);
+}
+
+/** Ids of files that CRIU does not look for by their own names. */
+export async function readRemappedFiles(images: ImageDir): Promise<Set<number>> {
+  return new Set((await readRemaps(images)).map(({ origId }) => origId));
+}
+
+export async function readLinkedRemaps(images: ImageDir): Promise<LinkedRemap[]> {
+  const linked = (await readRemaps(images)).filter(({ remapType }) => remapType === LINKED);
   if (linked.length === 0) return [];
   const paths = new Map(readFiles(await images.read('files.img')).map(({ id, path }) => [id, path]));
   const pathOf = (id: number) => {

@@ -20,6 +20,7 @@ import { makeImagesDir, type PodNames } from './images-dir.ts';
 import type { LazyMemory } from './lazy/lazy-memory.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { setOomScore } from './oom-score.ts';
+import { checkOpenFiles } from './open-files.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
 import { excessRights, rightsFromStatus } from './rights.ts';
 import { FILES_IMAGE, movedSockets } from './sockets.ts';
@@ -99,6 +100,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
       makeImages(input, images, saved, deps),
       startMemory(input, work, deps),
       deps.fillShm(input.imagesDir, spec),
+      checkOpenFiles(input.imagesDir, spec),
       writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 }),
     ]);
     if (input.edited) writeConfig(bundle, input.edited.after);

@@ -281,9 +281,18 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
   };
 }
 
-/** Rights that this pod does not grant another one may, and what is short now may be there later. */
+/**
+ * Rights that this pod does not grant another one may, what is short now may be there later, and what is in a volume or in
+ * /dev/shm is each pod's own.
+ */
 function isFinal(code: Code): boolean {
-  return code !== Code.permissionDenied && code !== Code.resourceExhausted;
+  const ofThisPod: readonly Code[] = [
+    Code.permissionDenied,
+    Code.resourceExhausted,
+    Code.alreadyExists,
+    Code.unavailable,
+  ];
+  return !ofThisPod.includes(code);
 }
 
 async function prepare(

@@ -72,7 +72,7 @@ export function addressHere(saved: Address, here: readonly Address[]): Address {
   const found = own ?? loopback;
   if (!found)
     throw new RestoreError(
-      Code.failedPrecondition,
+      Code.unavailable,
       `a socket was bound to the old pod's address ${formatAddress(saved)}, and this pod has no ${saved.length === 4 ? 'IPv4' : 'IPv6'} address`,
     );
   return found;

@@ -125,7 +125,7 @@ async function place(
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
     if (await isThere(entry, at, root, data)) return undefined;
     throw new RestoreError(
-      Code.failedPrecondition,
+      Code.alreadyExists,
       `${SHM_DESTINATION}/${entry.path} is there already and not what the checkpoint has: another container of the pod has made it, or an earlier run of this one`,
     );
   }

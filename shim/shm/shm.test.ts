@@ -123,7 +123,7 @@ describe('/dev/shm', () => {
     mkdirSync(join(to, 'torch'));
     make();
     await expect(fillShm(images, to)).rejects.toMatchObject({
-      code: Code.failedPrecondition,
+      code: Code.alreadyExists,
       message: expect.stringContaining('/dev/shm/torch/empty'),
     });
     expect(readdirSync(to)).toEqual(['torch']);
