@@ -52,6 +52,7 @@ describe('argv of build', () => {
           systemdCgroup: false,
           json: false,
           plainHttp: false,
+          hostsDir: '/etc/containerd/certs.d',
           workDir: '/var/lib/thaw/work',
           address: '/run/containerd/containerd.sock',
           namespace: 'k8s.io',
@@ -79,6 +80,7 @@ describe('argv of checkpoint', () => {
           verify: true,
           json: false,
           plainHttp: false,
+          hostsDir: '/etc/containerd/certs.d',
           workDir: '/var/lib/thaw/work',
           address: '/run/containerd/containerd.sock',
           namespace: 'k8s.io',
@@ -117,7 +119,17 @@ describe('argv of inspect', () => {
   it('takes an image', async () => {
     const { calls } = await run('inspect', 'a/b:c', '--verify', '--plain-http');
     expect(calls).toEqual([
-      ['inspect', { source: 'registry', reference: 'a/b:c', json: false, verify: true, plainHttp: true }],
+      [
+        'inspect',
+        {
+          source: 'registry',
+          reference: 'a/b:c',
+          json: false,
+          verify: true,
+          plainHttp: true,
+          hostsDir: '/etc/containerd/certs.d',
+        },
+      ],
     ]);
   });
   it('takes a directory', async () => {

@@ -1,8 +1,11 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Authority, loaded } from '../checkpoint/registry/certificates.test-helper.ts';
+import { FaultServer } from '../checkpoint/registry/fault-server.test-helper.ts';
+import { mediaTypes } from '../checkpoint/registry/index.ts';
 import { Registries } from './registry.ts';
 
 let dir: string;
@@ -31,7 +34,7 @@ afterEach(async () => {
 it('logs in to a registry on this machine, without TLS, as docker login left it', async () => {
   const auth = Buffer.from('me:secret').toString('base64');
   await writeFile(join(dir, 'config.json'), JSON.stringify({ auths: { [host]: { auth } } }));
-  const registries = new Registries(false, { DOCKER_CONFIG: dir });
+  const registries = new Registries({ plainHttp: false }, { DOCKER_CONFIG: dir });
   const client = registries.client(host);
   expect(registries.client(host)).toBe(client);
   await expect(client.headBlob('a', `sha256:${'0'.repeat(64)}`)).resolves.toBeUndefined();
@@ -40,7 +43,7 @@ it('logs in to a registry on this machine, without TLS, as docker login left it'
 });
 
 it('goes without credentials where there is no file', async () => {
-  const registries = new Registries(false, { HOME: dir });
+  const registries = new Registries({ plainHttp: false }, { HOME: dir });
   const client = registries.client(host);
   await expect(client.manifest('a', 'b')).rejects.toThrow('401');
   await registries.close();
@@ -48,7 +51,7 @@ it('goes without credentials where there is no file', async () => {
 
 it('never quotes a file that it cannot read', async () => {
   await writeFile(join(dir, 'config.json'), 'secret');
-  const registries = new Registries(false, { DOCKER_CONFIG: dir });
+  const registries = new Registries({ plainHttp: false }, { DOCKER_CONFIG: dir });
   const failure = await registries
     .client(host)
     .manifest('a', 'b')
@@ -56,4 +59,77 @@ it('never quotes a file that it cannot read', async () => {
   expect(failure).toBeInstanceOf(Error);
   expect(JSON.stringify(failure, Object.getOwnPropertyNames(failure))).not.toContain('secret');
   await registries.close();
+});
+
+describe("containerd's hosts.toml", () => {
+  const manifest = Buffer.from('{"layers":[]}');
+  const selector = 'team/app:1';
+  const never = new AbortController().signal;
+  let servers: FaultServer[];
+  let registries: Registries;
+
+  beforeEach(() => {
+    servers = [];
+  });
+  afterEach(async () => {
+    await registries.close();
+    for (const each of servers) await each.stop();
+  });
+
+  async function serve(tls?: Parameters<typeof FaultServer.start>[0]): Promise<FaultServer> {
+    const made = await FaultServer.start(tls);
+    made.manifests.set(selector, { mediaType: mediaTypes.ociManifest, bytes: manifest });
+    servers.push(made);
+    return made;
+  }
+  async function configure(registry: string, text: string, plainHttp = false): Promise<void> {
+    const folder = join(dir, registry.replace(':', '_').concat('_'));
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, 'hosts.toml'), text);
+    registries = new Registries({ plainHttp, hostsDir: dir }, { HOME: dir });
+  }
+  const read = (registry: string) =>
+    registries.reading(registry, never, (client) => client.manifest('team/app', '1', { signal: never }));
+
+  it('has the authority of a registry, to read from and to push to', async () => {
+    const authority = new Authority(dir, 'authority');
+    const registry = await serve(loaded(authority.issue('server')));
+    await configure(registry.host, `server = "${registry.url}"`);
+    await expect(read(registry.host)).rejects.toThrow('is not trusted');
+    await registries.close();
+    await configure(registry.host, `server = "${registry.url}"\nca = "${authority.cert}"`);
+    expect((await read(registry.host)).bytes).toEqual(manifest);
+    await expect(
+      registries.client(registry.host).headBlob('team/app', `sha256:${'0'.repeat(64)}`),
+    ).resolves.toBeUndefined();
+  });
+
+  it('has mirrors, of which the first that answers is read; what is pushed goes to a host that takes it', async () => {
+    const [broken, mirror, registry] = [await serve(), await serve(), await serve()];
+    broken.fault = (_, response) => {
+      response.writeHead(503).end();
+      return true;
+    };
+    const table = (each: FaultServer, capabilities: string) =>
+      `[host."${each.url}"]\ncapabilities = [${capabilities}]`;
+    await configure(
+      registry.host,
+      [
+        `server = "${registry.url}"`,
+        table(broken, '"pull", "resolve"'),
+        table(mirror, '"pull", "resolve"'),
+      ].join('\n'),
+    );
+    expect((await read(registry.host)).bytes).toEqual(manifest);
+    expect([broken, mirror, registry].map(({ requests }) => requests.length)).toEqual([1, 1, 0]);
+    expect(mirror.requests[0]?.url).toContain(`ns=${encodeURIComponent(registry.host)}`);
+    await registries.client(registry.host).headBlob('team/app', `sha256:${'0'.repeat(64)}`);
+    expect([broken, mirror, registry].map(({ requests }) => requests.length)).toEqual([1, 1, 1]);
+  });
+
+  it('does not count with --plain-http', async () => {
+    const registry = await serve();
+    await configure(registry.host, 'server = "https://127.0.0.1:1"', true);
+    expect((await read(registry.host)).bytes).toEqual(manifest);
+  });
 });

@@ -4,7 +4,13 @@
  */
 export { type CallOptions, RegistryClient } from './client.ts';
 export { CredentialStore, type CredentialStoreOptions } from './credential-store.ts';
-export type { CredentialRequest, Credentials, FindCredentials } from './credentials.ts';
+export {
+  type CredentialRequest,
+  type Credentials,
+  type FindCredentials,
+  isRefused,
+  sameCredentials,
+} from './credentials.ts';
 export type { Endpoint } from './endpoint.ts';
 export {
   type Descriptor,

@@ -28,8 +28,9 @@ export async function pullBase(
   step: Step,
 ): Promise<BaseImage> {
   const reference = parseReference(name);
-  const client = registries.client(reference.registry);
-  const { known, manifest } = await completeImage({ store, client, reference, name, signal, step });
+  const { known, manifest } = await registries.reading(reference.registry, signal, (client) =>
+    completeImage({ store, client, reference, name, signal, step }),
+  );
   const config = await store.content.readAll(manifest.config.digest, MAX_DOCUMENT_BYTES);
   return baseImage(known?.name ?? formatReference(reference), manifest, config);
 }
@@ -91,7 +92,8 @@ async function localBase(containerd: Containerd, name: string): Promise<BaseImag
 
 async function remoteBase(registries: Registries, name: string, signal: AbortSignal): Promise<BaseImage> {
   const reference = parseReference(name);
-  const client = registries.client(reference.registry);
-  const { manifest, configBytes } = await client.image(reference, hostPlatform(), { signal });
+  const { manifest, configBytes } = await registries.reading(reference.registry, signal, (client) =>
+    client.image(reference, hostPlatform(), { signal }),
+  );
   return baseImage(formatReference(reference), manifest, configBytes);
 }

@@ -19,7 +19,7 @@ export async function runBuild(options: BuildOptions, context: Context): Promise
   const text = await readBuildFile(options.file);
   const spec = parseBuildSpec(text, options.file.endsWith('.json') ? 'json' : 'toml');
   const cleanup = new Cleanup();
-  const registries = new Registries(options.plainHttp, context.env);
+  const registries = new Registries(options, context.env);
   cleanup.add('close the registry connections', () => registries.close());
   let said: { json: object; lines: string[] };
   try {

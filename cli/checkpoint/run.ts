@@ -13,7 +13,7 @@ import { parseProbe } from './trial/probe.ts';
 /** `thaw checkpoint`. Whatever happens, the container goes on and everything temporary is removed. */
 export async function runCheckpoint(options: CheckpointOptions, context: Context): Promise<void> {
   const cleanup = new Cleanup();
-  const registries = new Registries(options.plainHttp, context.env);
+  const registries = new Registries(options, context.env);
   cleanup.add('close the registry connections', () => registries.close());
   let saved: Saved;
   try {

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { BuildOptions, Handlers } from './handlers.ts';
-import { json, plainHttp } from './options.ts';
+import { hostsDir, json, plainHttp } from './options.ts';
 
 const NOTES = `
 The file is TOML (or JSON, if its name ends so); "-" reads it from standard input. docs/cli.md lists its keys:
@@ -36,6 +36,7 @@ export function buildCommand(handlers: Handlers): Command {
     .option('--snapshotter <name>', 'where the base image is unpacked', 'overlayfs')
     .option('--systemd-cgroup', 'let systemd make the cgroups, where containerd does so for pods', false)
     .addOption(plainHttp())
+    .addOption(hostsDir())
     .option('--work-dir <directory>', 'where the dump and its layers lie meanwhile', '/var/lib/thaw/work')
     .addOption(json())
     .addHelpText('after', NOTES)

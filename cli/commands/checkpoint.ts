@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { CheckpointOptions, Handlers } from './handlers.ts';
-import { json, plainHttp } from './options.ts';
+import { hostsDir, json, plainHttp } from './options.ts';
 
 const NOTES = `
 The container must run under the thaw runtime. It stands still from the dump until its root file system is compared,
@@ -26,6 +26,7 @@ export function checkpointCommand(handlers: Handlers): Command {
     .option('--probe <check>', 'http://localhost:PORT/PATH, tcp://localhost:PORT or exec:COMMAND')
     .option('--no-verify', 'push it without restoring it first')
     .addOption(plainHttp())
+    .addOption(hostsDir())
     .option('--work-dir <directory>', 'where the dump and its layers lie meanwhile', '/var/lib/thaw/work')
     .addOption(json())
     .addHelpText('after', NOTES)

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import type { FetchOptions, Handlers } from './handlers.ts';
-import { json, plainHttp } from './options.ts';
+import { hostsDir, json, plainHttp } from './options.ts';
 
 const NOTES = `
 A checkpoint image that was pulled lazily has its checkpoint layers in thaw's cache, not in containerd's content store.
@@ -16,6 +16,7 @@ export function fetchCommand(handlers: Handlers): Command {
     .description("Completes an image in containerd's content store, so that it can be exported or pushed.")
     .argument('<reference>', "the image's name")
     .addOption(plainHttp())
+    .addOption(hostsDir())
     .addOption(json())
     .addHelpText('after', NOTES)
     .action(async (reference: string, _options: unknown, command: Command) => {

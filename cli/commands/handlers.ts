@@ -7,6 +7,8 @@ export interface NodeOptions {
 
 export interface RegistryOptions {
   plainHttp: boolean;
+  /** containerd's folder of `HOST/hosts.toml`. */
+  hostsDir: string;
 }
 
 export interface CheckpointOptions extends NodeOptions, RegistryOptions {

@@ -1,10 +1,11 @@
 import { Command } from 'commander';
 import type { Handlers } from './handlers.ts';
-import { json, plainHttp } from './options.ts';
+import { hostsDir, json, plainHttp } from './options.ts';
 
 interface Parsed {
   file?: string;
   plainHttp: boolean;
+  hostsDir: string;
   json: boolean;
   verify: boolean;
 }
@@ -27,11 +28,12 @@ export function inspectCommand(handlers: Handlers): Command {
     .option('--file <directory>', 'a directory with an unpacked image instead: it has .thaw/ in it')
     .option('--verify', 'fetch every byte and check it', false)
     .addOption(plainHttp())
+    .addOption(hostsDir())
     .addOption(json())
     .addHelpText('after', NOTES)
     .action(async (reference: string | undefined, _options: unknown, command: Command) => {
-      const { file, plainHttp, json, verify } = command.optsWithGlobals<Parsed>();
-      const common = { plainHttp, json, verify };
+      const { file, plainHttp, hostsDir, json, verify } = command.optsWithGlobals<Parsed>();
+      const common = { plainHttp, hostsDir, json, verify };
       if (reference !== undefined && file === undefined)
         await handlers.inspect({ ...common, source: 'registry', reference });
       else if (reference === undefined && file !== undefined)

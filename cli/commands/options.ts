@@ -6,6 +6,11 @@ export const plainHttp = () =>
     false,
   );
 
+export const hostsDir = () =>
+  new Option('--hosts-dir <dir>', "containerd's folder of HOST/hosts.toml: certificates and mirrors").default(
+    '/etc/containerd/certs.d',
+  );
+
 export const json = () => new Option('--json', 'print JSON instead of text').default(false);
 
 export const daemonSocket = () =>

@@ -14,7 +14,7 @@ const LEASE_MS = 24 * 3_600_000;
 /** `thaw fetch`. */
 export async function runFetch(options: FetchOptions, context: Context): Promise<void> {
   const cleanup = new Cleanup();
-  const registries = new Registries(options.plainHttp, context.env);
+  const registries = new Registries(options, context.env);
   cleanup.add('close the registry connections', () => registries.close());
   try {
     const result = await fetchImage(options, context, cleanup, registries);
@@ -48,11 +48,14 @@ async function fetchImage(
   const lease = await containerd.leases.create({ lifetimeMs: LEASE_MS, name: 'thaw-fetch' });
   cleanup.add(`delete the lease ${lease.id}`, () => containerd.leases.remove(lease.id));
   const store = containerd.within({ lease: lease.id, signal: context.signal });
-  const client = registries.client(reference.registry);
-
   const step = context.progress.step('Fetching');
-  const request = { store, client, reference, name: options.reference, signal: context.signal, step };
-  const { known, top, fetchedBytes, totalBytes } = await completeImage(request);
+  const { signal } = context;
+  // What one host sent before it failed is in the content store, and is not asked for again.
+  const { known, top, fetchedBytes, totalBytes } = await registries.reading(
+    reference.registry,
+    signal,
+    (client) => completeImage({ store, client, reference, name: options.reference, signal, step }),
+  );
   const name = known?.name ?? formatReference(reference);
   if (!known) await createImage(store, { name, labels: {}, target: top });
   return { image: name, digest: top.digest, fetchedBytes, totalBytes };

@@ -10,7 +10,7 @@ import { sizesOf, summaryJson, summaryLines } from './summary.ts';
 
 /** `thaw inspect`. */
 export async function runInspect(options: InspectOptions, context: Context): Promise<void> {
-  const registries = new Registries(options.plainHttp, context.env);
+  const registries = new Registries(options, context.env);
   try {
     const checkpoint = await openCheckpoint(options, context, registries);
     if (options.verify) await verify(checkpoint, context);
@@ -32,7 +32,9 @@ async function openCheckpoint(
       return openFromDirectory(options.directory);
     case 'registry': {
       const { registry } = parseReference(options.reference);
-      return openFromRegistry(registries.client(registry), options.reference, context.signal);
+      return registries.reading(registry, context.signal, (client) =>
+        openFromRegistry(client, options.reference, context.signal),
+      );
     }
   }
 }

@@ -46,7 +46,7 @@ export function checkpointOf({ layers }: Pick<Manifest, 'layers'>): string | und
 
 async function pull(reference: string, options: PrefetchOptions, context: Context): Promise<Manifest> {
   const containerd = await createContainerd(options);
-  const registries = new Registries(false, context.env);
+  const registries = new Registries({ plainHttp: false }, context.env);
   const step = context.progress.step('Pulling the image');
   try {
     const store = containerd.within({ namespace: options.namespace, signal: context.signal });

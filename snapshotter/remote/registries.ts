@@ -1,13 +1,12 @@
 /** Registries as sources of checkpoint layers: one client, and so one set of connections and tokens, for each host. */
+import { accessTo, HostDirectories, MIRROR_PATIENCE } from '../../checkpoint/registry/hosts/index.ts';
 import {
-  apiHost,
   type Endpoint,
   type FindCredentials,
   parseReference,
   RegistryClient,
 } from '../../checkpoint/registry/index.ts';
 import type { BlobName, BlobSource, SourceSpec } from '../cache/index.ts';
-import { HostDirectories } from '../hosts/index.ts';
 
 export interface RegistriesOptions {
   /** By host as in a reference: what the daemon's own configuration says of it, instead of `hostsDirs`. */
@@ -38,7 +37,7 @@ export class Registries {
   source(imageRef: string): BlobSource {
     const { registry, repository } = parseReference(imageRef);
     const own = this.#options.hosts?.[registry];
-    const endpoints = own ? undefined : this.#directories.hostsOf(registry);
+    const endpoints = own ? undefined : this.#directories.hostsOf(registry, ['pull']);
     const hosts = endpoints
       ? endpoints.map((endpoint, i) => this.#endpoint(registry, endpoint, i < endpoints.length - 1))
       : [
@@ -54,16 +53,11 @@ export class Registries {
   }
 
   #endpoint(registry: string, endpoint: Endpoint, isMirror: boolean): Host {
-    const { host } = endpoint.base;
-    const same = host === apiHost(registry);
-    return this.#host(
-      { registry: same ? registry : host, mirrorOf: same ? undefined : registry, endpoint },
-      isMirror,
-    );
+    return this.#host(accessTo(registry, endpoint), isMirror);
   }
 
   #host(
-    access: { registry: string; mirrorOf?: string | undefined; endpoint?: Endpoint },
+    access: { registry: string; mirrorOf?: string | undefined; endpoint?: Endpoint | undefined },
     isMirror: boolean,
   ): Host {
     // With the certificates in it: whoever changes one gets a new client.
@@ -89,13 +83,7 @@ interface Host {
   badUntil: number;
 }
 
-/** A mirror that does not answer in this time is left for the next one. */
-const MIRROR_MS = 10_000;
 const MIRROR_BAD_MS = 30_000;
-const MIRROR_PATIENCE = {
-  retry: { attempts: 1 },
-  timeouts: { headersMs: MIRROR_MS, readMs: MIRROR_MS },
-};
 
 class RegistrySource implements BlobSource {
   readonly kind = 'remote';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Code } from '../../proto/status.ts';
+import { Code } from '../../../proto/status.ts';
 import { parseHosts } from './parse-hosts.ts';
 
 const parsed = (text: string) => parseHosts(text, '/certs');

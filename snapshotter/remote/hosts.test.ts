@@ -9,10 +9,10 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { Authority, loaded, type Pair } from '../../checkpoint/registry/certificates.test-helper.ts';
 import { FaultServer, sendBlob } from '../../checkpoint/registry/fault-server.test-helper.ts';
+import { HostDirectories } from '../../checkpoint/registry/hosts/index.ts';
 import type { FindCredentials } from '../../checkpoint/registry/index.ts';
 import { Code } from '../../proto/status.ts';
-import { Registries } from '../remote/registries.ts';
-import { HostDirectories } from './index.ts';
+import { Registries } from './registries.ts';
 
 const data = seeded(23).bytes(100_000);
 const LENGTH = 50_000;
@@ -243,7 +243,7 @@ describe('hosts', () => {
   test('a change is seen after ten seconds', () => {
     let now = 0;
     const directories = new HostDirectories([root], () => now);
-    const bases = () => directories.hostsOf('r.example:1')?.map(({ base }) => base.href);
+    const bases = () => directories.hostsOf('r.example:1', ['pull'])?.map(({ base }) => base.href);
     expect(bases()).toBeUndefined();
     configure('r.example:1', '[host."https://m.example"]');
     now = 9_999;

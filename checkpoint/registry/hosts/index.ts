@@ -1,13 +1,25 @@
 /**
  * How registries are reached: containerd's certs.d folders. `parse-hosts.ts` reads the text, this file the folders. Called
- * by remote/registries.ts, in the daemon and in its fetch threads.
+ * by the daemon, its fetch threads, and the CLI.
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { apiHost, type Endpoint, isLoopback } from '../../checkpoint/registry/index.ts';
-import { describeError } from '../../proto/status.ts';
-import { invalidArgument } from '../error.ts';
-import { type HostEntry, parseHosts } from './parse-hosts.ts';
+import { Code, describeError } from '../../../proto/status.ts';
+import { CheckpointError } from '../../error.ts';
+import type { Endpoint } from '../endpoint.ts';
+import { apiHost, isLoopback } from '../reference.ts';
+import type { RegistryOptions } from '../session.ts';
+import { type Capability, type HostEntry, parseHosts } from './parse-hosts.ts';
+
+export type { Capability } from './parse-hosts.ts';
+
+/** A mirror that does not answer in this time is left for the next host. */
+const MIRROR_MS = 10_000;
+/** For a host behind which another one can be asked. */
+export const MIRROR_PATIENCE = {
+  retry: { attempts: 1 },
+  timeouts: { headersMs: MIRROR_MS, readMs: MIRROR_MS },
+} as const satisfies Partial<RegistryOptions>;
 
 /** As long as this the folders are not looked at again. */
 const FRESH_MS = 10_000;
@@ -30,15 +42,16 @@ export class HostDirectories {
   }
 
   /**
-   * The hosts that blobs of a registry are pulled from, in the order in which they are asked; undefined if no folder is
+   * The hosts of a registry that can do what is needed, in the order in which they are asked; undefined if no folder is
    * about it. Throws INVALID_ARGUMENT, naming the file.
    */
-  hostsOf(registry: string): readonly Endpoint[] | undefined {
-    const known = this.#known.get(registry);
+  hostsOf(registry: string, needed: readonly Capability[]): readonly Endpoint[] | undefined {
+    const key = `${registry} ${needed.join(' ')}`;
+    const known = this.#known.get(key);
     if (known && this.#now() - known.readAt < FRESH_MS) return known.hosts;
     const directory = this.#find(registry);
-    const hosts = directory === undefined ? undefined : read(directory, registry);
-    this.#known.set(registry, { hosts, readAt: this.#now() });
+    const hosts = directory === undefined ? undefined : read(directory, registry, needed);
+    this.#known.set(key, { hosts, readAt: this.#now() });
     return hosts;
   }
 
@@ -54,13 +67,29 @@ export class HostDirectories {
   }
 }
 
-function read(directory: string, registry: string): Endpoint[] {
+/** How a client of one of them is made: credentials are those of the host, and another one is told whose mirror it is. */
+export function accessTo(
+  registry: string,
+  endpoint: Endpoint,
+): Pick<RegistryOptions, 'registry' | 'mirrorOf' | 'endpoint'> {
+  const { host } = endpoint.base;
+  const same = host === apiHost(registry);
+  return { registry: same ? registry : host, mirrorOf: same ? undefined : registry, endpoint };
+}
+
+function invalidArgument(message: string, options?: { cause?: unknown }): CheckpointError {
+  return new CheckpointError(Code.invalidArgument, message, options);
+}
+
+function read(directory: string, registry: string, needed: readonly Capability[]): Endpoint[] {
   const file = join(directory, 'hosts.toml');
   const text = readText(file, true);
   const entries = text ? parseHosts(text, directory) : [certificatesOnly(directory)];
-  const hosts = entries.filter(({ capabilities }) => capabilities.includes('pull'));
-  if (hosts.length === 0)
-    throw invalidArgument(`Cannot pull from ${registry}: "${file}" has no host with the capability "pull"`);
+  const hosts = entries.filter(({ capabilities }) => needed.every((each) => capabilities.includes(each)));
+  if (hosts.length === 0) {
+    const what = needed.map((each) => `"${each}"`).join(' and ');
+    throw invalidArgument(`Cannot use ${registry}: "${file}" has no host with the capability ${what}`);
+  }
   return hosts.map((entry) => ({
     base: entry.base ?? ownBase(registry, entry),
     ca: entry.ca.map((path) => certificate(path)),
@@ -84,7 +113,7 @@ function certificatesOnly(directory: string): HostEntry {
   const withEnding = (ending: string) => names.filter((name) => name.endsWith(ending));
   return {
     base: undefined,
-    capabilities: ['pull'],
+    capabilities: ['pull', 'resolve', 'push'],
     ca: withEnding('.crt').map((name) => join(directory, name)),
     client: withEnding('.cert').map((name) => {
       const stem = join(directory, name.slice(0, -'.cert'.length));

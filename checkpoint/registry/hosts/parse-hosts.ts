@@ -2,7 +2,8 @@
 import { isAbsolute, join, normalize } from 'node:path';
 import { parse, TomlError } from 'smol-toml';
 import { z } from 'zod';
-import { invalidArgument } from '../error.ts';
+import { Code } from '../../../proto/status.ts';
+import { CheckpointError } from '../../error.ts';
 
 export type Capability = 'pull' | 'resolve' | 'push';
 
@@ -54,7 +55,9 @@ const DURATION_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_0
  */
 export function parseHosts(text: string, directory: string): HostEntry[] {
   const refuse = (why: string, cause?: unknown) =>
-    invalidArgument(`Cannot use "${join(directory, 'hosts.toml')}": ${why}`, { cause });
+    new CheckpointError(Code.invalidArgument, `Cannot use "${join(directory, 'hosts.toml')}": ${why}`, {
+      cause,
+    });
   let document: unknown;
   try {
     document = parse(text);
