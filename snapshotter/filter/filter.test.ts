@@ -83,46 +83,66 @@ describe('parseFilter', () => {
 });
 
 describe('compileFilters', () => {
-  test('strings are alternatives, selectors of one string all hold', () => {
-    const matches = compileFilters(['name==a', 'name==b,kind==active']);
+  test('strings are alternatives, selectors of one string all hold', async () => {
+    const matches = await compileFilters(['name==a', 'name==b,kind==active']);
     expect(matches(info({ name: 'a' }))).toBe(true);
     expect(matches(info({ name: 'b' }))).toBe(false);
     expect(matches(info({ name: 'b', kind: 'active' }))).toBe(true);
   });
 
-  test('nothing and the empty filter match everything', () => {
-    expect(compileFilters([])(info({}))).toBe(true);
-    expect(compileFilters([''])(info({}))).toBe(true);
+  test('nothing and the empty filter match everything', async () => {
+    expect((await compileFilters([]))(info({}))).toBe(true);
+    expect((await compileFilters(['']))(info({}))).toBe(true);
   });
 
-  test('a label path is joined with dots and need not be quoted', () => {
+  test('a label path is joined with dots and need not be quoted', async () => {
     const labelled = info({ labels: { 'a.b': 'v' } });
-    expect(compileFilters(['labels.a.b==v'])(labelled)).toBe(true);
-    expect(compileFilters(['labels."a.b"==v'])(labelled)).toBe(true);
-    expect(compileFilters(['labels.a'])(labelled)).toBe(false);
+    expect((await compileFilters(['labels.a.b==v']))(labelled)).toBe(true);
+    expect((await compileFilters(['labels."a.b"==v']))(labelled)).toBe(true);
+    expect((await compileFilters(['labels.a']))(labelled)).toBe(false);
   });
 
-  test('parent!="" is every snapshot with a parent', () => {
-    const matches = compileFilters(['parent!=""']);
+  test('parent!="" is every snapshot with a parent', async () => {
+    const matches = await compileFilters(['parent!=""']);
     expect(matches(info({ parent: 'p' }))).toBe(true);
     expect(matches(info({ parent: '' }))).toBe(false);
   });
 
-  test('names of Object.prototype are no labels and unknown fields are absent', () => {
-    expect(compileFilters(['labels.constructor'])(info({}))).toBe(false);
-    expect(compileFilters(['size'])(info({}))).toBe(false);
-    expect(compileFilters(['size!=1'])(info({}))).toBe(true);
+  test('names of Object.prototype are no labels and unknown fields are absent', async () => {
+    expect((await compileFilters(['labels.constructor']))(info({}))).toBe(false);
+    expect((await compileFilters(['size']))(info({}))).toBe(false);
+    expect((await compileFilters(['size!=1']))(info({}))).toBe(true);
   });
 
-  test('expressions match a part of the value, a broken one matches nothing', () => {
-    expect(compileFilters(['name~=/^ab+$/'])(info({ name: 'abbb' }))).toBe(true);
-    expect(compileFilters(['name~=bb'])(info({ name: 'abbb' }))).toBe(true);
-    expect(compileFilters(['name~=/(/'])(info({ name: '(' }))).toBe(false);
+  test('expressions match a part of the value, a broken one matches nothing', async () => {
+    expect((await compileFilters(['name~=/^ab+$/']))(info({ name: 'abbb' }))).toBe(true);
+    expect((await compileFilters(['name~=bb']))(info({ name: 'abbb' }))).toBe(true);
+    expect((await compileFilters(['name~=/(/']))(info({ name: '(' }))).toBe(false);
   });
 
-  test('an expression sees an absent field as an empty one', () => {
-    expect(compileFilters(['labels.x~=/^$/'])(info({}))).toBe(true);
-    expect(compileFilters(['labels.x~=/./'])(info({}))).toBe(false);
-    expect(compileFilters(['labels.x==""'])(info({}))).toBe(false);
+  test.each([
+    ['(?i)^ABB', true],
+    ['^\\\\pL+$', true],
+    ['^(?P<x>ab)', true],
+    ['\\\\Aabbb\\\\z', true],
+    // Of JavaScript, not of Go.
+    ['(?=a)', false],
+    ['(?<=a)b', false],
+    ['(b)\\\\1', false],
+    ['^a(?!c)', false],
+  ])('the expression %s is read as Go does', async (source, expected) => {
+    expect((await compileFilters([`name~="${source}"`]))(info({ name: 'abbb' }))).toBe(expected);
+  });
+
+  test('an expression takes time as the value is long, whatever it is', async () => {
+    const matches = await compileFilters(['name~=/^(a+)+$/']);
+    expect(matches(info({ name: `${'a'.repeat(4_000)}!` }))).toBe(false);
+    expect(matches(info({ name: 'a'.repeat(4_000) }))).toBe(true);
+  });
+
+  test('an expression sees an absent field as an empty one', async () => {
+    expect((await compileFilters(['labels.x~=/^$/']))(info({}))).toBe(true);
+    expect((await compileFilters(['labels.x~=/./']))(info({}))).toBe(false);
+    expect((await compileFilters(['labels.x==""']))(info({}))).toBe(false);
   });
 });

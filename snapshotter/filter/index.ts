@@ -1,20 +1,29 @@
 /**
  * containerd's filter language over snapshot infos. Called by the gRPC service and by nothing else.
- * `scanner.ts` makes tokens, `parse.ts` selectors, and this file matches them.
+ * `scanner.ts` makes tokens, `parse.ts` selectors, `pattern.ts` matches regular expressions, and this file the rest.
  */
 import type { SnapshotInfo } from '../store/snapshot-info.ts';
 import { parseFilter, type Selector } from './parse.ts';
 
 export type Matcher = (info: SnapshotInfo) => boolean;
 
+type CompilePattern = (source: string) => (value: string) => boolean;
+
 /** Filters are alternatives. No filter, and the empty one, match everything. Throws FilterSyntaxError. */
-export function compileFilters(filters: readonly string[]): Matcher {
+export async function compileFilters(filters: readonly string[]): Promise<Matcher> {
   if (filters.length === 0) return () => true;
-  const alternatives = filters.map((filter) => parseFilter(filter).map(compileSelector));
+  const parsed = filters.map(parseFilter);
+  // A hundred kilobytes that hardly any filter needs.
+  const { compilePattern } = parsed.flat().some(({ operator }) => operator === '~=')
+    ? await import('./pattern.ts')
+    : { compilePattern: () => () => false };
+  const alternatives = parsed.map((selectors) =>
+    selectors.map((each) => compileSelector(each, compilePattern)),
+  );
   return (info) => alternatives.some((selectors) => selectors.every((matches) => matches(info)));
 }
 
-function compileSelector({ fieldPath, operator, value }: Selector): Matcher {
+function compileSelector({ fieldPath, operator, value }: Selector, compilePattern: CompilePattern): Matcher {
   switch (operator) {
     case 'present':
       return (info) => field(info, fieldPath) !== undefined;
@@ -24,19 +33,10 @@ function compileSelector({ fieldPath, operator, value }: Selector): Matcher {
       // An absent field differs from every value but the empty one, as in containerd.
       return (info) => (field(info, fieldPath) ?? '') !== value;
     case '~=': {
-      const pattern = compilePattern(value);
+      const matches = compilePattern(value);
       // An absent field is as an empty one, as in containerd.
-      return (info) => pattern?.test(field(info, fieldPath) ?? '') ?? false;
+      return (info) => matches(field(info, fieldPath) ?? '');
     }
-  }
-}
-
-/** containerd logs a broken expression and matches nothing. */
-function compilePattern(source: string): RegExp | undefined {
-  try {
-    return new RegExp(source, 'u');
-  } catch {
-    return undefined;
   }
 }
 

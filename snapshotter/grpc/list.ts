@@ -16,7 +16,7 @@ type ListCall = ServerWritableStream<ListRequest, ListResponse>;
 
 /** Ends the call, or throws what it must end with. DEADLINE_EXCEEDED if the client reads nothing for `stallMs`. */
 export async function answerList(call: ListCall, open: () => Listing, stallMs: number): Promise<void> {
-  const matches = compileFilters(call.request.filters);
+  const matches = await compileFilters(call.request.filters);
   const found: InfoMessage[] = [];
   const listing = open();
   try {

@@ -101,6 +101,11 @@ export function snapshotterContract(start: () => Promise<Subject>): void {
       [['labels.l~="^t"'], ['b']],
       [['labels.l~=ne'], ['a']],
       [['name~=/(/'], []],
+      // Of Go alone, and of JavaScript alone.
+      [['name~=/(?i)^B$/'], ['b']],
+      [['name~="^\\\\pL$"'], ['a', 'b', 'v']],
+      [['name~=/^(?=a)/'], []],
+      [['name~="(s)\\\\1"'], []],
       [['labels.x.y'], ['b']],
       [['labels."x.y"=="a b"'], ['b']],
       [['labels."x"."y"=="a\\x20b"'], ['b']],
