@@ -17,11 +17,11 @@ import type { Config } from './config.ts';
 import { alreadyExists } from './error.ts';
 import { FetchThreads, type WorkerSetup } from './fetch/index.ts';
 import { fetchErrorKind } from './fetch-errors.ts';
-import { SnapshotsServer } from './grpc/index.ts';
+import { type GrpcServer, SnapshotsServer } from './grpc/index.ts';
 import { checkInherited, type InheritedSockets, listeningDescriptor } from './inherited-sockets.ts';
 import type { Metrics } from './metrics/index.ts';
 import { Directories, OverlaySnapshotter, overlayOptions, thisKernel } from './overlay/index.ts';
-import { RemoteLayers } from './remote/index.ts';
+import { RemoteLayers, TARGET_LABEL } from './remote/index.ts';
 import { Registries } from './remote/registries.ts';
 import { awaitRoot, claimSocket, layoutOf } from './root-directory.ts';
 import { SnapshotStore } from './store/index.ts';
@@ -193,16 +193,16 @@ async function start(
   const snapshots = new SnapshotsServer({
     snapshotter,
     prepare: async (key, parent, labels, signal) => {
-      if (!stopping.signal.aborted) {
-        const provided = remote.provide(parent, labels, AbortSignal.any([signal, stopping.signal]));
+      if (labels[TARGET_LABEL] !== undefined && !stopping.signal.aborted) {
+        const provided = remote.provide(parent, labels, AbortSignal.any([signal(), stopping.signal]));
         providing.add(provided);
         if (await provided.finally(() => providing.delete(provided)))
           throw alreadyExists(`Layer of snapshot "${key}" is here already`);
       }
       return snapshotter.create('active', key, parent, labels);
     },
-    remove: (key) => {
-      const { checkpoint } = snapshotter.remove(key);
+    remove: async (key) => {
+      const { checkpoint } = await snapshotter.remove(key);
       if (checkpoint !== undefined) void evictUnused(cache, checkpoint, log);
     },
     usage: (key) => usageWithCache(snapshotter, cache, key),
@@ -226,7 +226,7 @@ async function start(
 
 /** On a socket that others hold too, in which callers wait while there is no daemon; else on one of its own. */
 async function listen(
-  server: TtrpcServer | SnapshotsServer,
+  server: TtrpcServer | GrpcServer,
   path: string,
   directory: string,
   sockets: InheritedSockets,

@@ -1,9 +1,9 @@
 /** What containerd knows of a container's layers, for containers on another snapshotter than ours. */
-import { credentials, Metadata, type ServiceError } from '@grpc/grpc-js';
+import type { Client, Metadata, ServiceError } from '@grpc/grpc-js';
 import { Code } from '../../proto/status.ts';
 import { chainOfName } from '../chain-id.ts';
 import { SnapshotError } from '../error.ts';
-import { loadService, SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE } from '../grpc/index.ts';
+import { SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE } from '../grpc/proto-files.ts';
 
 const DEADLINE_MS = 5_000;
 /** More than any image has: a chain is walked by one call a layer. */
@@ -29,6 +29,7 @@ export type LayersOfContainer = (namespace: string, containerId: string) => Prom
 /** Asks containerd at a unix socket. UNAVAILABLE if it does not answer, NOT_FOUND for an unknown container. */
 export function containerdLayers(address: string): LayersOfContainer {
   return async (namespace, containerId) => {
+    const { credentials, loadService, Metadata } = await import('../grpc/clients.ts');
     const Containers = loadService(
       'containerd/services/containers/v1/containers.proto',
       'containerd.services.containers.v1.Containers',
@@ -39,7 +40,7 @@ export function containerdLayers(address: string): LayersOfContainer {
     const snapshots = new Snapshots(target, credentials.createInsecure());
     const metadata = new Metadata();
     metadata.set('containerd-namespace', namespace);
-    const call = <Response>(client: typeof containers, method: string, request: object) =>
+    const call = <Response>(client: Client, method: string, request: object) =>
       new Promise<Response>((resolve, reject) => {
         const unary = (client as unknown as Record<string, Unary>)[method];
         if (!unary) return reject(new SnapshotError(Code.internal, `No method ${method}`));

@@ -49,8 +49,8 @@ const serve = async (fd: number) => {
   const server = new SnapshotsServer({
     snapshotter,
     prepare: (key, parent, labels) => snapshotter.create('active', key, parent, labels),
-    remove: (key) => {
-      snapshotter.remove(key);
+    remove: async (key) => {
+      await snapshotter.remove(key);
     },
     usage: (key) => snapshotter.usage(key),
     log: pino({ level: 'silent' }),

@@ -1,68 +1,19 @@
 /**
- * The gRPC face towards containerd: containerd.services.snapshots.v1.Snapshots on a unix socket. `service.ts` maps
- * calls, `messages.ts` knows the wire types, `proto-files.ts` loads definitions. Called by daemon.ts.
+ * The gRPC face towards containerd and kubelets. `server.ts` serves any methods, `call.ts` and `wire.ts` with it;
+ * `service.ts` and `list.ts` are containerd.services.snapshots.v1.Snapshots, whose wire types `messages.ts` knows;
+ * `proto-files.ts` loads definitions, `clients.ts` makes clients of them. Called by daemon.ts.
  */
-import { createServer, type Server as NetServer } from 'node:net';
-import { Server, ServerCredentials } from '@grpc/grpc-js';
-import { loadService } from './proto-files.ts';
+import { GrpcServer } from './server.ts';
 import { type ServiceOptions, snapshotsService } from './service.ts';
 
-export { fromTimestamp } from './messages.ts';
-export { loadService } from './proto-files.ts';
+export { loadDefinition } from './proto-files.ts';
+export { type Call, GrpcServer, type Method, type Methods } from './server.ts';
+export { ForwardedError, timeoutMs } from './wire.ts';
 
-/** containerd's limit for messages in both directions. */
-const MAX_MESSAGE = 16 << 20;
-
-export const SNAPSHOTS_PROTO = 'containerd/services/snapshots/v1/snapshots.proto';
-export const SNAPSHOTS_SERVICE = 'containerd.services.snapshots.v1.Snapshots';
-
-export class SnapshotsServer {
-  readonly #server: Server;
-  readonly #injector: ReturnType<Server['createConnectionInjector']>;
-  /** grpc-js itself cannot accept on a descriptor. */
-  readonly #listener: NetServer;
-  readonly #onError: (error: Error) => void;
-
+export class SnapshotsServer extends GrpcServer {
   constructor(options: ServiceOptions) {
-    const { log } = options;
-    this.#onError = (error) => log.warn({ error: error.message }, 'connection not accepted');
-    this.#server = new Server({
-      'grpc.max_receive_message_length': MAX_MESSAGE,
-      'grpc.max_send_message_length': MAX_MESSAGE,
-    });
-    this.#server.addService(loadService(SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE).service, {
-      ...snapshotsService(options),
-    });
-    this.#injector = this.#server.createConnectionInjector(ServerCredentials.createInsecure());
-    this.#listener = createServer((socket) => this.#injector.injectConnection(socket));
-  }
-
-  /** Accepts on a path, which must not exist, or on an inherited listening descriptor. */
-  async listen(where: { path: string } | { fd: number }): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      this.#listener.once('error', reject);
-      this.#listener.listen(where, () => {
-        this.#listener.off('error', reject);
-        this.#listener.on('error', this.#onError);
-        resolve();
-      });
-    });
-  }
-
-  /**
-   * Stops accepting, and lets calls in flight finish for at most `graceMs`. Clients are told (GOAWAY), and send what was not
-   * begun again over a new connection.
-   */
-  async close(graceMs: number): Promise<void> {
-    // tryShutdown does not wait for calls over connections that it did not accept itself.
-    const ended = new Promise<void>((resolve) => this.#listener.close(() => resolve()));
-    this.#injector.drain(graceMs);
-    let timer: NodeJS.Timeout | undefined;
-    const expired = new Promise<void>((resolve) => {
-      timer = setTimeout(resolve, graceMs);
-    });
-    await Promise.race([ended, expired]);
-    clearTimeout(timer);
-    this.#server.forceShutdown();
+    super(snapshotsService(options), (error) =>
+      options.log.warn({ error: error.message }, 'connection failed'),
+    );
   }
 }

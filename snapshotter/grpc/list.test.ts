@@ -9,8 +9,10 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import { Directories, OverlaySnapshotter } from '../overlay/index.ts';
 import { SnapshotStore } from '../store/index.ts';
-import { loadService, SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE, SnapshotsServer } from './index.ts';
+import { loadService } from './clients.ts';
+import { SnapshotsServer } from './index.ts';
 import type { ListResponse } from './messages.ts';
+import { SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE } from './proto-files.ts';
 
 const COUNT = 3_000;
 
@@ -31,8 +33,8 @@ const start = async (listStallMs: number) => {
   server = new SnapshotsServer({
     snapshotter,
     prepare: (key, parent, labels) => snapshotter.create('active', key, parent, labels),
-    remove: (key) => {
-      snapshotter.remove(key);
+    remove: async (key) => {
+      await snapshotter.remove(key);
     },
     usage: (key) => snapshotter.usage(key),
     listStallMs,

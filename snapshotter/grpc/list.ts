@@ -2,21 +2,30 @@
  * The List call: one moment of the store, sent as fast as the client reads. Everything is read before anything is sent,
  * so that a client that stops reading holds no transaction: SQLite could not reuse its log as long as one is open.
  */
-import type { ServerWritableStream } from '@grpc/grpc-js';
-import { Code } from '../../proto/status.ts';
-import { SnapshotError } from '../error.ts';
 import { compileFilters } from '../filter/index.ts';
 import type { Listing } from '../store/index.ts';
-import { type InfoMessage, type ListRequest, type ListResponse, toInfoMessage } from './messages.ts';
+import type { Call } from './call.ts';
+import { type InfoMessage, type ListResponse, toInfoMessage } from './messages.ts';
 
 /** containerd's own server sends infos in batches of this size; its client takes messages up to 16 MiB. */
 const BATCH = 100;
 
-type ListCall = ServerWritableStream<ListRequest, ListResponse>;
+export interface ListOptions {
+  open: () => Listing;
+  /** What was read is on disk. */
+  flushed: () => Promise<void> | undefined;
+  encode: (message: ListResponse) => Uint8Array;
+  /** How long a client may read nothing. */
+  stallMs: number;
+}
 
-/** Ends the call, or throws what it must end with. DEADLINE_EXCEEDED if the client reads nothing for `stallMs`. */
-export async function answerList(call: ListCall, open: () => Listing, stallMs: number): Promise<void> {
-  const matches = await compileFilters(call.request.filters);
+/** Throws what the call must end with. DEADLINE_EXCEEDED if the client reads nothing for `stallMs`. */
+export async function answerList(
+  filters: readonly string[],
+  call: Call,
+  { open, flushed, encode, stallMs }: ListOptions,
+): Promise<void> {
+  const matches = await compileFilters(filters);
   const found: InfoMessage[] = [];
   const listing = open();
   try {
@@ -28,37 +37,9 @@ export async function answerList(call: ListCall, open: () => Listing, stallMs: n
   } finally {
     listing.close();
   }
+  await flushed();
   for (let at = 0; at < found.length; at += BATCH) {
     if (call.cancelled) return;
-    if (!call.write({ info: found.slice(at, at + BATCH) })) await drained(call, stallMs);
+    if (!call.send(encode({ info: found.slice(at, at + BATCH) }))) await call.drained(stallMs);
   }
-  call.end();
-}
-
-function drained(call: ListCall, stallMs: number): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const settle = (end: () => void) => {
-      clearTimeout(timer);
-      call.off('drain', done);
-      call.off('cancelled', done);
-      end();
-    };
-    const done = () => settle(resolve);
-    const timer = setTimeout(
-      () =>
-        settle(() =>
-          reject(
-            new SnapshotError(
-              Code.deadlineExceeded,
-              `Cannot list snapshots: the client read nothing for ${stallMs} ms`,
-            ),
-          ),
-        ),
-      stallMs,
-    );
-    call.once('drain', done);
-    call.once('cancelled', done);
-    // Said before anybody listened.
-    if (call.cancelled) done();
-  });
 }

@@ -2,10 +2,12 @@
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { loadPackageDefinition, type ServiceClientConstructor } from '@grpc/grpc-js';
-import { loadSync } from '@grpc/proto-loader';
+import { loadSync, type PackageDefinition } from '@grpc/proto-loader';
 import { Code } from '../../proto/status.ts';
 import { SnapshotError } from '../error.ts';
+
+export const SNAPSHOTS_PROTO = 'containerd/services/snapshots/v1/snapshots.proto';
+export const SNAPSHOTS_SERVICE = 'containerd.services.snapshots.v1.Snapshots';
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -20,9 +22,9 @@ function protoDirectory(): string {
   return found;
 }
 
-/** Loads one service. 64-bit fields are decimal strings, enums numbers, fields camelCase. */
-export function loadService(file: string, name: string): ServiceClientConstructor {
-  const definition = loadSync(file, {
+/** Everything in a file. 64-bit fields are decimal strings, enums numbers, fields camelCase. */
+export function loadPackage(file: string): PackageDefinition {
+  return loadSync(file, {
     includeDirs: [protoDirectory()],
     longs: String,
     enums: Number,
@@ -30,9 +32,22 @@ export function loadService(file: string, name: string): ServiceClientConstructo
     arrays: true,
     objects: true,
   });
-  let found: unknown = loadPackageDefinition(definition);
-  for (const part of name.split('.')) found = (found as Record<string, unknown> | undefined)?.[part];
-  if (typeof found !== 'function')
-    throw new SnapshotError(Code.internal, `Cannot find service ${name} in ${file}; install thaw again`);
-  return found as ServiceClientConstructor;
+}
+
+/** Path, decoder of requests and encoder of answers of each method of a service. */
+export type ServiceDefinition = Readonly<Record<string, MethodCodec>>;
+export interface MethodCodec {
+  path: string;
+  requestDeserialize(bytes: Buffer): object;
+  responseSerialize(message: object): Uint8Array;
+}
+
+export function loadDefinition(file: string, name: string): ServiceDefinition {
+  const found = loadPackage(file)[name];
+  if (!found || 'format' in found) throw missing(file, name);
+  return found;
+}
+
+export function missing(file: string, name: string): SnapshotError {
+  return new SnapshotError(Code.internal, `Cannot find service ${name} in ${file}; install thaw again`);
 }

@@ -1,11 +1,11 @@
 /** The Snapshots service: requests to calls of the snapshotter, results to answers, nothing else. */
-import type { handleServerStreamingCall, handleUnaryCall, ServerUnaryCall } from '@grpc/grpc-js';
 import type { Logger } from 'pino';
 import { Code, describeError } from '../../proto/status.ts';
-import { invalidArgument } from '../error.ts';
+import { invalidArgument, SnapshotError } from '../error.ts';
 import type { SnapshotRpc } from '../metrics/rpcs.ts';
 import type { Mount, OverlaySnapshotter } from '../overlay/index.ts';
 import type { Labels, Usage } from '../store/index.ts';
+import type { Call } from './call.ts';
 import { answerList } from './list.ts';
 import {
   type CommitRequest,
@@ -14,15 +14,17 @@ import {
   type InfoResponse,
   type KeyRequest,
   type ListRequest,
-  type ListResponse,
   type MountsResponse,
   toInfoMessage,
   type UpdateRequest,
   type UsageResponse,
 } from './messages.ts';
+import { loadDefinition, type MethodCodec, SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE } from './proto-files.ts';
+import type { Method, Methods } from './server.ts';
 
 /** A client may do something with each snapshot before it reads on. */
 const LIST_STALL_MS = 60_000;
+const EMPTY: Empty = {};
 
 export interface ServiceOptions {
   snapshotter: OverlaySnapshotter;
@@ -30,8 +32,8 @@ export interface ServiceOptions {
    * Prepare of anything. Throws ALREADY_EXISTS if a committed snapshot now stands for the layer that the labels name:
    * then containerd downloads nothing.
    */
-  prepare: (key: string, parent: string, labels: Labels, signal: AbortSignal) => Promise<Mount[]>;
-  remove: (key: string) => void;
+  prepare: (key: string, parent: string, labels: Labels, signal: () => AbortSignal) => Promise<Mount[]>;
+  remove: (key: string) => Promise<void>;
   usage: (key: string) => Promise<Usage>;
   /** How long a client of List may read nothing. */
   listStallMs?: number;
@@ -40,111 +42,119 @@ export interface ServiceOptions {
   onAnswered?: ((rpc: SnapshotRpc, code: Code, ms: number) => void) | undefined;
 }
 
-export function snapshotsService(options: ServiceOptions) {
-  const { snapshotter, log, onAnswered } = options;
+export function snapshotsService(options: ServiceOptions): Methods {
+  const { snapshotter } = options;
+  const definition = loadDefinition(SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE);
+  const methods = new Map<string, Method>();
 
-  const unary = <Request, Response>(
+  /** `answer`: undefined where it has sent all there is. */
+  const serve = <Request>(
     name: SnapshotRpc,
-    answer: (request: Request, call: ServerUnaryCall<Request, Response>) => Promise<Response> | Response,
-  ): handleUnaryCall<Request, Response> => {
-    return (call, callback) => {
+    answer: (request: Request, call: Call, codec: MethodCodec) => Promise<object | undefined> | object,
+  ) => {
+    const codec = definition[name];
+    if (!codec) throw new SnapshotError(Code.internal, `There is no ${name} in ${SNAPSHOTS_PROTO}`);
+    methods.set(codec.path, async (bytes, call) => {
       const started = performance.now();
-      const settle = async () => answer(call.request, call);
-      settle().then(
-        (response) => {
-          if (log.isLevelEnabled('debug'))
-            log.debug({ rpc: name, ...subject(call), ms: elapsed(started) }, 'answered');
-          onAnswered?.(name, Code.ok, performance.now() - started);
-          callback(null, response);
-        },
-        (caught: unknown) => {
-          const { code, message, context } = describeError(caught);
-          const fields = {
-            rpc: name,
-            ...subject(call),
-            code,
-            error: message,
-            ...context,
-            ms: elapsed(started),
-          };
-          if (code === Code.unknown || code === Code.internal || code === Code.resourceExhausted)
-            log.error(fields, 'failed');
-          else log.debug(fields, 'refused');
-          onAnswered?.(name, code, performance.now() - started);
-          callback({ code, details: message });
-        },
+      const request = decode<Request>(codec, bytes);
+      try {
+        let response: object | undefined;
+        try {
+          response = await answer(request, call, codec);
+        } finally {
+          // Nothing is answered, nor refused, that a power failure could take back.
+          await snapshotter.flushed();
+        }
+        told(options, name, Code.ok, started, request, call);
+        return response && codec.responseSerialize(response);
+      } catch (caught) {
+        told(options, name, describeError(caught).code, started, request, call, caught);
+        throw caught;
+      }
+    });
+  };
+
+  serve<CreateRequest>('Prepare', async ({ key, parent, labels }, call) => ({
+    mounts: await options.prepare(key, parent, labels, () => call.signal),
+  }));
+  serve<CreateRequest>('View', async ({ key, parent, labels }) => ({
+    mounts: await snapshotter.create('view', key, parent, labels),
+  }));
+  serve<KeyRequest>('Mounts', ({ key }) => ({ mounts: snapshotter.mounts(key) }) satisfies MountsResponse);
+  serve<CommitRequest>('Commit', ({ name, key, labels, parent }) => {
+    if (parent !== '')
+      throw invalidArgument(
+        `Cannot commit snapshot "${key}" onto parent "${parent}": the capability "rebase" is not offered; remove it from the plug-in's configuration`,
       );
-    };
-  };
-
-  const list: handleServerStreamingCall<ListRequest, ListResponse> = (call) => {
-    const started = performance.now();
-    answerList(call, () => snapshotter.list(), options.listStallMs ?? LIST_STALL_MS).then(
-      () => onAnswered?.('List', Code.ok, performance.now() - started),
-      (caught: unknown) => {
-        const { code, message, context } = describeError(caught);
-        onAnswered?.('List', code, performance.now() - started);
-        log.debug({ rpc: 'List', code, error: message, ...context }, 'refused');
-        call.emit('error', { code, details: message });
-      },
-    );
-  };
-
-  return {
-    Prepare: unary<CreateRequest, MountsResponse>('Prepare', async ({ key, parent, labels }, call) => ({
-      mounts: await options.prepare(key, parent, labels, signalOf(call)),
-    })),
-    View: unary<CreateRequest, MountsResponse>('View', async ({ key, parent, labels }) => ({
-      mounts: await snapshotter.create('view', key, parent, labels),
-    })),
-    Mounts: unary<KeyRequest, MountsResponse>('Mounts', ({ key }) => ({ mounts: snapshotter.mounts(key) })),
-    Commit: unary<CommitRequest, Empty>('Commit', ({ name, key, labels, parent }) => {
-      if (parent !== '')
-        throw invalidArgument(
-          `Cannot commit snapshot "${key}" onto parent "${parent}": the capability "rebase" is not offered; remove it from the plug-in's configuration`,
-        );
-      snapshotter.commit(name, key, labels);
-      return {};
-    }),
-    Remove: unary<KeyRequest, Empty>('Remove', ({ key }) => {
-      options.remove(key);
-      return {};
-    }),
-    Stat: unary<KeyRequest, InfoResponse>('Stat', ({ key }) => ({
-      info: toInfoMessage(snapshotter.stat(key)),
-    })),
-    Update: unary<UpdateRequest, InfoResponse>('Update', ({ info, updateMask }) => {
-      if (!info) throw invalidArgument('Cannot update a snapshot without its info');
-      return { info: toInfoMessage(snapshotter.update(info.name, info.labels, updateMask?.paths ?? [])) };
-    }),
-    List: list,
-    Usage: unary<KeyRequest, UsageResponse>('Usage', async ({ key }) => {
-      const { size, inodes } = await options.usage(key);
-      return { size: size.toString(), inodes: inodes.toString() };
-    }),
-    Cleanup: unary<Empty, Empty>('Cleanup', async () => {
-      await snapshotter.cleanup();
-      return {};
-    }),
-  };
+    snapshotter.commit(name, key, labels);
+    return EMPTY;
+  });
+  serve<KeyRequest>('Remove', async ({ key }) => {
+    await options.remove(key);
+    return EMPTY;
+  });
+  serve<KeyRequest>(
+    'Stat',
+    ({ key }) => ({ info: toInfoMessage(snapshotter.stat(key)) }) satisfies InfoResponse,
+  );
+  serve<UpdateRequest>('Update', ({ info, updateMask }) => {
+    if (!info) throw invalidArgument('Cannot update a snapshot without its info');
+    const updated = snapshotter.update(info.name, info.labels, updateMask?.paths ?? []);
+    return { info: toInfoMessage(updated) } satisfies InfoResponse;
+  });
+  serve<ListRequest>('List', async ({ filters }, call, { responseSerialize }) => {
+    await answerList(filters, call, {
+      open: () => snapshotter.list(),
+      flushed: () => snapshotter.flushed(),
+      encode: responseSerialize,
+      stallMs: options.listStallMs ?? LIST_STALL_MS,
+    });
+    return undefined;
+  });
+  serve<KeyRequest>('Usage', async ({ key }) => {
+    const { size, inodes } = await options.usage(key);
+    return { size: size.toString(), inodes: inodes.toString() } satisfies UsageResponse;
+  });
+  serve<Empty>('Cleanup', async () => {
+    await snapshotter.cleanup();
+    return EMPTY;
+  });
+  return methods;
 }
 
-/** Only for calls that may take long: it is aborted at the end of each, which costs as much as a short call. */
-function signalOf(call: ServerUnaryCall<unknown, unknown>): AbortSignal {
-  const abort = new AbortController();
-  call.on('cancelled', () => abort.abort());
-  return abort.signal;
+function decode<Request>(codec: MethodCodec, bytes: Buffer): Request {
+  try {
+    return codec.requestDeserialize(bytes) as Request;
+  } catch (cause) {
+    throw invalidArgument('Cannot decode the request', { cause });
+  }
 }
 
-function subject(call: ServerUnaryCall<unknown, unknown>): Record<string, unknown> {
-  const request = call.request as { key?: string; name?: string; info?: { name: string } | null };
-  return {
-    key: request.key,
-    name: request.name ?? request.info?.name,
-    namespace: call.metadata.get('containerd-namespace')[0],
-  };
+function told(
+  { log, onAnswered }: ServiceOptions,
+  rpc: SnapshotRpc,
+  code: Code,
+  started: number,
+  request: unknown,
+  call: Call,
+  caught?: unknown,
+): void {
+  const ms = performance.now() - started;
+  onAnswered?.(rpc, code, ms);
+  const isFailure = code === Code.unknown || code === Code.internal || code === Code.resourceExhausted;
+  if (!isFailure && !log.isLevelEnabled('debug')) return;
+  const fields = { rpc, ...subject(request, call), ms: Math.round(ms) };
+  if (code === Code.ok) {
+    log.debug(fields, 'answered');
+    return;
+  }
+  const { message, context } = describeError(caught);
+  const failure = { ...fields, code, error: message, ...context };
+  if (isFailure) log.error(failure, 'failed');
+  else log.debug(failure, 'refused');
 }
 
-function elapsed(started: number): number {
-  return Math.round(performance.now() - started);
+function subject(request: unknown, call: Call): Record<string, unknown> {
+  const { key, name, info } = request as { key?: string; name?: string; info?: { name: string } | null };
+  return { key, name: name ?? info?.name, namespace: call.headers['containerd-namespace'] };
 }

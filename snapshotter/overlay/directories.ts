@@ -72,23 +72,28 @@ export class Directories {
 
   /**
    * Retires what neither a row nor a call under way names, and answers the paths of all that is retired. Other names
-   * (lost+found) are not ours.
+   * (lost+found) are not ours. `flushed`: a row that is gone stays gone.
    */
-  async retireOrphans(rows: () => ReadonlySet<number>, onError: (error: unknown) => void): Promise<string[]> {
+  async retireOrphans(
+    rows: () => ReadonlySet<number>,
+    flushed: () => Promise<void> | undefined,
+    onError: (error: unknown) => void,
+  ): Promise<string[]> {
     const names = await readdir(this.path);
-    // From here on nothing waits: what has no row now, and is not being made, will never have one.
+    // In one go: what has no row now, and is not being made, will never have one.
     const known = rows();
-    const retired: string[] = [];
-    for (const name of names) {
+    const orphans = names.filter((name) => {
       const id = idOf(name);
-      if (name.startsWith(GONE)) retired.push(join(this.path, name));
-      else if (id === undefined ? name.startsWith(NEW) : !known.has(id) && !this.#making.has(id)) {
-        try {
-          const path = this.#retire(name);
-          if (path !== undefined) retired.push(path);
-        } catch (error) {
-          onError(error);
-        }
+      return id === undefined ? name.startsWith(NEW) : !known.has(id) && !this.#making.has(id);
+    });
+    await flushed();
+    const retired = names.filter((name) => name.startsWith(GONE)).map((name) => join(this.path, name));
+    for (const name of orphans) {
+      try {
+        const path = this.#retire(name);
+        if (path !== undefined) retired.push(path);
+      } catch (error) {
+        onError(error);
       }
     }
     return retired;

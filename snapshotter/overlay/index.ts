@@ -58,6 +58,7 @@ export class OverlaySnapshotter {
     this.#sweeper = new Sweeper({
       directories,
       rows: () => store.directories(),
+      flushed: () => store.flushed(),
       onError: events.onNotDeleted,
     });
   }
@@ -68,6 +69,11 @@ export class OverlaySnapshotter {
 
   get store(): SnapshotStore {
     return this.#options.store;
+  }
+
+  /** See SnapshotStore.flushed; whoever answers a client waits for it. */
+  flushed(): Promise<void> | undefined {
+    return this.store.flushed();
   }
 
   /** NOT_FOUND, INVALID_ARGUMENT, ALREADY_EXISTS as SnapshotStore.create. */
@@ -112,7 +118,7 @@ export class OverlaySnapshotter {
     );
   }
 
-  /** Answers at once: disk use is counted later, because containerd holds its write transaction meanwhile. */
+  /** Does little: disk use is counted later, because containerd holds its write transaction meanwhile. */
   commit(name: string, key: string, labels: Labels): Snapshot {
     if (name === '') throw invalidArgument('Cannot commit a snapshot without a name');
     return this.store.commit(name, key, labels, this.#options.now());
@@ -152,8 +158,10 @@ export class OverlaySnapshotter {
   }
 
   /** The name is free at once; the directory is deleted in the background. */
-  remove(name: string): Removed {
+  async remove(name: string): Promise<Removed> {
     const removed = this.store.remove(name);
+    // Before the files go: with its row back, after a power failure, the snapshot would be one without files.
+    await this.store.flushed();
     const { directory } = removed;
     if (directory === undefined) return removed;
     this.#lost.delete(directory);

@@ -116,9 +116,9 @@ describe('removal', () => {
   test('succeeds where the directory is gone already', async () => {
     await prepare('a');
     rmSync(join(snapshots, idOf('a')), { recursive: true });
-    snapshotter.remove('a');
+    await snapshotter.remove('a');
     expect(store.find('a')).toBeUndefined();
-    expect(() => snapshotter.remove('a')).toThrow(fails(Code.notFound));
+    await expect(snapshotter.remove('a')).rejects.toEqual(fails(Code.notFound));
   });
 
   test('succeeds where the directory cannot be taken away, which Cleanup then does', async () => {
@@ -128,7 +128,7 @@ describe('removal', () => {
     const aside = `${snapshots}.aside`;
     renameSync(snapshots, aside);
     writeFileSync(snapshots, '');
-    snapshotter.remove('a');
+    await snapshotter.remove('a');
     expect(told).toEqual(['not deleted: ENOTDIR']);
     expect(store.find('a')).toBeUndefined();
     rmSync(snapshots);
@@ -191,7 +191,7 @@ describe('after a start', () => {
     expect(() => snapshotter.mounts('active')).toThrow(fails(Code.dataLoss));
     await expect(prepare('another', 'child')).rejects.toEqual(fails(Code.dataLoss));
     expect(store.find('another')).toBeUndefined();
-    for (const name of ['active', 'child', 'lost']) snapshotter.remove(name);
+    for (const name of ['active', 'child', 'lost']) await snapshotter.remove(name);
     await commit('lost');
     await prepare('another', 'lost');
     await snapshotter.cleanup();

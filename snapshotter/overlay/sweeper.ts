@@ -6,6 +6,8 @@ export interface SweeperOptions {
   directories: Directories;
   /** Ids that a row names. */
   rows: () => ReadonlySet<number>;
+  /** See SnapshotStore.flushed. */
+  flushed: () => Promise<void> | undefined;
   onError: (error: unknown) => void;
 }
 
@@ -57,9 +59,9 @@ export class Sweeper {
   }
 
   async #look(): Promise<void> {
-    const { directories, rows, onError } = this.#options;
+    const { directories, rows, flushed, onError } = this.#options;
     try {
-      for (const path of await directories.retireOrphans(rows, onError)) await this.#delete(path);
+      for (const path of await directories.retireOrphans(rows, flushed, onError)) await this.#delete(path);
     } catch (error) {
       onError(error);
     }

@@ -18,7 +18,7 @@ import { layerPosition } from './layer-position.ts';
 import { learnLayers, shareLayer } from './shared-layers.ts';
 
 export { checkLayerCount } from './index-fetch.ts';
-export { checkpointLayerLabels, IMAGE_REF_LABEL } from './labels.ts';
+export { checkpointLayerLabels, IMAGE_REF_LABEL, TARGET_LABEL } from './labels.ts';
 
 export interface RemoteLayersOptions {
   snapshotter: OverlaySnapshotter;

@@ -214,7 +214,7 @@ describe('an ordinary layer', () => {
       labels: target(1),
     });
     // The directory lives as long as one of them.
-    snapshotter.remove(second.name);
+    await snapshotter.remove(second.name);
     await snapshotter.settle();
     expect(existsSync(snapshotter.directories.fs(second.directory.id))).toBe(true);
   });

@@ -1,12 +1,13 @@
 /**
  * Metadata of snapshots in an embedded transactional store, with the semantics and error codes of containerd's own
- * (snapshots/storage/bolt.go). Called by the overlay snapshotter and by nothing else. Every method is one transaction
- * that is on disk when it returns.
+ * (snapshots/storage/bolt.go). Called by the overlay snapshotter and by nothing else. Every method is one transaction;
+ * what it did, or saw, is on disk once `flushed` says so.
  */
 import type { Database, Statement } from 'better-sqlite3';
 import { Code, describeError } from '../../proto/status.ts';
 import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../error.ts';
 import { Listing } from './listing.ts';
+import { LogFlush } from './log-flush.ts';
 import { fromRow, type Row, SELECT, stored } from './row.ts';
 import { openDatabase } from './schema.ts';
 import type { Kind, Labels, Snapshot, Usage } from './snapshot-info.ts';
@@ -45,12 +46,14 @@ export class SnapshotStore {
   readonly #db: Database;
   readonly #statements = new Map<string, Statement>();
   readonly #spare: SpareRoom;
+  readonly #log: LogFlush;
   #lastDirectory: number;
 
   constructor(path: string) {
     this.#path = path;
     this.#spare = new SpareRoom(`${path}-spare`);
     this.#db = this.#evenIfFull(() => inWords(path, () => openDatabase(path)));
+    this.#log = inWords(path, () => new LogFlush(path));
     this.holdSpareRoom();
     const { last } = this.#sql<{ last: bigint | null }>(
       "SELECT max(seq) AS last FROM sqlite_sequence WHERE name = 'directories'",
@@ -58,8 +61,23 @@ export class SnapshotStore {
     this.#lastDirectory = Number(last ?? 0n);
   }
 
+  /** SQLite flushes what is left. */
   close(): void {
     this.#db.close();
+    this.#log.close();
+  }
+
+  /**
+   * Waits until a power failure can take nothing back that was done, or could be seen, so far; undefined where that is so
+   * already. INTERNAL if the disk failed: then only a restart helps.
+   */
+  flushed(): Promise<void> | undefined {
+    return this.#log.done();
+  }
+
+  /** Throws INTERNAL if the disk failed. */
+  check(): void {
+    this.#log.check();
   }
 
   find(name: string): Snapshot | undefined {
@@ -252,8 +270,11 @@ export class SnapshotStore {
   }
 
   #transaction<T>(steps: () => T): T {
+    this.#log.check();
     // IMMEDIATE: the write lock is taken before anything is read.
-    return inWords(this.#path, () => this.#db.transaction(steps).immediate());
+    const result = inWords(this.#path, () => this.#db.transaction(steps).immediate());
+    this.#log.wrote();
+    return result;
   }
 
   #sql<R>(source: string): Statement<unknown[], R> {

@@ -6,13 +6,9 @@ import {
   Metadata,
   type ServiceError,
 } from '@grpc/grpc-js';
-import {
-  fromTimestamp,
-  loadService,
-  SNAPSHOTS_PROTO,
-  SNAPSHOTS_SERVICE,
-} from '../../snapshotter/grpc/index.ts';
-import type { InfoMessage } from '../../snapshotter/grpc/messages.ts';
+import { loadService } from '../../snapshotter/grpc/clients.ts';
+import { fromTimestamp, type InfoMessage } from '../../snapshotter/grpc/messages.ts';
+import { SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE } from '../../snapshotter/grpc/proto-files.ts';
 import type { Mount } from '../../snapshotter/overlay/index.ts';
 
 export type Kind = 'unknown' | 'view' | 'active' | 'committed';
