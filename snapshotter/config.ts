@@ -42,6 +42,19 @@ export const configSchema = z.strictObject({
         .optional(),
     })
     .prefault({}),
+  image_service: z
+    .strictObject({
+      /** Socket of CRI's image service for the kubelet; without it nothing listens. */
+      address: path.optional(),
+      /** How long credentials of a pull are kept, from the last pull with them on. */
+      keep_credentials_s: z
+        .number()
+        .int()
+        .min(1)
+        .max(30 * 86_400)
+        .default(43_200),
+    })
+    .prefault({}),
   /** A docker config.json with credentials for registries. */
   docker_config: path.optional(),
   /** Kubernetes secrets with credentials: files of type kubernetes.io/dockerconfigjson, or folders of them. */

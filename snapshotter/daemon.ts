@@ -5,7 +5,7 @@ import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { CredentialStore } from '../checkpoint/registry/index.ts';
+import { CredentialStore, type FindCredentials } from '../checkpoint/registry/index.ts';
 import type { Addon } from '../native/index.ts';
 import { Code, describeError } from '../proto/status.ts';
 import { TtrpcServer } from '../proto/ttrpc/index.ts';
@@ -97,7 +97,14 @@ async function start(
 ): Promise<void> {
   const { ends, lastEnds } = parts;
   const checkpointsSocket = join(config.state, 'thaw.sock');
-  checkInherited(sockets, [config.address, checkpointsSocket]);
+  const imageServiceSocket = config.image_service.address;
+  checkInherited(sockets, [
+    config.address,
+    checkpointsSocket,
+    ...(imageServiceSocket ? [imageServiceSocket] : []),
+  ]);
+  const imageServiceModule =
+    config.image_service.address === undefined ? undefined : await import('./image-service/index.ts');
   const metricsModule = config.metrics.address === undefined ? undefined : await import('./metrics/index.ts');
   onLoaded?.();
   lastEnds.push(await awaitRoot(config.root, native.tryLock, onLoaded ? TAKE_OVER_MS : 0));
@@ -119,13 +126,20 @@ async function start(
   lastEnds.push(() => snapshotter.settle());
   await snapshotter.recover();
 
-  const credentials = new CredentialStore({
+  const kept =
+    imageServiceModule &&
+    new imageServiceModule.KeptCredentials(config.image_service.keep_credentials_s * 1000);
+  ends.push(() => kept?.close());
+  const files = new CredentialStore({
     dockerConfig:
       config.docker_config === undefined ? undefined : { path: config.docker_config, required: true },
     pullSecrets: config.pull_secrets,
     environment: forHelpers(environment),
   });
-  ends.push(() => credentials.close());
+  ends.push(() => files.close());
+  // What a kubelet gave for this very repository is newer than what lies in files.
+  const findCredentials: FindCredentials = async (request) =>
+    kept?.find(request) ?? (await files.find(request));
   const setup: WorkerSetup = {
     hosts: Object.fromEntries(
       Object.entries(config.registries).map(([host, { plain_http: plainHttp, mirrors }]) => [
@@ -135,11 +149,11 @@ async function start(
     ),
     hostsDirs: config.hosts_dirs,
   };
-  const registries = new Registries({ ...setup, credentials: (request) => credentials.find(request) });
+  const registries = new Registries({ ...setup, credentials: findCredentials });
   ends.push(() => registries.close());
   const transfers = new FetchThreads({
     setup,
-    credentials: (request) => credentials.find(request),
+    credentials: findCredentials,
     threads: Math.min(availableParallelism(), MAX_FETCH_THREADS),
     direct: new DirectTransfers(native.writeChunk),
     idleMs: FETCH_IDLE_MS,
@@ -216,6 +230,16 @@ async function start(
     await Promise.race([Promise.allSettled(providing), sleep(GRACE_MS, undefined, { ref: false })]);
     stopping.abort();
   });
+
+  if (imageServiceModule && kept && imageServiceSocket !== undefined) {
+    const images = new imageServiceModule.ImageService({
+      address: config.containerd_address,
+      keep: (repository, credentials) => kept.keep(repository, credentials),
+      log,
+    });
+    ends.push(() => images.close(GRACE_MS));
+    await listen(images, imageServiceSocket, dirname(imageServiceSocket), sockets, parts);
+  }
 
   if (metricsModule && metrics && config.metrics.address !== undefined) {
     const server = new metricsModule.MetricsServer(metrics);

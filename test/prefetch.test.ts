@@ -1,9 +1,16 @@
-/** `thaw prefetch` and `thaw status --watch` on a node, and what disk pressure sees of a checkpoint. */
+/**
+ * `thaw prefetch` and `thaw status --watch` on a node, what disk pressure sees of a checkpoint, and a pull with a pod's
+ * credentials.
+ */
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, it } from 'vitest';
+import { CriClient, podConfig } from './lib/cri/index.ts';
+import { FaultProxy } from './lib/fault-proxy.ts';
 import { until } from './lib/index.ts';
 import { KubeletNode } from './lib/kubelet-node.ts';
 
+const IMAGE_SERVICE = '/run/thaw/images.sock';
 const command = ['/bin/sh', '-c', 'echo up; while :; do sleep 0.1; done'];
 
 interface Checkpoint {
@@ -19,7 +26,7 @@ let cold: string;
 let warm: string;
 
 beforeAll(async () => {
-  node = await KubeletNode.start();
+  node = await KubeletNode.start({ config: { image_service: { address: IMAGE_SERVICE } } });
   cold = await node.pushImage('test/prefetch', [], command);
   const pod = await node.runPod({ image: cold, command });
   warm = await node.checkpoint(pod, 'test/prefetch');
@@ -124,5 +131,29 @@ it('is watched, over a restart of the daemon, until that is interrupted', async 
   } finally {
     watching.kill('SIGINT');
     expect(await ended).toBe(130);
+  }
+});
+
+it('fetches with the credentials of the pull that went through it', async () => {
+  await node.forget(warm);
+  const proxy = await FaultProxy.start(node.registry.host);
+  const login = { username: 'me', password: 'hunter2-and-more' };
+  proxy.login = { ...login, usesOfToken: 3 };
+  const kubelet = new CriClient(IMAGE_SERVICE);
+  const image = `${proxy.host}/test/prefetch:warm`;
+  const pod = podConfig({ name: 'private', uid: randomUUID(), runtimeHandler: 'thaw' });
+  try {
+    await expect(kubelet.pullImage(image, pod, 'thaw')).rejects.toThrow();
+    await kubelet.pullImage(image, pod, 'thaw', login);
+    const complete = async () => (await checkpoints()).every(({ state }) => state === 'complete');
+    await until('the checkpoint to be here', complete, 60_000);
+    expect(await kubelet.imageStatus(image)).toMatchObject({ repoTags: [image] });
+    // What the daemon did not have credentials for is left to containerd, and then never in its list.
+    expect((await checkpoints()).length).toBe(1);
+    expect(node.snapshotterLog()).not.toContain(login.password);
+  } finally {
+    await kubelet.removeImage(image).catch(() => {});
+    kubelet.close();
+    await proxy.stop();
   }
 });

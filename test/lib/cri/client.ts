@@ -130,10 +130,16 @@ export class CriClient {
   /**
    * Pulls an image for pods of a runtime handler. containerd chooses the snapshotter to unpack with by the handler,
    * which it reads from the sandbox's annotation `io.containerd.cri.runtime-handler`.
+   * @param auth of the pod's imagePullSecrets.
    * @returns the image's ID, which the kubelet puts into ContainerConfig.image.
    */
-  async pullImage(image: string, sandboxConfig: PodSandboxConfig, runtimeHandler: string): Promise<string> {
-    const request = { image: { image, runtimeHandler }, sandboxConfig };
+  async pullImage(
+    image: string,
+    sandboxConfig: PodSandboxConfig,
+    runtimeHandler: string,
+    auth?: { username: string; password: string },
+  ): Promise<string> {
+    const request = { image: { image, runtimeHandler }, sandboxConfig, ...(auth ? { auth } : {}) };
     return (await this.#image<{ imageRef: string }>('PullImage', request, pullTimeoutMs)).imageRef;
   }
 
