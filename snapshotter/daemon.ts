@@ -18,6 +18,7 @@ import { alreadyExists } from './error.ts';
 import { FetchThreads, type WorkerSetup } from './fetch/index.ts';
 import { fetchErrorKind } from './fetch-errors.ts';
 import { type GrpcServer, SnapshotsServer } from './grpc/index.ts';
+import { Health } from './health.ts';
 import { checkInherited, type InheritedSockets, listeningDescriptor } from './inherited-sockets.ts';
 import type { Metrics } from './metrics/index.ts';
 import { Directories, OverlaySnapshotter, overlayOptions, thisKernel } from './overlay/index.ts';
@@ -242,7 +243,7 @@ async function start(
   }
 
   if (metricsModule && metrics && config.metrics.address !== undefined) {
-    const server = new metricsModule.MetricsServer(metrics);
+    const server = new metricsModule.MetricsServer(metrics, new Health(config.root, store));
     ends.push(() => server.close());
     await server.listen(config.metrics.address);
   }

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import type { CacheEntry } from '../cache/index.ts';
+import type { HealthChecks } from '../health.ts';
 import { Metrics, MetricsServer } from './index.ts';
 
 const entry = (id: string, kind: string, present: bigint) =>
@@ -116,8 +117,12 @@ describe('the metrics server', () => {
   let server: MetricsServer;
   let base: string;
 
-  const start = async (source: ConstructorParameters<typeof MetricsServer>[0]) => {
-    server = new MetricsServer(source);
+  const well = { live: () => {}, ready: async () => {} };
+  const start = async (
+    source: ConstructorParameters<typeof MetricsServer>[0],
+    health: HealthChecks = well,
+  ) => {
+    server = new MetricsServer(source, health);
     base = `http://127.0.0.1:${await server.listen('127.0.0.1:0')}`;
   };
   afterEach(() => server.close());
@@ -132,6 +137,24 @@ describe('the metrics server', () => {
     expect((await fetch(`${base}/metrics`, { method: 'POST' })).status).toBe(405);
   });
 
+  it('is ill where only a restart helps, and not ready where nothing can be written', async () => {
+    const full = () => Promise.reject(new Error('full'));
+    await start(metrics, { ...well, ready: full });
+    const ask = async (path: string) => {
+      const answer = await fetch(`${base}${path}`);
+      return [answer.status, await answer.text()];
+    };
+    expect(await ask('/healthz')).toEqual([200, 'ok\n']);
+    expect(await ask('/readyz')).toEqual([503, 'full\n']);
+    await server.close();
+    const broken = () => {
+      throw new Error('broken');
+    };
+    await start(metrics, { live: broken, ready: well.ready });
+    expect(await ask('/healthz')).toEqual([503, 'broken\n']);
+    expect(await ask('/readyz')).toEqual([200, 'ok\n']);
+  });
+
   it('says why where the metrics cannot be had', async () => {
     await start({ contentType: 'text/plain', render: () => Promise.reject(new Error('no')) });
     const answer = await fetch(`${base}/metrics`);
@@ -141,7 +164,7 @@ describe('the metrics server', () => {
   it('says which address it cannot have', async () => {
     await start(metrics);
     const address = new URL(base).host;
-    const second = new MetricsServer(metrics);
+    const second = new MetricsServer(metrics, well);
     await expect(second.listen(address)).rejects.toMatchObject({
       code: Code.unavailable,
       message: expect.stringMatching(`Cannot serve metrics at ${address}: .*EADDRINUSE`),

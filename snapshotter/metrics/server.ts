@@ -1,7 +1,8 @@
-/** Answers GET /metrics and GET /healthz over HTTP. */
+/** Answers GET of /metrics, /healthz and /readyz over HTTP. */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { describeError } from '../../proto/status.ts';
 import { unavailable } from '../error.ts';
+import type { HealthChecks } from '../health.ts';
 
 export interface MetricsSource {
   readonly contentType: string;
@@ -15,10 +16,10 @@ const MAX_CONNECTIONS = 32;
 export class MetricsServer {
   readonly #server: Server;
 
-  constructor(source: MetricsSource) {
+  constructor(source: MetricsSource, health: HealthChecks) {
     this.#server = createServer(
       { requestTimeout: REQUEST_MS, headersTimeout: REQUEST_MS, keepAliveTimeout: REQUEST_MS },
-      (request, response) => void answer(source, request, response),
+      (request, response) => void answer(source, health, request, response),
     );
     this.#server.maxConnections = MAX_CONNECTIONS;
   }
@@ -53,6 +54,7 @@ export class MetricsServer {
 
 async function answer(
   source: MetricsSource,
+  health: HealthChecks,
   { method, url }: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
@@ -61,17 +63,25 @@ async function answer(
     response.end(method === 'HEAD' ? undefined : body);
   };
   const path = url?.split('?')[0];
-  if (path !== '/metrics' && path !== '/healthz')
-    return send(404, 'text/plain', 'Here are only /metrics and /healthz\n');
+  if (path !== '/metrics' && path !== '/healthz' && path !== '/readyz')
+    return send(404, 'text/plain', 'Here are only /metrics, /healthz and /readyz\n');
   if (method !== 'GET' && method !== 'HEAD') {
     response.setHeader('allow', 'GET, HEAD');
     return send(405, 'text/plain', 'Only GET and HEAD\n');
   }
-  // Whoever gets this far has an event loop that turns.
-  if (path === '/healthz') return send(200, 'text/plain', 'ok\n');
   try {
-    send(200, source.contentType, await source.render());
+    switch (path) {
+      case '/metrics':
+        return send(200, source.contentType, await source.render());
+      case '/healthz':
+        // Whoever gets this far has an event loop that turns.
+        health.live();
+        return send(200, 'text/plain', 'ok\n');
+      case '/readyz':
+        await health.ready();
+        return send(200, 'text/plain', 'ok\n');
+    }
   } catch (error) {
-    send(500, 'text/plain', `${describeError(error).message}\n`);
+    send(path === '/metrics' ? 500 : 503, 'text/plain', `${describeError(error).message}\n`);
   }
 }
