@@ -4,9 +4,20 @@
  * that a half-deleted tree never has a valid name.
  */
 import { randomUUID } from 'node:crypto';
-import { constants, renameSync } from 'node:fs';
-import { chmod, chown, mkdir, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import {
+  chmodSync,
+  chownSync,
+  closeSync,
+  constants,
+  fsync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  statSync,
+} from 'node:fs';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { explainFullDisk } from '../error.ts';
 import type { Owner } from './id-map.ts';
 import { fsDirectory } from './mounts.ts';
@@ -15,6 +26,8 @@ import { SharedSync } from './shared-sync.ts';
 /** Of version 0.1: a directory whose row was not written yet. */
 const NEW = 'new-';
 const GONE = 'gone-';
+
+const flush = promisify(fsync);
 
 export interface DirectoryLayout {
   work: boolean;
@@ -100,15 +113,17 @@ export class Directories {
   }
 
   async #build(path: string, { work, parent, owner, files = {} }: DirectoryLayout): Promise<void> {
-    await mkdir(path, { mode: 0o700 });
+    // Synchronous as SQLite's writes are: a file system does them in memory, and to have each done in a thread takes
+    // several times as long as the thing itself. What waits for the disk, the flushes, does so in threads.
+    mkdirSync(path, { mode: 0o700 });
     const fs = join(path, 'fs');
-    await mkdir(fs);
-    const above = parent === undefined ? { uid: 0, gid: 0, mode: 0o755 } : await stat(this.fs(parent));
+    mkdirSync(fs);
+    const above = parent === undefined ? { uid: 0, gid: 0, mode: 0o755 } : statSync(this.fs(parent));
     const { uid, gid } = owner ?? above;
-    if (uid !== 0 || gid !== 0) await chown(fs, uid, gid);
+    if (uid !== 0 || gid !== 0) chownSync(fs, uid, gid);
     // mkdir's mode passes through the umask; chmod's does not.
-    await chmod(fs, above.mode & 0o7777);
-    if (work) await mkdir(join(path, 'work'), { mode: 0o711 });
+    chmodSync(fs, above.mode & 0o7777);
+    if (work) mkdirSync(join(path, 'work'), { mode: 0o711 });
     for (const [name, content] of Object.entries(files))
       await writeFile(join(path, name), content, { mode: 0o600, flush: true });
     // Side by side: where both end up in one commit of the file system's journal, they cost as much as one.
@@ -143,10 +158,10 @@ function idOf(name: string): number | undefined {
 
 /** Without it a power failure may take a name away that a flushed row refers to. */
 async function syncDirectory(path: string): Promise<void> {
-  const handle = await open(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
   try {
-    await handle.sync();
+    await flush(fd);
   } finally {
-    await handle.close();
+    closeSync(fd);
   }
 }

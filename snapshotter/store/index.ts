@@ -55,9 +55,10 @@ export class SnapshotStore {
     this.#db = this.#evenIfFull(() => inWords(path, () => openDatabase(path)));
     this.#log = inWords(path, () => new LogFlush(path));
     this.holdSpareRoom();
-    const { last } = this.#sql<{ last: bigint | null }>(
-      "SELECT max(seq) AS last FROM sqlite_sequence WHERE name = 'directories'",
-    ).get() as { last: bigint | null };
+    const [last] =
+      this.#sql<[last: bigint | null]>(
+        "SELECT max(seq) FROM sqlite_sequence WHERE name = 'directories'",
+      ).get() ?? [];
     this.#lastDirectory = Number(last ?? 0n);
   }
 
@@ -185,10 +186,11 @@ export class SnapshotStore {
 
   /** Disk use as it was when the directory was committed; undefined if it was not counted yet. */
   usage(directory: number): Usage | undefined {
-    const row = this.#sql<{ size: bigint | null; inodes: bigint | null }>(
-      'SELECT size, inodes FROM directories WHERE id = ?',
-    ).get(directory);
-    return row?.size == null || row.inodes == null ? undefined : { size: row.size, inodes: row.inodes };
+    const [size, inodes] =
+      this.#sql<[size: bigint | null, inodes: bigint | null]>(
+        'SELECT size, inodes FROM directories WHERE id = ?',
+      ).get(directory) ?? [];
+    return size == null || inodes == null ? undefined : { size, inodes };
   }
 
   setUsage(directory: number, usage: Usage): void {
@@ -234,8 +236,8 @@ export class SnapshotStore {
   }
 
   directories(): Set<number> {
-    const rows = this.#sql<{ id: bigint }>('SELECT id FROM directories').all();
-    return new Set(rows.map((row) => Number(row.id)));
+    const rows = this.#sql<[id: bigint]>('SELECT id FROM directories').all();
+    return new Set(rows.map(([id]) => Number(id)));
   }
 
   /** The caller closes it. */
@@ -249,13 +251,14 @@ export class SnapshotStore {
 
   #parentId(name: string): bigint | null {
     if (name === '') return null;
-    const row = this.#sql<{ id: bigint; kind: Kind }>('SELECT id, kind FROM snapshots WHERE name = ?').get(
+    const row = this.#sql<[id: bigint, kind: Kind]>('SELECT id, kind FROM snapshots WHERE name = ?').get(
       name,
     );
     if (!row) throw notFound(`Parent snapshot "${name}" does not exist`);
-    if (row.kind !== 'committed')
-      throw invalidArgument(`Cannot use snapshot "${name}" as parent: it is ${row.kind}, not committed`);
-    return row.id;
+    const [id, kind] = row;
+    if (kind !== 'committed')
+      throw invalidArgument(`Cannot use snapshot "${name}" as parent: it is ${kind}, not committed`);
+    return id;
   }
 
   /** Once more with the spare room, if there was none. */
@@ -277,10 +280,12 @@ export class SnapshotStore {
     return result;
   }
 
+  /** Rows are arrays, see Row. */
   #sql<R>(source: string): Statement<unknown[], R> {
     let statement = this.#statements.get(source);
     if (!statement) {
       statement = this.#db.prepare(source);
+      if (statement.reader) statement.raw();
       this.#statements.set(source, statement);
     }
     return statement as Statement<unknown[], R>;
