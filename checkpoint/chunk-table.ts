@@ -27,6 +27,8 @@ export interface ChunkBounds {
   layerEnds: readonly number[];
   /** First byte of chunk data in a data layer. */
   layerStart: number;
+  /** Longest stored form of so many bytes; without it they are never stored longer than they are. */
+  longestStored?: (decoded: number) => number;
 }
 
 /**
@@ -118,7 +120,8 @@ export class ChunkTable {
       const layer = this.#view.getUint32(at + 28, true);
       if (decoded === 0 || decoded > limits.decodedChunkBytes)
         return `chunk ${i} has a decoded length of ${decoded}`;
-      if (stored === 0 || stored > decoded) return `chunk ${i} has a stored length of ${stored}`;
+      const longest = bounds.longestStored?.(decoded) ?? decoded;
+      if (stored === 0 || stored > longest) return `chunk ${i} has a stored length of ${stored}`;
       if (fileOffset < end) return `chunk ${i} overlaps the one before it or is out of order`;
       end = fileOffset + decoded;
       if (end > bounds.fileSize) return `chunk ${i} reaches beyond the end of the file`;

@@ -92,6 +92,7 @@ test('the limits in the text are those of the code', () => {
     files: 65536,
     fileBytes: 16 * 2 ** 40,
     decodedChunkBytes: 2 ** 20,
+    metadataBytes: 2 ** 30,
     nameBytes: 255,
   });
   for (const text of [

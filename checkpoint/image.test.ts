@@ -4,6 +4,7 @@ import { digestOf } from './digest.ts';
 import { sampleFacts } from './facts.test-helper.ts';
 import type { LayerFacts } from './facts.ts';
 import { type ComposeInput, composeImage } from './image.ts';
+import { LAYER_ANNOTATION } from './lazy/index-layer.ts';
 import { imageConfigSchema, manifestSchema, parseDocument } from './registry/manifest.ts';
 import { mediaTypes } from './registry/media-types.ts';
 
@@ -57,6 +58,15 @@ const layerEntries = (history: readonly { empty_layer?: boolean | undefined }[] 
   (history ?? []).filter((entry) => entry.empty_layer !== true).length;
 
 describe('composeImage', () => {
+  test('keeps the annotations of lazy base layers, and gives others none', () => {
+    const { read } = compose({ lazy: new Map([[b.digest, 'where']]) });
+    expect(read.manifest.layers.slice(3).map(({ annotations }) => annotations)).toEqual([
+      undefined,
+      { [LAYER_ANNOTATION]: 'where' },
+      undefined,
+    ]);
+  });
+
   test('orders checkpoint layers, base layers, rootfs diff', () => {
     const { read } = compose();
     expect(read.manifest.layers.map((l) => l.digest)).toEqual([

@@ -5,6 +5,7 @@ import { digestOf } from './digest.ts';
 import { CheckpointError } from './error.ts';
 import type { CheckpointFacts, LayerFacts } from './facts.ts';
 import { CHECKPOINT_LAYER_MEDIA_TYPE } from './layer-layout.ts';
+import { LAYER_ANNOTATION } from './lazy/index-layer.ts';
 import { type Descriptor, type ImageConfig, imageConfigSchema, parseDocument } from './registry/manifest.ts';
 import { mediaTypes, ociLayerType } from './registry/media-types.ts';
 
@@ -24,6 +25,8 @@ export interface ComposeInput {
   baseStart: number;
   /** Base layers, bottom first. Layers of the config above them (an old rootfs diff) are dropped. */
   base: readonly LayerFacts[];
+  /** Annotations of those base layers that are lazy, by digest. */
+  lazy?: ReadonlyMap<string, string> | undefined;
   /** The new rootfs diff, null if there is none. */
   diff: LayerFacts | null;
   index: { digest: string; size: number; annotation: string };
@@ -68,7 +71,7 @@ export function composeImage(input: ComposeInput): ComposedImage {
     schemaVersion: 2,
     mediaType: mediaTypes.ociManifest,
     config: config.descriptor,
-    layers: [...checkpoint, ...upper.map(upperDescriptor)],
+    layers: [...checkpoint, ...upper.map((layer) => upperDescriptor(layer, input.lazy?.get(layer.digest)))],
     annotations: manifestAnnotations(input.facts),
   });
   return { config, manifest };
@@ -83,14 +86,19 @@ function checkpointDescriptor(digest: string, size: number, annotation: string):
   };
 }
 
-function upperDescriptor({ mediaType, digest, size }: LayerFacts): Descriptor {
+function upperDescriptor({ mediaType, digest, size }: LayerFacts, lazy: string | undefined): Descriptor {
   const oci = ociLayerType(mediaType);
   if (oci === undefined)
     throw new CheckpointError(
       Code.invalidArgument,
       `Cannot make the checkpoint image: a base layer has the type "${mediaType.slice(0, 100)}", which an OCI image cannot hold`,
     );
-  return { mediaType: oci, digest, size };
+  return {
+    mediaType: oci,
+    digest,
+    size,
+    ...(lazy === undefined ? {} : { annotations: { [LAYER_ANNOTATION]: lazy } }),
+  };
 }
 
 function manifestAnnotations(facts: CheckpointFacts): Record<string, string> {

@@ -39,18 +39,27 @@ export interface BlobRange {
   digest: string;
 }
 
-export interface CheckpointIndex {
+/** Files in chunks of layers' blobs: what fetching and keeping them needs. */
+export interface ChunkIndex {
   dataLayers: DataLayer[];
   files: IndexFile[];
-  /** Ordinals of chunks in the order in which a restore touched them. Empty: never recorded. */
+  /** Ordinals of chunks in the order in which they were first used. Empty: never recorded. */
   accessOrder: readonly number[];
-  checkpointJson: BlobRange;
   /** Chunks of all files. */
   chunkCount: number;
+  /** How chunks are stored: zstd frames, or, as in a checkpoint, LZ4 blocks and plain bytes. */
+  codec: ChunkCodec;
+}
+
+export type ChunkCodec = 'lz4' | 'zstd';
+
+export interface CheckpointIndex extends ChunkIndex {
+  codec: 'lz4';
+  checkpointJson: BlobRange;
 }
 
 /** What encodeIndex takes: ordinals follow from the order of the files. */
-export type NewIndex = Omit<CheckpointIndex, 'chunkCount' | 'files'> & {
+export type NewIndex = Omit<CheckpointIndex, 'chunkCount' | 'files' | 'codec'> & {
   files: readonly Omit<IndexFile, 'firstOrdinal'>[];
 };
 
@@ -113,6 +122,7 @@ export function decodeIndex(bytes: Uint8Array): CheckpointIndex {
     accessOrder: message.accessOrder,
     checkpointJson: readCheckpointJsonRange(message.checkpointJson),
     chunkCount,
+    codec: 'lz4',
   };
 }
 
@@ -156,7 +166,7 @@ function readFiles(messages: readonly thaw.image.v1.File.$Properties[], layerEnd
   });
 }
 
-function checkAccessOrder(order: readonly number[], chunkCount: number): void {
+export function checkAccessOrder(order: readonly number[], chunkCount: number): void {
   if (order.length > chunkCount) throw broken('its access order lists more chunks than there are');
   const seen = new Uint8Array(chunkCount);
   for (const ordinal of order) {

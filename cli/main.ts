@@ -18,6 +18,7 @@ function handlersOf(context: Context): Handlers {
     guard: async (options) => (await import('./checkpoint/run-guard.ts')).runGuard(options),
     prefetch: async (options) => (await import('./prefetch/run.ts')).runPrefetch(options, context),
     doctor: async (options) => (await import('./doctor/run.ts')).runDoctor(options, context),
+    convertLazy: async (options) => (await import('./convert-lazy/run.ts')).runConvertLazy(options, context),
     evict: async (options) => (await import('./node/evict.ts')).runEvict(options, context),
     why: async (options) => (await import('./why/run.ts')).runWhy(options, context),
     retry: async (options) => (await import('./why/retry.ts')).runRetry(options, context),

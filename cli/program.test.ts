@@ -15,6 +15,7 @@ async function run(...argv: string[]) {
     evict: record('evict'),
     why: record('why'),
     retry: record('retry'),
+    convertLazy: record('convertLazy'),
     doctor: record('doctor'),
     guard: record('guard'),
   };

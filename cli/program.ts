@@ -1,6 +1,7 @@
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { buildCommand } from './commands/build.ts';
 import { checkpointCommand } from './commands/checkpoint.ts';
+import { convertCommand } from './commands/convert.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { evictCommand } from './commands/evict.ts';
 import { fetchCommand } from './commands/fetch.ts';
@@ -27,6 +28,8 @@ Examples:
     thaw fetch registry.example:5000/llm:warm
   Bring an image and its checkpoint to this node before a pod asks:
     thaw prefetch registry.example:5000/llm:warm
+  Push an image whose layers nodes read on demand:
+    thaw convert --lazy registry.example:5000/llm:v1 registry.example:5000/llm:v1-lazy
   What this node holds:
     thaw status --watch
   Why a pod started cold:
@@ -63,6 +66,7 @@ export function createProgram(options: ProgramOptions): Command {
     inspectCommand,
     fetchCommand,
     prefetchCommand,
+    convertCommand,
     statusCommand,
     evictCommand,
     whyCommand,

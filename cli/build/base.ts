@@ -2,6 +2,7 @@
 
 import { INDEX_ANNOTATION } from '../../checkpoint/annotation.ts';
 import type { LayerFacts } from '../../checkpoint/facts.ts';
+import { lazyAnnotations } from '../../checkpoint/lazy/lazy-image.ts';
 import { formatReference, type Manifest, parseReference } from '../../checkpoint/registry/index.ts';
 import { imageConfigSchema, parseDocument } from '../../checkpoint/registry/manifest.ts';
 import { Code, describeError } from '../../proto/status.ts';
@@ -62,6 +63,7 @@ export function baseImage(reference: string, manifest: Manifest, config: Buffer)
       }),
     ),
     checkpointLayers: 0,
+    lazy: lazyAnnotations(manifest),
     run: runConfigSchema.parse(parsed.config ?? {}),
   };
 }

@@ -1,6 +1,7 @@
 import { INDEX_ANNOTATION } from '../../checkpoint/annotation.ts';
 import { chainId } from '../../checkpoint/chain-id.ts';
 import type { LayerFacts } from '../../checkpoint/facts.ts';
+import { lazyAnnotations } from '../../checkpoint/lazy/lazy-image.ts';
 import { imageConfigSchema, parseDocument } from '../../checkpoint/registry/manifest.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { Container, Containerd } from '../containerd/index.ts';
@@ -17,6 +18,8 @@ export interface RunImage {
   layers: readonly LayerFacts[];
   /** How many of them, from the bottom on, are checkpoint layers. */
   checkpointLayers: number;
+  /** Annotations of lazy layers, by blob digest. */
+  lazy: ReadonlyMap<string, string>;
 }
 
 /**
@@ -78,5 +81,6 @@ async function readImage(containerd: Containerd, name: string): Promise<RunImage
     config,
     layers,
     checkpointLayers: above === -1 ? manifest.layers.length : above,
+    lazy: lazyAnnotations(manifest),
   };
 }

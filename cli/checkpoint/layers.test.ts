@@ -21,7 +21,8 @@ const [index, data, base, diff, extra] = ['index', 'data', 'base', 'diff', 'extr
 ];
 
 function imageOf(layers: LayerFacts[], checkpointLayers: number): RunImage {
-  return { reference: 'r', configDigest: 'c', config: Buffer.alloc(0), layers, checkpointLayers };
+  const lazy = new Map<string, string>();
+  return { reference: 'r', configDigest: 'c', config: Buffer.alloc(0), layers, checkpointLayers, lazy };
 }
 
 let dir: string;

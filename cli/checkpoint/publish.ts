@@ -105,6 +105,7 @@ async function describe(
     config: image.config,
     baseStart: split.checkpoint,
     base: split.base,
+    lazy: image.lazy,
     diff,
     index,
     data: packed.layers,

@@ -83,6 +83,13 @@ export interface RetryOptions {
   json: boolean;
 }
 
+export interface ConvertLazyOptions extends RegistryOptions {
+  source: string;
+  target: string;
+  json: boolean;
+  workDir: string;
+}
+
 export interface GuardOptions extends NodeOptions {
   container: string;
   /** Directory to remove as well. */
@@ -105,5 +112,6 @@ export interface Handlers {
   evict(options: EvictOptions): Promise<void>;
   why(options: WhyOptions): Promise<void>;
   retry(options: RetryOptions): Promise<void>;
+  convertLazy(options: ConvertLazyOptions): Promise<void>;
   guard(options: GuardOptions): Promise<void>;
 }

@@ -1,0 +1,36 @@
+/** A whole file tree as text: names as bytes, all of stat(2), extended attributes and content, which Node alone cannot read. */
+import { run } from './program.ts';
+
+const PROGRAM = `
+import hashlib, json, os, stat, sys
+root = os.fsencode(sys.argv[1])
+inodes = {}
+def line(path):
+    full = os.path.join(root, path)
+    s = os.lstat(full)
+    kind = stat.S_IFMT(s.st_mode)
+    found = {'mode': oct(s.st_mode), 'owner': [s.st_uid, s.st_gid], 'mtime': s.st_mtime_ns}
+    if kind in (stat.S_IFCHR, stat.S_IFBLK): found['device'] = [os.major(s.st_rdev), os.minor(s.st_rdev)]
+    if kind == stat.S_IFLNK: found['target'] = os.readlink(full).hex()
+    else: found['xattrs'] = {n: os.getxattr(full, n, follow_symlinks=False).hex() for n in sorted(os.listxattr(full, follow_symlinks=False))}
+    if kind == stat.S_IFREG:
+        with open(full, 'rb') as f: found['content'] = [s.st_size, hashlib.sha256(f.read()).hexdigest()]
+        found['links'] = s.st_nlink
+        found['same'] = inodes.setdefault(s.st_ino, path.hex())
+    return path.decode('latin1') + ' ' + json.dumps(found, sort_keys=True)
+lines = []
+for directory, names, files in os.walk(root):
+    # So that the first name of an inode is the same one in every walk.
+    names.sort(); files.sort()
+    here = os.path.relpath(directory, root)
+    if here == b'.': here = b''
+    else: lines.append(line(here))
+    lines += [line(os.path.join(here, n)) for n in files + [n for n in names if os.path.islink(os.path.join(directory, n))]]
+print('\\n'.join(sorted(lines)))
+`;
+
+/** One line for each path below the root. */
+export async function dumpTree(root: string): Promise<string[]> {
+  const { stdout } = await run('python3', ['-c', PROGRAM, root], { timeoutMs: 120_000 });
+  return stdout.split('\n').filter((line) => line !== '');
+}
