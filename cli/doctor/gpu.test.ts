@@ -5,9 +5,9 @@ import { checkGpu } from './gpu.ts';
 
 const CONFIG = '/etc/containerd/config.toml';
 const DUMP = `containerd --config ${CONFIG} config dump`;
-/** As a node with an H100 has them. */
+/** As a node with an H100 has it. */
 const version = (driver: string) =>
-  `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  ${driver}  Release Build  (dvs-builder@U22-I3-AF03-09-2)  Tue Jan  6 08:51:24 UTC 2026\nGCC version:  gcc version 13.3.0 (GCC)\n`;
+  `NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  ${driver}  Release Build  (nixbld@)  \nGCC version:  gcc version 15.3.0 (GCC) \n`;
 const closed =
   'NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.159.04  Tue Jan  6 08:51:24 UTC 2026\nGCC version:  gcc version 13.3.0 (GCC) \n';
 const LIBRARY = '/usr/lib/x86_64-linux-gnu/libcuda.so.1';
