@@ -8,7 +8,7 @@ export default defineConfig({
       {
         test: {
           name: 'unit',
-          include: ['{shim,snapshotter,checkpoint,cli,proto,native,scripts}/**/*.test.ts'],
+          include: ['{clients,shim,snapshotter,checkpoint,cli,proto,native,scripts}/**/*.test.ts'],
           // Far more than any needs, as nothing gives these a second try.
           testTimeout: 60_000,
           hookTimeout: 60_000,

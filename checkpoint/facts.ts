@@ -71,6 +71,14 @@ const cuda = z.object({
 
 const paths = z.array(z.string().check(z.maxLength(4096))).check(z.maxLength(1024));
 
+/** What the saved pod wanted done after a restore; it gives no right that the pod does not have. */
+const afterRestore = z.object({
+  /** For the first process. */
+  signal: z.optional(z.string().check(z.regex(/^SIG[A-Z0-9]{2,8}$/))),
+  /** Run in the container. */
+  exec: z.optional(z.array(z.string().check(z.maxLength(4096))).check(z.minLength(1), z.maxLength(256))),
+});
+
 /** Written by the shim beside the CRIU images as `thaw-dump.json`; the packer merges it into checkpoint.json. */
 export const dumpFactsSchema = z.object({
   launch,
@@ -88,6 +96,7 @@ export const dumpFactsSchema = z.object({
   ),
   hugePages: z.optional(z.array(hugeMemory).check(z.maxLength(4096))),
   cuda: z.optional(cuda),
+  afterRestore: z.optional(afterRestore),
 });
 export type DumpFacts = z.infer<typeof dumpFactsSchema>;
 export const DUMP_FACTS_FILE = 'thaw-dump.json';
@@ -116,3 +125,4 @@ export type CheckpointFacts = z.infer<typeof checkpointFactsSchema>;
 export type LayerFacts = z.infer<typeof layer>;
 export type Launch = z.infer<typeof launch>;
 export type Surroundings = NonNullable<DumpFacts['surroundings']>;
+export type AfterRestore = z.infer<typeof afterRestore>;

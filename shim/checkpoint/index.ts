@@ -8,6 +8,9 @@ import { DUMP_FACTS_FILE, type DumpFacts } from '../../checkpoint/facts.ts';
 import { dumpConf } from '../criu-conf.ts';
 import { type CudaFiles, cudaHelper, suspendGpu } from '../cuda/index.ts';
 import { hostFacts, mountFacts } from '../host-facts.ts';
+import { afterRestore } from '../identity/after-restore.ts';
+import { containerFiles } from '../identity/container-files.ts';
+import { expectReady, hideTold } from '../identity/saving.ts';
 import { launchOf } from '../launch.ts';
 import { mountedFiles } from '../mounted-files.ts';
 import { procTree, treeOf } from '../process/process-tree.ts';
@@ -27,31 +30,40 @@ export function dumpPreparer(cuda: CudaFiles): PrepareDump {
   return async (input) => {
     const conf = join(input.bundle, 'criu.conf');
     const spec = specOf(input);
+    expectReady(input, containerFiles);
     const facts = await dumpFacts(input, spec);
     const shm = sharedMemoryDir(spec);
     await writeFile(conf, dumpConf({ ...input, linkRemap: shm !== undefined }), { mode: 0o600 });
-    // Last: from here on the workload stands still.
+    // From here on the workload stands still.
     const gpu = await suspendGpu({ ...input, spec }, () => cudaHelper(cuda, input.runc));
     const resume = await keepStill(input, shm).catch(async (error: unknown) => {
       await gpu?.finish('failed');
       throw error;
     });
+    const hidden = hideTold(input, containerFiles);
     return {
       extraArgs: [],
       async finish(outcome) {
-        let afterResume: AfterResume | undefined;
+        let afterGpu: AfterResume | undefined;
         try {
           if (outcome === 'dumped' && shm !== undefined) await saveSharedMemory(input, shm);
         } finally {
           await resume();
-          afterResume = await gpu?.finish(outcome);
+          afterGpu = await gpu?.finish(outcome);
           await writeFile(conf, '', { mode: 0o600 });
         }
         if (outcome === 'dumped') {
           const text = JSON.stringify({ ...facts, ...(gpu ? { cuda: gpu.facts } : {}) });
           await writeFile(join(input.imagePath, DUMP_FACTS_FILE), text, { mode: 0o600 });
         }
-        return afterResume;
+        if (outcome === 'dumped' && input.exit) return undefined;
+        const goOn = async () => {
+          await afterGpu?.();
+          hidden.goOn(outcome);
+        };
+        if (input.paused) return goOn;
+        await goOn();
+        return undefined;
       },
     };
   };
@@ -84,7 +96,9 @@ function specOf({ spec, bundle, runc }: DumpInput): OciSpec {
 
 async function dumpFacts({ spec: asked, runc, pid }: DumpInput, spec: OciSpec): Promise<DumpFacts> {
   const [hugePages, files] = await Promise.all([hugePagesOf(pid), mountedFiles(asked)]);
+  const after = afterRestore(asked.annotations);
   return {
+    ...(Object.keys(after).length > 0 ? { afterRestore: after } : {}),
     ...(hugePages.length > 0 ? { hugePages } : {}),
     launch: { ...launchOf(asked), ...(files.length > 0 ? { files } : {}) },
     host: await hostFacts(await nodeVersions(runc)),

@@ -46,6 +46,8 @@ const input = (runc: Runc, change: Partial<AttemptInput> = {}): AttemptInput => 
   noPivot: false,
   spec: { process: { capabilities: { bounding: ['CAP_KILL', 'CAP_NET_BIND_SERVICE', 'CAP_AUDIT_WRITE'] } } },
   imagesDir: join(dir, 'files'),
+  checkpoint: {},
+  afterRestore: {},
   deadlineMs: 20_000,
   ...change,
 });
@@ -54,6 +56,13 @@ const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
   imageRights: async () => [],
+  telling: () => ({
+    before: () => done.push('before'),
+    running: async (pid) => {
+      done.push(`running ${alive(pid)}`);
+    },
+    takeBack: () => done.push('takeBack'),
+  }),
   cgroupDirs: async () => [],
   fillShm: async () => undefined,
   removeTraces: async () => {
@@ -88,7 +97,8 @@ describe('attemptRestore', () => {
     expect(await readFile(join(dir, 'conf'), 'utf8')).toMatch(/^tcp-close$/m);
     expect(await readFile(join(dir, 'images'), 'utf8')).toMatch(/^core-1.img$/m);
     expect(await isGone(Number(await readFile(join(dir, 'pid'), 'utf8')))).toBe(true);
-    expect(done).toEqual(['removeTraces']);
+    // With too many rights it is told nothing.
+    expect(done).toEqual(['before', 'removeTraces', 'takeBack']);
   });
 
   it('answers the pid that runc wrote', async () => {
@@ -96,8 +106,26 @@ describe('attemptRestore', () => {
     const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
     const spec = { process: { capabilities: { bounding: capabilityNames(all) } } };
     const { pid } = await attemptRestore(input(runc, { spec }), deps());
+    expect(done).toEqual(['before', 'running true']);
     expect(`${pid}\n`).toBe(await readFile(join(dir, 'bundle/init.pid'), 'utf8'));
     process.kill(pid, 'SIGKILL');
+  });
+
+  it('ends a process that the command after the restore fails for', async () => {
+    const runc = await fakeRunc(
+      'sleep 60 & echo $! > "$DIR/bundle/init.pid"; cp "$DIR/bundle/init.pid" "$DIR/pid"',
+    );
+    const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
+    const spec = { process: { capabilities: { bounding: capabilityNames(all) } } };
+    const running = async () => {
+      throw new RestoreError(Code.aborted, 'the command failed');
+    };
+    const telling = () => ({ before: () => {}, running, takeBack: () => done.push('takeBack') });
+    await expect(attemptRestore(input(runc, { spec }), deps({ telling }))).rejects.toThrow(
+      'the command failed',
+    );
+    expect(await isGone(Number(await readFile(join(dir, 'pid'), 'utf8')))).toBe(true);
+    expect(done).toEqual(['removeTraces', 'takeBack']);
   });
 
   it('says what memory could not be had before it ends the process', async () => {
@@ -125,7 +153,7 @@ describe('attemptRestore', () => {
       message: expect.stringMatching(/did not end within 500 ms/),
     });
     expect(performance.now() - began).toBeLessThan(10_000);
-    expect(done).toEqual(['removeTraces']);
+    expect(done).toEqual(['before', 'removeTraces', 'takeBack']);
     const child = Number(await readFile(join(dir, 'child'), 'utf8'));
     expect(await isGone(child)).toBe(true);
     expect(await procTree.childrenOf(child)).toEqual([]);

@@ -4,11 +4,14 @@
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
+import type { AfterRestore } from '../../checkpoint/facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { restoreConf } from '../criu-conf.ts';
 import { criuSaid, withoutLogFile } from '../criu-log.ts';
 import type { CudaFacts } from '../cuda/gpus.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
+import type { Origin } from '../identity/restore-file.ts';
+import type { TellInput, Telling } from '../identity/tell.ts';
 import { killTree, procTree } from '../process/process-tree.ts';
 import type { FilledShm } from '../shm/fill.ts';
 import { within } from '../stdio/index.ts';
@@ -32,6 +35,8 @@ export interface AttemptDeps {
   checkImages(imagesDir: string): Promise<void>;
   /** Rights of every task in the CRIU images of a directory. */
   imageRights(imagesDir: string): Promise<TaskRights[]>;
+  /** What tells the container that it was restored. */
+  telling(input: TellInput): Telling;
   /** Directories of the container's cgroup, one a hierarchy. */
   cgroupDirs(spec: OciSpec): Promise<string[]>;
   /** Puts what was in /dev/shm where the container has it. All or nothing; undefined if there is nothing to put. */
@@ -59,6 +64,9 @@ export interface AttemptInput extends RestoreInput {
   memory?: PreparedMemory | undefined;
   /** What was on GPUs, and comes back once CRIU is done. */
   gpu?: GpuRestore | undefined;
+  /** For the container to read. */
+  checkpoint: Origin;
+  afterRestore: AfterRestore;
   /** Told before a container is killed whose memory cannot be had right. */
   memoryLost?(reason: string): void;
   deadlineMs: number;
@@ -89,6 +97,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
   const images = join(input.workDir, 'images');
   const work = criuWorkDir(input);
   const saved = saveNamespaces(spec, deps.namespaceFiles);
+  const tell = deps.telling({ ...input, hostname: saved.hostname });
   let restored: number | undefined;
   let memory: LazyMemory | undefined;
   let shm: FilledShm | undefined;
@@ -108,6 +117,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     if (started.status === 'fulfilled') memory = started.value;
     if (filled.status === 'fulfilled') shm = filled.value;
     for (const step of ready) if (step.status === 'rejected') throw step.reason;
+    tell.before();
     await withDeadline(
       (onSpawn) =>
         runc.restore(
@@ -145,6 +155,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     });
     // Its memory arrives meanwhile: the slower of the two decides.
     await input.gpu?.resume(pid, input.gpuDeadlineMs).catch(stuck);
+    await tell.running(pid);
     return { pid, memory, shm };
   } catch (cause) {
     if (restored !== undefined) await killTree(restored, procTree);
@@ -153,6 +164,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     const criuLog = restored === undefined ? join(work, 'restore.log') : undefined;
     const reason = await explain(cause, criuLog, join(bundle, 'criu-restore.log'));
     await undo(input, deps, images);
+    tell.takeBack();
     await shm?.takeAway();
     if (memory && !(await within(memory.ended, MEMORY_END_MS)))
       log.warn({ container: id }, 'processes of the failed restore are still there');

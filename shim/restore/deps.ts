@@ -7,6 +7,8 @@ import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { TRIAL_INDEX_FILE } from '../../checkpoint/trial-files.ts';
 import { native } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
+import { containerFiles } from '../identity/container-files.ts';
+import { telling } from '../identity/tell.ts';
 import { mountRootfs, unmountRootfs } from '../mounts/rootfs.ts';
 import { fillShm } from '../shm/fill.ts';
 import { sharedMemoryDir } from '../shm/place.ts';
@@ -125,6 +127,11 @@ export function attemptDeps(): AttemptDeps {
   return {
     checkImages: checkPages,
     imageRights: readTaskRights,
+    telling: (input) =>
+      telling(input, {
+        ...containerFiles,
+        readInNamespaces: (path, namespaces) => native.readInNamespaces(path, [...namespaces]),
+      }),
     async fillShm(imagesDir, spec) {
       const target = sharedMemoryDir(spec);
       return target === undefined ? undefined : fillShm(imagesDir, target);

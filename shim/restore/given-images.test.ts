@@ -6,7 +6,7 @@ import { DUMP_FACTS_FILE } from '../../checkpoint/facts.ts';
 import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { silent } from '../task/fakes.ts';
 import type { PlanInput } from '../task/start-plan.ts';
-import { savedGpu, writeLoss } from './given-images.ts';
+import { savedFacts, writeLoss } from './given-images.ts';
 import { createStartPlanner } from './index.ts';
 
 const cuda = { program: '/nowhere/thaw-cuda', libcuda: '', nvml: '' };
@@ -45,20 +45,20 @@ describe('images that the caller names', () => {
   });
 });
 
-describe('what images say of GPUs', () => {
+describe('what our dump says beside images', () => {
   it('is nothing where no dump of ours is, and an error where it is not what one leaves', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'given-'));
     try {
-      expect(await savedGpu(join(dir, 'nowhere'))).toBeUndefined();
-      expect(await savedGpu(dir)).toBeUndefined();
+      expect(await savedFacts(join(dir, 'nowhere'))).toBeUndefined();
+      expect(await savedFacts(dir)).toBeUndefined();
       const facts = join(dir, DUMP_FACTS_FILE);
       for (const text of ['no JSON', '{"cuda":{}}']) {
         await writeFile(facts, text);
-        await expect(savedGpu(dir)).rejects.toThrow(/thaw-dump.json.*checkpoint again/);
+        await expect(savedFacts(dir)).rejects.toThrow(/thaw-dump.json.*checkpoint again/);
       }
       await rm(facts);
       await symlink('/etc/passwd', facts);
-      await expect(savedGpu(dir)).rejects.toThrow('no regular file');
+      await expect(savedFacts(dir)).rejects.toThrow('no regular file');
     } finally {
       await rm(dir, { recursive: true });
     }

@@ -5,12 +5,12 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ImageDir } from '../../checkpoint/criu/image-dir.ts';
-import { DUMP_FACTS_FILE, dumpFactsSchema } from '../../checkpoint/facts.ts';
+import { DUMP_FACTS_FILE, type DumpFacts, dumpFactsSchema } from '../../checkpoint/facts.ts';
 import { limits } from '../../checkpoint/limits.ts';
 import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { Code, describeError } from '../../proto/status.ts';
-import type { CudaFacts } from '../cuda/gpus.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
+import { afterRestore } from '../identity/after-restore.ts';
 import type { FilledShm } from '../shm/fill.ts';
 import type { PlanInput, RestorePlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore, type PrepareGpu } from './attempt.ts';
@@ -31,8 +31,8 @@ export interface GivenImages {
 export interface GivenDeps extends AttemptDeps {
   /** Undefined unless the caller asks in the work directory for a record of which memory is touched, and there is some. */
   prepareRecorded(imagePath: string, workPath: string): Promise<PreparedMemory | undefined>;
-  /** What the images say of GPUs. */
-  savedGpu(imagePath: string): Promise<CudaFacts | undefined>;
+  /** What our own dump says beside the images. */
+  savedFacts(imagePath: string): Promise<DumpFacts | undefined>;
   prepareGpu: PrepareGpu;
   /** Of a program in front of runc. */
   wrapperEdits(input: PlanInput): Promise<EditedConfig | undefined>;
@@ -62,15 +62,17 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
       };
       let gpu: GpuRestore | undefined;
       try {
-        const facts = await deps.savedGpu(imagePath);
+        const facts = await deps.savedFacts(imagePath);
+        const after = afterRestore(input.spec.annotations, facts?.afterRestore);
         const edited = await deps.wrapperEdits(input);
         const spec = edited?.spec ?? input.spec;
-        gpu = facts && (await deps.prepareGpu(facts, { ...input, spec }));
+        gpu = facts?.cuda && (await deps.prepareGpu(facts.cuda, { ...input, spec }));
         const differences = (await gpu?.differences()) ?? [];
         if (differences.length > 0) throw new RestoreError(Code.failedPrecondition, differences.join('; '));
         const memory = workPath ? await deps.prepareRecorded(imagePath, workPath) : undefined;
         const memoryLost = (reason: string) => writeLoss(workPath, reason);
-        const attempt = { ...given, spec, edited, memory, memoryLost, gpu };
+        const told = { checkpoint: {}, afterRestore: after };
+        const attempt = { ...given, ...told, spec, edited, memory, memoryLost, gpu };
         const restored = await attemptRestore(attempt, deps);
         shm = restored.shm;
         return { kind: 'restored', ...restored };
@@ -85,14 +87,14 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
   };
 }
 
-/** By the facts that our own dump left beside the images; other dumps have none. */
-export async function savedGpu(imagePath: string): Promise<CudaFacts | undefined> {
+/** Undefined beside the images of other dumps. */
+export async function savedFacts(imagePath: string): Promise<DumpFacts | undefined> {
   // Where there is no such directory the checks of the images say so.
   await using images = await ImageDir.open(imagePath).catch(() => undefined);
   if (!images || !(await images.names()).includes(DUMP_FACTS_FILE)) return undefined;
   const text = (await images.read(DUMP_FACTS_FILE, limits.checkpointJsonBytes)).toString('utf8');
   try {
-    return dumpFactsSchema.parse(JSON.parse(text)).cuda;
+    return dumpFactsSchema.parse(JSON.parse(text));
   } catch (cause) {
     throw new RestoreError(
       Code.dataLoss,

@@ -32,7 +32,7 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
   };
   return async (input) => {
     if (input.checkpoint) {
-      const { planGiven, attemptDeps, recordedMemory, gpuRestores, savedGpu, checkChain, editsOf } =
+      const { planGiven, attemptDeps, recordedMemory, gpuRestores, savedFacts, checkChain, editsOf } =
         await load();
       // Only what the caller names may be a chain of dumps; a checkpoint image never is.
       const checkImages = checkChain;
@@ -41,7 +41,7 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
         checkImages,
         prepareRecorded: recordedMemory(config),
         prepareGpu: gpuRestores(config),
-        savedGpu,
+        savedFacts,
         wrapperEdits: editsOf,
       });
     }

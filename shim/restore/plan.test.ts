@@ -67,6 +67,7 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
   imageRights: async () => [],
+  telling: () => ({ before: () => {}, running: async () => {}, takeBack: () => {} }),
   cgroupDirs: async () => [],
   fillShm: async () => undefined,
   prepareMemory: async () => undefined,

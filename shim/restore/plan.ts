@@ -2,12 +2,13 @@
  * From a rootfs mount with a checkpoint below it to a plan: restore, or cold with the reason. Loaded only where there is
  * a checkpoint; index.ts is the cheap look.
  */
-import type { CheckpointFacts } from '../../checkpoint/facts.ts';
+import type { AfterRestore, CheckpointFacts } from '../../checkpoint/facts.ts';
 import type { FailedRestore, FailedRestores, NodeFacts } from '../../checkpoint/failed-restores.ts';
 import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
 import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
+import { afterRestore } from '../identity/after-restore.ts';
 import { launchOf } from '../launch.ts';
 import type { Log } from '../log.ts';
 import { mountedFiles } from '../mounted-files.ts';
@@ -114,7 +115,12 @@ export async function planRestore(
       except,
     }),
   );
-  const attempt = { checkpoint: located.id, shape: shapeOf(spec), node: await deps.node(await versions) };
+  const after = wantedAfter(spec, facts, mismatches);
+  const attempt = {
+    checkpoint: located.id,
+    shape: shapeOf(spec, after),
+    node: await deps.node(await versions),
+  };
   const failure = deps.failures.find(attempt.checkpoint, attempt.shape, attempt.node);
   if (failure) mismatches.push(failedBefore(failure));
   const gpu = facts.cuda && (await deps.prepareGpu(facts.cuda, { ...input, spec: given, log }));
@@ -129,7 +135,7 @@ export async function planRestore(
   const planMs = performance.now() - began;
   const failed = (reason: string) => deps.failures.add({ ...attempt, reason, at: new Date().toISOString() });
   return restorePlan(
-    { input, edited, overlay, split, locate, located, facts, gpu, upper, required, planMs, failed },
+    { input, edited, overlay, split, locate, located, facts, after, gpu, upper, required, planMs, failed },
     deps,
   );
 }
@@ -141,6 +147,19 @@ function unfit(spec: PlanInput['spec']): string[] {
     ...(spec.process?.terminal ? ['the container has a terminal'] : []),
     ...namespaceObstacles(spec),
   ];
+}
+
+function wantedAfter(
+  { annotations }: PlanInput['spec'],
+  facts: CheckpointFacts,
+  problems: string[],
+): AfterRestore {
+  try {
+    return afterRestore(annotations, facts.afterRestore);
+  } catch (error) {
+    problems.push(describeError(error).message);
+    return {};
+  }
 }
 
 function failedBefore({ checkpoint, at, reason }: FailedRestore): string {
@@ -173,6 +192,7 @@ interface Chosen {
   locate: () => Promise<Located>;
   located: Located;
   facts: CheckpointFacts;
+  after: AfterRestore;
   gpu: GpuRestore | undefined;
   upper: UpperListing;
   required: boolean;
@@ -184,7 +204,7 @@ interface Chosen {
 
 async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
   const { input, edited, overlay, split, locate, located } = chosen;
-  const { facts, gpu, upper, required, planMs, failed } = chosen;
+  const { facts, after, gpu, upper, required, planMs, failed } = chosen;
   const unlock = await deps.lockShared(located.lockFile);
   // Streaming goes on in the daemon; Start waits for what has to be here before.
   const prepared = prepare(located, locate, deps, input.log.child({ container: input.id }));
@@ -239,6 +259,8 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
               memory,
               memoryLost,
               gpu,
+              checkpoint: { id: located.id, created: facts.created, image: facts.image.reference },
+              afterRestore: after,
               deadlineMs: RESTORE_DEADLINE_MS,
               gpuDeadlineMs: Math.max(1, GPU_DEADLINE_MS - (performance.now() - began)),
             },

@@ -1,12 +1,11 @@
 /** What a pod's annotations say about its restore. Pure. */
+import { annotationOf } from '../annotation.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 
 /** auto (default), require (an error instead of a cold start), off. */
 const POLICY = 'thaw.dev/restore';
 /** Differences that the pod accepts: words separated by commas, as `FORMS` lists them. */
 const EXCEPT = 'thaw.dev/restore-except';
-/** Set by containerd's CRI in each container's spec. Source: pkg/cri/annotations. */
-const CONTAINER_NAME = 'io.kubernetes.cri.container-name';
 const FORMS = 'args, cwd, env:NAME (with * for any characters), file:PATH, kernel';
 
 export type Policy = 'auto' | 'require' | 'off';
@@ -40,21 +39,6 @@ export function wishesOf({ annotations = {} }: Pick<OciSpec, 'annotations'>): Wi
   const problems: string[] = [];
   const policy = readPolicy(annotationOf(annotations, POLICY), problems);
   return { policy, except: readExceptions(annotationOf(annotations, EXCEPT), problems), problems };
-}
-
-/**
- * A kubelet hands a pod's annotations to all of its containers alike, so one container is named by its name behind a dot,
- * which wins: `thaw.dev/restore.server: require`.
- */
-function annotationOf(
-  annotations: Readonly<Record<string, string>>,
-  key: string,
-): readonly [string, string] | undefined {
-  for (const name of [`${key}.${annotations[CONTAINER_NAME] ?? ''}`, key]) {
-    const value = annotations[name];
-    if (value !== undefined) return [name, value];
-  }
-  return undefined;
 }
 
 function readPolicy(found: readonly [string, string] | undefined, problems: string[]): Policy {

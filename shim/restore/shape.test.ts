@@ -22,3 +22,7 @@ it.each<Partial<OciSpec>>([
 ])('is another one with %j', (change) => {
   expect(shapeOf(spec('a', change))).not.toBe(shapeOf(spec('a')));
 });
+
+it('is another one where something else is done after the restore', () => {
+  expect(shapeOf(spec('a'), { exec: ['/resume'] })).not.toBe(shapeOf(spec('a')));
+});

@@ -3,10 +3,14 @@
  * must not be tried again in the same. Pure.
  */
 import { createHash } from 'node:crypto';
+import type { AfterRestore } from '../../checkpoint/facts.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 
-/** Digest of what the container is allowed and given, without names, addresses and paths of its pod. */
-export function shapeOf({ process = {}, mounts = [], linux = {}, root }: OciSpec): string {
+/** Digest of what the container is allowed, given and to do after its restore, without names, addresses and paths of its pod. */
+export function shapeOf(
+  { process = {}, mounts = [], linux = {}, root }: OciSpec,
+  after: AfterRestore = {},
+): string {
   const { user, capabilities, noNewPrivileges, rlimits, apparmorProfile, terminal } = process;
   const { namespaces = [], devices, seccomp, maskedPaths, readonlyPaths, resources } = linux;
   const shape = {
@@ -15,6 +19,7 @@ export function shapeOf({ process = {}, mounts = [], linux = {}, root }: OciSpec
     mounts: mounts.map(({ destination, type, options }) => [destination, type, options]),
     namespaces: namespaces.map(({ type, path }) => [type, path !== undefined && path !== '']),
     linux: { devices, seccomp, maskedPaths, readonlyPaths, memory: resources?.memory?.limit },
+    after,
   };
   return createHash('sha256').update(JSON.stringify(shape)).digest('hex');
 }

@@ -31,6 +31,12 @@ export interface ExecOptions {
   consoleSocket?: string | undefined;
 }
 
+export interface RunOptions {
+  id: string;
+  /** File with the JSON of an OCI `process`. */
+  process: string;
+}
+
 export interface CheckpointOptions {
   id: string;
   imagePath: string;
@@ -96,6 +102,11 @@ export function execArgs(o: ExecOptions): string[] {
     o.pidFile,
     o.id,
   ];
+}
+
+/** Not detached: runc ends with the process, and as it. */
+export function runArgs(o: RunOptions): string[] {
+  return ['exec', '--process', o.process, o.id];
 }
 
 export function killArgs(id: string, signal: number, all: boolean): string[] {

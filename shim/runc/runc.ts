@@ -15,7 +15,9 @@ import {
   globalArgs,
   killArgs,
   type RestoreOptions,
+  type RunOptions,
   restoreArgs,
+  runArgs,
   updateArgs,
 } from './args.ts';
 import { lastError, meansProcessGone } from './log.ts';
@@ -100,6 +102,14 @@ export class Runc {
   async exec(options: ExecOptions, call: CallOptions = {}): Promise<void> {
     await this.#checked(
       { what: 'OCI runtime exec failed', args: execArgs(options), deadlineMs: START_DEADLINE_MS },
+      call,
+    );
+  }
+
+  /** Runs a process in the container until it ends. Rejects unless it ends with status 0. */
+  async run(options: RunOptions, call: CallOptions = {}): Promise<void> {
+    await this.#checked(
+      { what: 'OCI runtime exec failed', args: runArgs(options), deadlineMs: START_DEADLINE_MS },
       call,
     );
   }

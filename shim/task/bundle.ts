@@ -72,6 +72,12 @@ export function editJson(configJson: string, edit: (spec: OciSpec) => void): str
   return JSON.stringify(spec);
 }
 
+/** The process of a bundle's config.json with another command line and no terminal, for `runc exec --process`. */
+export function processJson(configJson: string, args: readonly string[]): string {
+  const { process }: { process?: object } = JSON.parse(configJson, keepNumbers);
+  return JSON.stringify({ ...process, args, terminal: false });
+}
+
 /** ECMAScript's JSON.parse source text access, which TypeScript's library does not have yet. */
 interface JsonWithRaw {
   rawJSON(text: string): unknown;

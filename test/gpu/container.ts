@@ -21,7 +21,7 @@ import {
   editsOf,
   gpuRestores,
   planGiven,
-  savedGpu,
+  savedFacts,
 } from '../../shim/restore/restoring.ts';
 import { dump } from '../../shim/task/dump.ts';
 import type { OciSpec } from '../../shim/task/oci-spec.ts';
@@ -212,7 +212,7 @@ export class Container {
       checkImages: checkChain,
       prepareRecorded: () => pageServed(images, guardProgram),
       prepareGpu: gpuRestores({ daemonSocket: '', guardProgram, cuda }),
-      savedGpu,
+      savedFacts,
       wrapperEdits: editsOf,
     });
     const began = performance.now();
