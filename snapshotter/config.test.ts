@@ -12,6 +12,7 @@ test('an empty file gives the defaults', () => {
     fetch: { connections: 8, index_timeout_ms: 30_000 },
     cache: {},
     metrics: {},
+    image_service: { keep_credentials_s: 43_200 },
     pull_secrets: [],
     hosts_dirs: ['/etc/containerd/certs.d'],
     registries: {},
