@@ -18,6 +18,9 @@ async function run(...argv: string[]) {
     convertLazy: record('convertLazy'),
     doctor: record('doctor'),
     guard: record('guard'),
+    install: record('install'),
+    uninstall: record('uninstall'),
+    daemonset: record('daemonset'),
   };
   let out = '';
   let err = '';
@@ -176,6 +179,32 @@ describe('argv of why and retry', () => {
   });
 });
 
+describe('argv of install and uninstall', () => {
+  it('has the places of a node as defaults', async () => {
+    const places = {
+      prefix: '/opt/thaw',
+      binDir: '/usr/local/bin',
+      unitDir: '/etc/systemd/system',
+      containerdConfig: '/etc/containerd/config.toml',
+      dryRun: false,
+      address: '/run/containerd/containerd.sock',
+      namespace: 'k8s.io',
+    };
+    expect((await run('install')).calls).toEqual([['install', { ...places, images: 'node' }]]);
+    expect((await run('uninstall')).calls).toEqual([
+      ['uninstall', { ...places, force: false, purge: false }],
+    ]);
+  });
+  it('knows which images there are', async () => {
+    expect((await run('install', '--images', 'class')).calls[0]?.[1]).toMatchObject({ images: 'class' });
+    expect(await run('install', '--images', 'some')).toMatchObject({ status: 2, calls: [] });
+  });
+  it('shows how to try them', async () => {
+    for (const command of ['install', 'uninstall'])
+      expect((await run(command, '--help')).out).toContain('--dry-run');
+  });
+});
+
 describe('a wrong command line', () => {
   it.each([
     [['checkpoint']],
@@ -214,11 +243,13 @@ describe('help', () => {
       'why',
       'retry',
       'doctor',
+      'install',
+      'uninstall',
       'Examples:',
       'Exit status:',
     ])
       expect(out).toContain(word);
-    expect(out).not.toContain('guard');
+    expect(out).not.toMatch(/guard|daemonset/);
   });
   it.each(['checkpoint', 'inspect', 'fetch', 'prefetch', 'status', 'evict', 'why', 'retry', 'doctor'])(
     'of %s names its options',

@@ -2,12 +2,14 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import { buildCommand } from './commands/build.ts';
 import { checkpointCommand } from './commands/checkpoint.ts';
 import { convertCommand } from './commands/convert.ts';
+import { daemonsetCommand } from './commands/daemonset.ts';
 import { doctorCommand } from './commands/doctor.ts';
 import { evictCommand } from './commands/evict.ts';
 import { fetchCommand } from './commands/fetch.ts';
 import { guardCommand } from './commands/guard.ts';
 import type { Handlers } from './commands/handlers.ts';
 import { inspectCommand } from './commands/inspect.ts';
+import { installCommand, uninstallCommand } from './commands/install.ts';
 import { prefetchCommand } from './commands/prefetch.ts';
 import { retryCommand } from './commands/retry.ts';
 import { statusCommand } from './commands/status.ts';
@@ -36,6 +38,8 @@ Examples:
     thaw why models/llm-0
   What keeps this node from restoring containers:
     thaw doctor
+  What setting this node up would change:
+    thaw install --dry-run
 
 Exit status: 0 done, 1 failed, 2 wrong command line, 130 interrupted.`;
 
@@ -72,9 +76,12 @@ export function createProgram(options: ProgramOptions): Command {
     whyCommand,
     retryCommand,
     doctorCommand,
+    installCommand,
+    uninstallCommand,
   ])
     program.addCommand(inherit(program, command(options.handlers)));
-  program.addCommand(inherit(program, guardCommand(options.handlers)), { hidden: true });
+  for (const command of [guardCommand, daemonsetCommand])
+    program.addCommand(inherit(program, command(options.handlers)), { hidden: true });
   return program;
 }
 

@@ -1,4 +1,6 @@
 /** thaw-snapshotter: command line and signals, nothing else. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { Command } from 'commander';
 import pino from 'pino';
 import { native } from '../native/index.ts';
@@ -7,6 +9,7 @@ import { type Config, loadConfig } from './config.ts';
 import { type Daemon, startDaemon } from './daemon.ts';
 import { inheritedSockets } from './inherited-sockets.ts';
 import { notifyReady } from './notify.ts';
+import { watchOldVersions } from './old-versions.ts';
 import { Successor } from './successor.ts';
 import { takeOver } from './take-over.ts';
 
@@ -70,6 +73,14 @@ async function run(flags: Flags): Promise<void> {
     return;
   }
   log.info({ root: config.root, address: config.address, state: config.state }, 'ready');
+  const tree = dirname(import.meta.dirname);
+  // Installed, and not run from a checkout.
+  if (existsSync(join(tree, 'VERSION')))
+    watchOldVersions(tree, {
+      tryLock: native.tryLock,
+      onRemoved: (version) => log.info({ version }, 'old version removed'),
+      onFailed: (error) => log.warn({ error: describeError(error).message }, 'old versions not looked at'),
+    });
 
   let closing = false;
   let successor: Successor | undefined;

@@ -67,6 +67,35 @@ export interface DoctorOptions extends NodeOptions {
   json: boolean;
 }
 
+/** Where an installation lies; see cli/install/. */
+export interface PlaceOptions extends NodeOptions {
+  prefix: string;
+  binDir: string;
+  unitDir: string;
+  containerdConfig: string;
+  /** thaw-snapshotter's configuration file; its default one if not given. */
+  config?: string;
+  dryRun: boolean;
+}
+
+export interface InstallOptions extends PlaceOptions {
+  /** Whose images are on thaw. */
+  images: 'node' | 'class';
+}
+
+export interface UninstallOptions extends PlaceOptions {
+  force: boolean;
+  purge: boolean;
+}
+
+export interface DaemonSetOptions {
+  /** The node's root directory. */
+  host: string;
+  prefix: string;
+  daemonset: string;
+  podNamespace: string;
+}
+
 export interface EvictOptions extends DaemonOptions {
   id: string;
 }
@@ -113,5 +142,8 @@ export interface Handlers {
   why(options: WhyOptions): Promise<void>;
   retry(options: RetryOptions): Promise<void>;
   convertLazy(options: ConvertLazyOptions): Promise<void>;
+  install(options: InstallOptions): Promise<void>;
+  uninstall(options: UninstallOptions): Promise<void>;
+  daemonset(options: DaemonSetOptions): Promise<void>;
   guard(options: GuardOptions): Promise<void>;
 }

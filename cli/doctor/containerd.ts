@@ -62,7 +62,7 @@ export async function readConfig(
 }
 
 /** containerd 2.x merges imports before it migrates: one of version 3 makes a main file of version 2 one of version 3. */
-function ignoredSettings(log: string, file: string): Finding[] {
+export function ignoredSettings(log: string, file: string): Finding[] {
   if (!/Ignoring unknown key.*plugin="?io\.containerd\.grpc\.v1\.cri/.test(log)) return [];
   return [
     failed(

@@ -43,8 +43,8 @@ export interface Machine {
   list(path: string): Promise<string[]>;
   /** A variable of the environment. */
   env(name: string): string | undefined;
-  /** Undefined if there is no such program. `program` may be a path. */
-  run(program: string, args: readonly string[]): Promise<Ran | undefined>;
+  /** Undefined if there is no such program. `program` may be a path. It is killed after half a minute, or `ms`. */
+  run(program: string, args: readonly string[], ms?: number): Promise<Ran | undefined>;
   /** Where a program is in PATH. */
   which(program: string): Promise<string | undefined>;
   /** Of the file system that the nearest existing directory above lies on. */

@@ -37,7 +37,7 @@ export function nodeMachine(options: DoctorOptions, context: Context): Machine &
     exists: async (path) => (await orUndefined(access(path).then(() => true))) ?? false,
     list: async (path) => (await orUndefined(readdir(path))) ?? [],
     env: (name) => context.env[name],
-    run: (program, args) => run(program, args, { ...context.env, PATH }, context.signal),
+    run: (program, args, ms = RUN_MS) => run(program, args, { ...context.env, PATH }, context.signal, ms),
     which: (program) => which(program, PATH),
     async diskSpace(path) {
       const { bsize, blocks, bavail, files, ffree } = await statfs(await existing(path), { bigint: true });
@@ -76,11 +76,12 @@ function run(
   args: readonly string[],
   env: Context['env'],
   signal: AbortSignal,
+  timeout: number,
 ): Promise<Ran | undefined> {
   return new Promise((resolve, reject) => {
     const options = {
       env: { ...env },
-      timeout: RUN_MS,
+      timeout,
       maxBuffer: MAX_OUTPUT,
       killSignal: 'SIGKILL',
       signal,

@@ -23,8 +23,8 @@ export interface ContainerdOptions {
   snapshotterRoot?: string;
   /** As in `RunPodSandbox`; default `test.local/pause:1`, which must be imported first. */
   sandboxImage?: string;
-  /** Which drop-ins of deploy/containerd: for the runtime `thaw` alone (the default), or for every image. */
-  dropIn?: 'containerd' | 'whole-node';
+  /** Which drop-ins of deploy/containerd: for the runtime `thaw` alone (the default), for every image, or none. */
+  dropIn?: 'containerd' | 'whole-node' | 'none';
   /** As on a node that was updated from containerd 1.7: a main file of version 2 that imports the drop-in of version 2. */
   updated?: boolean;
   /** Settings that win over all others. */
@@ -70,7 +70,6 @@ export class Containerd {
     mkdirSync(cniConf, { recursive: true });
     writeFileSync(`${cniConf}/10-thaw-test.conflist`, bridgeNetwork(this.#state));
     const suffix = options.updated ? '1.7' : version;
-    const dropIn = join(repo, `deploy/containerd/${options.dropIn ?? 'containerd'}-${suffix}.toml`);
     const paths = {
       root: `${this.dir}/root`,
       state: `${this.#state}/state`,
@@ -80,7 +79,11 @@ export class Containerd {
       snapshotterRoot: options.snapshotterRoot ?? '/var/lib/thaw',
     };
     const cri = { sandboxImage: options.sandboxImage ?? 'test.local/pause:1' };
-    const fragment = readFileSync(dropIn, 'utf8');
+    const { dropIn = 'containerd' } = options;
+    const fragment =
+      dropIn === 'none'
+        ? `version = ${suffix === '2' ? 3 : 2}`
+        : readFileSync(join(repo, `deploy/containerd/${dropIn}-${suffix}.toml`), 'utf8');
     if (options.updated) {
       const imported = `${this.dir}/thaw.toml`;
       writeFileSync(imported, importedConfig(fragment, paths));

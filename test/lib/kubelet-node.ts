@@ -35,7 +35,10 @@ export interface PodRequest extends Partial<ContainerOptions>, SandboxRequest {
   image: string;
 }
 
-export type KubeletNodeOptions = Pick<ContainerdOptions, 'logLevel' | 'extra' | 'dropIn' | 'updated'> & {
+export type KubeletNodeOptions = Pick<
+  ContainerdOptions,
+  'logLevel' | 'extra' | 'dropIn' | 'updated' | 'env'
+> & {
   root?: string;
   /** Further keys of the snapshotter's config.toml. */
   config?: TomlTable;
@@ -72,7 +75,8 @@ export class KubeletNode {
     });
     writeFileSync(`${prefix}.toml`, stringify({ root, containerd_address: containerd.socket, ...config }));
     const node = new KubeletNode(registry, containerd, root, prefix);
-    await node.startSnapshotter();
+    // One that knows nothing of thaw.
+    if (options.dropIn !== 'none') await node.startSnapshotter();
     const tar = `${containerd.dir}/pause.tar`;
     writeFileSync(tar, await imageTar('test.local/pause:1', await pauseImage()));
     const local = containerd.version === '2' ? ['--local'] : [];
@@ -104,9 +108,9 @@ export class KubeletNode {
     this.#snapshotter = undefined;
   }
 
-  /** Removes every pod and image, then stops all. */
-  async stop(): Promise<void> {
-    if (!this.#snapshotter) await this.startSnapshotter();
+  /** Removes every pod and image, then stops all. `withSnapshotter`: one must run, for what lies on it. */
+  async stop({ withSnapshotter = true } = {}): Promise<void> {
+    if (!this.#snapshotter && withSnapshotter) await this.startSnapshotter();
     for (const pod of await this.cri.listPodSandboxes()) {
       await this.cri.stopPodSandbox(pod.id);
       await this.cri.removePodSandbox(pod.id);
