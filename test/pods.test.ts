@@ -255,43 +255,39 @@ it('is probed, logs, ends with its grace period, and is restored again when it h
 });
 
 describe('starts cold, and says why, where', () => {
-  const withMount = (mounts: Volumes['mounts'], path: string, change: object) =>
-    mounts.map((mount) => (mount.containerPath === path ? { ...mount, ...change } : mount));
-
-  it.each<[string, (volumes: Volumes) => Partial<PodRequest>, RegExp]>([
-    [
-      'a volume is missing',
-      ({ mounts }) => ({ mounts: mounts.filter(({ containerPath }) => containerPath !== '/data') }),
-      /nothing is mounted at \/data now/,
-    ],
-    [
-      'a volume is new',
-      ({ mounts, dir }) => ({
-        mounts: [...mounts, { containerPath: '/extra', hostPath: join(dir, 'data') }],
-      }),
+  it('volumes, root file system, masks, devices and namespaces differ: each of it is named', async () => {
+    const { mounts, dir } = volumes('first', 'token-1');
+    const at = (path: string, change: object) =>
+      mounts.filter(({ containerPath }) => containerPath === path).map((mount) => ({ ...mount, ...change }));
+    const pod = await run({
+      // No /config.
+      mounts: [
+        ...at('/data', { readonly: true }),
+        ...at(TOKEN_DIR, { readonly: false }),
+        ...at('/etc/hosts', {}),
+        ...at('/dev/termination-log', {}),
+        { containerPath: '/extra', hostPath: join(dir, 'data') },
+      ],
+      readonlyRootfs: false,
+      masked: false,
+      hostDevices: ['/dev/loop-control'],
+      shareProcessNamespace: true,
+    });
+    const lines = node.shimLog().split('\n');
+    const said = lines.find((line) => line.includes(pod.containerId) && line.includes('starting cold')) ?? '';
+    for (const reason of [
+      /nothing is mounted at \/config now/,
       /the mount at \/extra is new/,
-    ],
-    [
-      'a volume has become read-only',
-      ({ mounts }) => ({ mounts: withMount(mounts, '/data', { readonly: true }) }),
       /the mount at \/data was writable, now read-only/,
-    ],
-    [
-      'the root file system is writable',
-      () => ({ readonlyRootfs: false }),
+      /the mount at \S+serviceaccount was read-only, now writable/,
       /the root file system was read-only, now it is writable/,
-    ],
-    ['nothing is masked', () => ({ masked: false }), /\/proc\/kcore.* was masked, and is not now/],
-    [
-      'a device is new',
-      () => ({ hostDevices: ['/dev/loop-control'] }),
+      /\/proc\/kcore.* was masked, and is not now/,
+      /\/proc\/sys.* was read-only, and is not now/,
       /\/dev\/loop-control is a new device/,
-    ],
-    ['processes are shared', () => ({ shareProcessNamespace: true }), /shareProcessNamespace/],
-  ])('%s', async (_, change, reason) => {
-    const made = volumes('first', 'token-1');
-    const pod = await run({ mounts: made.mounts, ...change(made) });
-    expect(node.shimLog()).toMatch(new RegExp(`"container":"${pod.containerId}".*${reason.source}`));
+      /shares its process ids with others of its pod \(shareProcessNamespace\)/,
+    ])
+      expect(said).toMatch(reason);
+    // In a shared namespace it is not the first process.
     expect(await ask(await ipOf(pod), 'get')).toMatch(new RegExp(fresh.replace(/pid=1$/, 'pid=')));
   });
 
@@ -347,14 +343,22 @@ describe('a file that is open in a volume', () => {
     expect(await ask(await ipOf(pod), 'read')).toBe('DEF');
   });
 
-  it.each<[string, string, string | undefined, RegExp]>([
-    ['is not there', 'first', undefined, /data\/model/],
-    ['has another size', 'first', 'abcdefg', /data\/model.* had 6 bytes and has 7/],
-    ['has moved with its projected volume', 'second', 'abcdef', /serviceaccount\/\.\.first\/token/],
-  ])('starts cold where it %s', async (_, revision, content, reason) => {
+  it.each<[string, string, string | undefined, RegExp[]]>([
+    [
+      'is not there, or has moved with its projected volume',
+      'second',
+      undefined,
+      [
+        /data\/model.* is not in the pod's volume/,
+        /serviceaccount\/\.\.first\/token.* is not in the pod's volume/,
+      ],
+    ],
+    ['has another size', 'first', 'abcdefg', [/data\/model.* had 6 bytes and has 7/]],
+  ])('starts cold where it %s', async (_, revision, content, reasons) => {
     const pod = await run({ image: held, ...withModel(revision, content) });
     expect(restored(pod)).toBe(false);
-    expect(node.shimLog()).toMatch(new RegExp(`"container":"${pod.containerId}".*${reason.source}`));
+    for (const { source } of reasons)
+      expect(node.shimLog()).toMatch(new RegExp(`"container":"${pod.containerId}".*${source}`));
     expect(await ask(await ipOf(pod), 'get')).toBe(fresh);
   });
 });
