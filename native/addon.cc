@@ -8,6 +8,7 @@
 #include "fifo.h"
 #include "files.h"
 #include "idmap.h"
+#include "layer-server/face.h"
 #include "loop.h"
 #include "mount.h"
 #include "namespaces.h"
@@ -79,6 +80,14 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("pageServerDrain", thaw::PageServerDrain);
   add("pageServerFinish", thaw::PageServerFinish);
   add("pageServerStats", thaw::PageServerStats);
+  add("layerServerStart", thaw::LayerServerStart);
+  add("layerServerAdd", thaw::LayerServerAdd);
+  add("layerServerRemove", thaw::LayerServerRemove);
+  add("layerServerPresent", thaw::LayerServerPresent);
+  add("layerServerAnswer", thaw::LayerServerAnswer);
+  add("layerServerResend", thaw::LayerServerResend);
+  add("layerServerStop", thaw::LayerServerStop);
+  add("takeDescriptor", thaw::TakeDescriptor);
   add("writeBack", thaw::WriteBack);
   add("collapse", thaw::Collapse);
   add("touchCost", thaw::TouchCost);

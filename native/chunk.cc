@@ -14,14 +14,15 @@
 #include "errors.h"
 #include "fd.h"
 
-// The node executable exports its own OpenSSL (on x64 and arm64), without headers in every package. These prototypes are
-// those of openssl/evp.h (1.1 to 3). Its zlib would do for CRC-32 too, but takes as long for that as SHA-256 does with the
-// processor's help: libdeflate has carry-less multiplication.
+// The node executable exports its own OpenSSL and zstd (on x64 and arm64), without headers in every package. These
+// prototypes are those of openssl/evp.h (1.1 to 3) and zstd.h (1.0 on). Its zlib would do for CRC-32 too, but takes as long
+// for that as SHA-256 does with the processor's help: libdeflate has carry-less multiplication.
 extern "C" {
 struct evp_md_st;
 const evp_md_st* EVP_sha256(void);
 int EVP_Digest(const void* data, size_t count, unsigned char* digest, unsigned int* size, const evp_md_st* type,
                void* engine);
+size_t ZSTD_decompress(void* into, size_t capacity, const void* stored, size_t length);
 }
 
 namespace thaw {
@@ -38,6 +39,12 @@ bool Decode(Bytes stored, uint8_t* into, size_t length) {
   const int decoded = LZ4_decompress_safe(reinterpret_cast<const char*>(stored.data), reinterpret_cast<char*>(into),
                                           static_cast<int>(stored.length), static_cast<int>(length));
   return decoded >= 0 && static_cast<size_t>(decoded) == length;
+}
+
+bool DecodeFrame(Bytes stored, uint8_t* into, size_t length) {
+  // Safe for hostile input: never writes beyond `length`, and decodes straight into place, so that no window that the
+  // frame asks for is allocated. An error is larger than any length.
+  return ZSTD_decompress(into, length, stored.data, stored.length) == length;
 }
 
 // A decode buffer for each libuv worker, kept between chunks: mapping a fresh one costs as much as decoding into it.
@@ -60,6 +67,7 @@ struct Chunk {
   size_t length;
   std::array<uint8_t, kDigest> digest;
   uint32_t checksum;
+  bool zstd;
   Failure failure;
 
   napi_deferred deferred = nullptr;
@@ -74,8 +82,14 @@ struct Chunk {
     if (actual != digest) return Bad("the stored bytes do not match their SHA-256 digest");
 
     const uint8_t* data = stored.data;
-    if (stored.length > length) return Bad("the stored bytes are longer than the decoded length");
-    if (stored.length < length) {
+    if (zstd) {
+      uint8_t* const buffer = Scratch(length);
+      if (!DecodeFrame(stored, buffer, length))
+        return Bad("the stored bytes are no zstd frame of " + std::to_string(length) + " decoded bytes");
+      data = buffer;
+    } else if (stored.length > length) {
+      return Bad("the stored bytes are longer than the decoded length");
+    } else if (stored.length < length) {
       uint8_t* const buffer = Scratch(length);
       if (!Decode(stored, buffer, length))
         return Bad("the stored bytes are no LZ4 block of " + std::to_string(length) + " decoded bytes");
@@ -121,6 +135,7 @@ Napi::Value WriteChunk(const Napi::CallbackInfo& info) {
   chunk->length = static_cast<size_t>(args.Integer(3, 1, kLargestChunk, "a decoded length from 1 to 16777216"));
   const Bytes digest = args.Uint8Array(4);
   chunk->checksum = static_cast<uint32_t>(args.Integer(5, 0, UINT32_MAX, "an unsigned CRC-32"));
+  chunk->zstd = info.Length() > 6 && args.Boolean(6);
   if (!args.ok()) return env.Undefined();
   if (digest.length != kDigest) {
     Napi::TypeError::New(env, "Cannot use argument 5, expected 32 bytes").ThrowAsJavaScriptException();

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, ftruncateSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { crc32 } from 'node:zlib';
+import { crc32, zstdCompressSync } from 'node:zlib';
 import { compressSync, uncompressSync } from 'lz4-napi';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { native } from './index.ts';
@@ -42,6 +42,28 @@ describe('writeChunk', () => {
     const written = readFileSync(path);
     expect(written.subarray(4096).equals(text)).toBe(true);
     expect(written.subarray(0, 4096).every((byte) => byte === 0)).toBe(true);
+  });
+
+  test('decodes a zstd frame to its place, and nothing else where it is to be one', async () => {
+    const { path, fd } = file();
+    const write = (stored: Uint8Array, length: number) =>
+      native.writeChunk(fd, 4096n, stored, length, sha256(stored), crc32(text), true);
+    const frame = zstdCompressSync(text);
+    await write(frame, text.length);
+    expect(readFileSync(path).subarray(4096).equals(text)).toBe(true);
+    for (const [stored, length] of [
+      [frame, text.length - 1],
+      [frame, text.length + 1],
+      [frame.subarray(0, -1), text.length],
+      [encode(text), text.length],
+      [text, text.length],
+    ] as const)
+      await expect(write(stored, length)).rejects.toMatchObject({ code: 'EBADMSG' });
+    const noise = randomBytes(8, 3000);
+    const longer = zstdCompressSync(noise);
+    expect(longer.length).toBeGreaterThan(noise.length);
+    await native.writeChunk(fd, 0n, longer, 3000, sha256(longer), crc32(noise), true);
+    expect(readFileSync(path).subarray(0, 3000).equals(noise)).toBe(true);
   });
 
   test('writes bytes that are stored as they are', async () => {

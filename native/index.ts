@@ -63,6 +63,11 @@ export interface PageServerCounts {
   touched: Uint32Array;
 }
 
+declare const layerServer: unique symbol;
+export interface LayerServer {
+  readonly [layerServer]: true;
+}
+
 declare const pageServer: unique symbol;
 export interface PageServer {
   readonly [pageServer]: true;
@@ -247,8 +252,8 @@ export interface Addon {
   syncfs(fd: number): void;
 
   /**
-   * On a libuv worker: checks that `stored` has the SHA-256 `digest`, decodes it (one LZ4 block if `stored` is shorter
-   * than `decodedLength`, else as is), checks the CRC-32 of the result, and writes it at `offset`. Rejects with code
+   * On a libuv worker: checks that `stored` has the SHA-256 `digest`, decodes it (with `zstd` one frame, otherwise one LZ4
+   * block if `stored` is shorter than `decodedLength`, else as is), checks the CRC-32 of the result, and writes it at `offset`. Rejects with code
    * EBADMSG and a message naming which check failed; then nothing was written. An error of pwrite may leave a part.
    * `decodedLength` is 16 MiB at most. The descriptor is duplicated at once; `stored` must not change until it settles.
    */
@@ -259,6 +264,7 @@ export interface Addon {
     decodedLength: number,
     digest: Uint8Array,
     crc32: number,
+    zstd?: boolean,
   ): Promise<void>;
   /**
    * Serves a restore's memory from threads of its own: CRIU's lazy-pages protocol on the listening socket (duplicated),
@@ -288,6 +294,41 @@ export interface Addon {
   /** The processes are being ended, or CRIU will not come: 'ended' follows as soon as they are gone. */
   pageServerFinish(server: PageServer): void;
   pageServerStats(server: PageServer): PageServerCounts;
+  /**
+   * Serves a FUSE mount from threads of its own: one directory, in which each lazy base layer's tar is a file. `device` is
+   * /dev/fuse, mounted (duplicated, and made non-blocking for whoever else has it). `missing` is called for each read that
+   * waits for frames `first` to `last` of a file; it goes on when layerServerAnswer has got its ticket.
+   */
+  layerServerStart(
+    device: number,
+    threads: number,
+    missing: (node: number, first: number, last: number, ticket: number) => void,
+  ): LayerServer;
+  /**
+   * A file: `node` is its inode number, from 2 on, `present` has one bit a frame, lowest first. The descriptor is
+   * duplicated. EEXIST where number or name is taken.
+   */
+  layerServerAdd(
+    server: LayerServer,
+    node: number,
+    name: string,
+    fd: number,
+    size: bigint,
+    frameBytes: number,
+    present: Uint8Array,
+  ): void;
+  /** What is read of it from now on fails with EIO. */
+  layerServerRemove(server: LayerServer, node: number): void;
+  /** A frame is verified and written. */
+  layerServerPresent(server: LayerServer, node: number, frame: number): void;
+  /** With an errno, or 0 when the frames are here. Unknown tickets are ignored. */
+  layerServerAnswer(server: LayerServer, ticket: number, error: number): void;
+  /** Has the kernel send again what another server read and did not answer. EINVAL before Linux 6.9. */
+  layerServerResend(server: LayerServer): void;
+  /** Ends its threads; requests that wait are left to whoever serves the device next. */
+  layerServerStop(server: LayerServer): void;
+  /** pidfd_getfd(2): a descriptor of another process, as one of ours. */
+  takeDescriptor(pid: number, descriptor: number): number;
   /**
    * process_madvise(2) with MADV_COLLAPSE on whole huge pages within pairs of start and end, on another thread. Resolves with
    * the bytes that are in huge pages now; memory that cannot be had so is left as it is. Rejects with ESRCH, ENOSYS (before

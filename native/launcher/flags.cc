@@ -29,6 +29,7 @@ Error ParseAction(std::string_view word, Action* action) {
   else if (word == "delete") *action = Action::kDelete;
   else if (word == "serve") *action = Action::kServe;
   else if (word == "guard") *action = Action::kGuard;
+  else if (word == "hold") *action = Action::kHold;
   else return {"Unknown action " + Quoted(word) + "; use start or delete"};
   return {};
 }

@@ -8,7 +8,7 @@
 
 namespace thaw {
 
-enum class Action { kServe, kStart, kDelete, kGuard, kInfo, kVersion };
+enum class Action { kServe, kStart, kDelete, kGuard, kHold, kInfo, kVersion };
 
 struct Flags {
   Action action = Action::kServe;

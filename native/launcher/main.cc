@@ -16,6 +16,7 @@
 #include "files.h"
 #include "flags.h"
 #include "guard.h"
+#include "hold.h"
 #include "info.h"
 #include "remove.h"
 #include "start.h"
@@ -68,6 +69,8 @@ Error Run(int argc, char** argv) {
       return Info();
     case Action::kGuard:
       return Guard();
+    case Action::kHold:
+      return Hold();
     case Action::kStart:
     case Action::kDelete:
       break;

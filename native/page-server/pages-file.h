@@ -1,13 +1,13 @@
 // A pages file of the node cache. Its bytes arrive while it is read: a chunk may be read once it is present.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <vector>
 
 #include "../errors.h"
 #include "../fd.h"
+#include "../presence.h"
 
 namespace thaw {
 
@@ -35,25 +35,6 @@ class PagesFile {
   uint64_t pages_ = 0;
   uint32_t first_ordinal_ = 0;
   std::vector<PageChunk> chunks_;
-};
-
-// Which chunks of all files are here, by ordinal. Any thread; bits are only set.
-class Presence {
- public:
-  explicit Presence(uint32_t chunks) : bytes_(new std::atomic<uint8_t>[(chunks + 7) / 8]()), chunks_(chunks) {}
-  bool Has(uint32_t ordinal) const {
-    return ordinal < chunks_ && (bytes_[ordinal / 8].load(std::memory_order_acquire) >> (ordinal % 8) & 1);
-  }
-  // One bit a chunk, lowest first.
-  void Add(const uint8_t* bits, size_t length) {
-    for (size_t i = 0; i < length && i < (chunks_ + 7) / 8; i++)
-      if (bits[i]) bytes_[i].fetch_or(bits[i], std::memory_order_release);
-  }
-  uint32_t chunks() const { return chunks_; }
-
- private:
-  const std::unique_ptr<std::atomic<uint8_t>[]> bytes_;
-  const uint32_t chunks_;
 };
 
 }  // namespace thaw
