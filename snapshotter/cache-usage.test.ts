@@ -9,7 +9,7 @@ const snapshotter = {
   usage: async () => ({ size: 10n, inodes: 1n }),
   store: {
     get: (name: string) => snapshots.find((snapshot) => snapshot.name === name),
-    withCheckpoint: (id: string) => snapshots.filter(({ directory }) => directory.checkpoint === id),
+    withCached: (id: string) => snapshots.filter(({ directory }) => directory.checkpoint === id),
   },
 } as unknown as Pick<OverlaySnapshotter, 'usage' | 'store'>;
 const entry = { bytes: 1000n, index: { files: ['a', 'b'] } as unknown as CheckpointIndex };

@@ -8,7 +8,7 @@ export interface CachedSizes {
 }
 
 /**
- * A checkpoint counts for the first of the snapshots that stand for its layers, and from the beginning on with all that it
+ * A checkpoint, or a lazy layer, counts for the first of the snapshots that stand for it, and from the beginning on with all that it
  * will take: CRI asks for the use of a committed snapshot once and never again.
  */
 export async function usageWithCache(
@@ -17,9 +17,10 @@ export async function usageWithCache(
   name: string,
 ): Promise<Usage> {
   const own = await snapshotter.usage(name);
-  const { checkpoint } = snapshotter.store.get(name).directory;
-  const entry = checkpoint === undefined ? undefined : cache.find(checkpoint);
-  if (checkpoint === undefined || !entry) return own;
-  if (snapshotter.store.withCheckpoint(checkpoint)[0]?.name !== name) return own;
+  const { checkpoint, layer } = snapshotter.store.get(name).directory;
+  const id = checkpoint ?? layer;
+  const entry = id === undefined ? undefined : cache.find(id);
+  if (id === undefined || !entry) return own;
+  if (snapshotter.store.withCached(id)[0]?.name !== name) return own;
   return { size: own.size + entry.bytes, inodes: own.inodes + BigInt(entry.index.files.length) };
 }

@@ -9,7 +9,7 @@ test('an empty file gives the defaults', () => {
     address: '/run/thaw/snapshotter.sock',
     containerd_address: '/run/containerd/containerd.sock',
     log_level: 'info',
-    fetch: { connections: 8, index_timeout_ms: 30_000 },
+    fetch: { connections: 8, index_timeout_ms: 30_000, read_timeout_ms: 120_000 },
     cache: {},
     metrics: {},
     image_service: { keep_credentials_s: 43_200 },

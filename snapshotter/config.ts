@@ -24,6 +24,8 @@ export const configSchema = z.strictObject({
       connections: z.number().int().min(1).max(64).default(8),
       /** Longest wait for the index of a checkpoint; then containerd pulls the layer as any other. */
       index_timeout_ms: z.number().int().min(100).max(600_000).default(30_000),
+      /** Longest wait of a read from a lazy layer for bytes that are not here; then it fails. */
+      read_timeout_ms: z.number().int().min(100).max(3_600_000).default(120_000),
     })
     .prefault({}),
   cache: z

@@ -1,5 +1,5 @@
 /** Puts the parts together: one daemon from start to end. */
-import { readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { chmod, rename } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -20,6 +20,8 @@ import { fetchErrorKind } from './fetch-errors.ts';
 import { type GrpcServer, SnapshotsServer } from './grpc/index.ts';
 import { Health } from './health.ts';
 import { checkInherited, type InheritedSockets, listeningDescriptor } from './inherited-sockets.ts';
+import { startHolder } from './layers/holder.ts';
+import { LazyLayers } from './layers/index.ts';
 import type { Metrics } from './metrics/index.ts';
 import { Directories, OverlaySnapshotter, overlayOptions, thisKernel } from './overlay/index.ts';
 import { RemoteLayers, TARGET_LABEL } from './remote/index.ts';
@@ -40,6 +42,8 @@ export interface Daemon {
 /** A thread fetches some 2 Gbit/s. */
 const MAX_FETCH_THREADS = 8;
 const FETCH_IDLE_MS = 60_000;
+/** They wait for the disk and copy; the waits for frames are none of theirs. */
+const MAX_LAYER_THREADS = 4;
 const PROGRESS_MS = 10_000;
 /** Calls in flight get so long at the end. */
 const GRACE_MS = 5_000;
@@ -112,9 +116,26 @@ async function start(
   const layout = layoutOf(config.root);
   const store = new SnapshotStore(layout.database);
   lastEnds.push(() => store.close());
+  const layers: LazyLayers = new LazyLayers({
+    want: (id, frames, signal) => cache.want(id, frames, signal),
+    native,
+    device: {
+      directory: layout.layers,
+      recordFile: join(config.state, 'layers.json'),
+      calls: {
+        mount: native.mount,
+        umount: native.umount,
+        takeDescriptor: native.takeDescriptor,
+        startHolder: (device) => startHolder(native, holderProgram(), device),
+      },
+    },
+    threads: Math.min(availableParallelism(), MAX_LAYER_THREADS),
+    readTimeoutMs: config.fetch.read_timeout_ms,
+    log,
+  });
   const snapshotter = new OverlaySnapshotter({
     store,
-    directories: new Directories(layout.snapshots),
+    directories: new Directories(layout.snapshots, (directory) => layers.unmount(directory)),
     mountOptions: overlayOptions(thisKernel()),
     now: native.realtime,
     events: {
@@ -172,6 +193,7 @@ async function start(
     }
   });
   ends.push(() => cache.close());
+  ends.push(() => layers.close());
   const remote: RemoteLayers = new RemoteLayers({
     snapshotter,
     cache,
@@ -180,12 +202,14 @@ async function start(
       return registries.source(imageRef);
     },
     indexTimeoutMs: config.fetch.index_timeout_ms,
+    mountLayer: (entry, directory) => layers.mount(entry, directory),
     log,
     onIndexFailed: (error) => metrics?.fetches.indexFailed(fetchErrorKind(error)),
   });
   const progress = setInterval(() => logProgress(cache, log), PROGRESS_MS);
   ends.push(() => clearInterval(progress));
   await cache.recover();
+  await layers.restore(await remote.lazyLayers(), (id) => snapshotter.lose(id));
 
   const checkpoints = new TtrpcServer({
     services: checkpointServices({
@@ -217,8 +241,8 @@ async function start(
       return snapshotter.create('active', key, parent, labels);
     },
     remove: async (key) => {
-      const { checkpoint } = await snapshotter.remove(key);
-      if (checkpoint !== undefined) void evictUnused(cache, checkpoint, log);
+      const { cached } = await snapshotter.remove(key);
+      if (cached !== undefined) void evictUnused(cache, cached, log);
     },
     usage: (key) => usageWithCache(snapshotter, cache, key),
     log,
@@ -276,6 +300,14 @@ async function listen(
   parts.lastEnds.push(() => {
     if (!parts.keepPaths) rmSync(path, { force: true });
   });
+}
+
+/** Beside the bundle on a node; in build/ in a checkout. */
+function holderProgram(): string {
+  const places = ['../bin', '../build'].map((place) =>
+    join(import.meta.dirname, place, 'containerd-shim-thaw-v2'),
+  );
+  return places.find((place) => existsSync(place)) ?? places[0] ?? '';
 }
 
 /** What systemd said to this process alone is no business of a credential helper. */

@@ -28,6 +28,11 @@ export function unavailable(message: string, options?: CodedErrorOptions): Snaps
   return new SnapshotError(Code.unavailable, message, options);
 }
 
+/** A fault of this program. */
+export function internal(message: string, options?: CodedErrorOptions): SnapshotError {
+  return new SnapshotError(Code.internal, message, options);
+}
+
 /** The file system that `path` lies on is full. */
 export function noSpace(path: string, options?: CodedErrorOptions): SnapshotError {
   return new SnapshotError(

@@ -8,10 +8,17 @@ export interface RootLayout {
   database: string;
   snapshots: string;
   cache: string;
+  /** Where the tars of lazy layers are served. */
+  layers: string;
 }
 
 export function layoutOf(root: string): RootLayout {
-  return { database: join(root, 'meta.db'), snapshots: join(root, 'snapshots'), cache: join(root, 'cache') };
+  return {
+    database: join(root, 'meta.db'),
+    snapshots: join(root, 'snapshots'),
+    cache: join(root, 'cache'),
+    layers: join(root, 'layers'),
+  };
 }
 
 /**

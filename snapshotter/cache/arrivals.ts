@@ -1,5 +1,5 @@
 /** When a chunk that a range under way is bringing will be here. Pure: time comes in from outside. */
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import type { ChunkIndex } from '../../checkpoint/index-format.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import type { PlannedRange } from './plan.ts';
 
@@ -10,12 +10,12 @@ interface Arrival {
 }
 
 export class Arrivals {
-  readonly #index: CheckpointIndex;
+  readonly #index: ChunkIndex;
   readonly #clock: () => number;
   readonly #underWay = new Map<PlannedRange, Arrival>();
 
   /** `clock`: monotonic milliseconds. */
-  constructor(index: CheckpointIndex, clock: () => number) {
+  constructor(index: ChunkIndex, clock: () => number) {
     this.#index = index;
     this.#clock = clock;
   }

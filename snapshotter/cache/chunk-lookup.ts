@@ -1,6 +1,6 @@
 /** From an ordinal to its chunk. */
 import type { Chunk } from '../../checkpoint/chunk-table.ts';
-import type { CheckpointIndex, IndexFile } from '../../checkpoint/index-format.ts';
+import type { ChunkIndex, IndexFile } from '../../checkpoint/index-format.ts';
 
 export interface FoundChunk {
   file: IndexFile;
@@ -8,7 +8,7 @@ export interface FoundChunk {
 }
 
 /** RangeError for an ordinal that the index does not have. */
-export function chunkAt(index: CheckpointIndex, ordinal: number): FoundChunk {
+export function chunkAt(index: ChunkIndex, ordinal: number): FoundChunk {
   let low = 0;
   let high = index.files.length - 1;
   // The last file that begins at or before the ordinal; files without chunks share their successor's first ordinal.

@@ -1,5 +1,5 @@
 /** One attempt to bring what is missing of a checkpoint to this node. */
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import type { ChunkIndex } from '../../checkpoint/index-format.ts';
 import type { SnapshotError } from '../error.ts';
 import { Arrivals } from './arrivals.ts';
 import type { BlobSource } from './blob-source.ts';
@@ -15,7 +15,7 @@ import { TransferQueue } from './transfer-queue.ts';
 import type { Transfers } from './transfers.ts';
 
 export interface DownloadOptions {
-  index: CheckpointIndex;
+  index: ChunkIndex;
   source: BlobSource;
   /** Of the files. */
   directory: string;

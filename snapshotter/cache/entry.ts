@@ -2,14 +2,14 @@
 import { existsSync } from 'node:fs';
 import { open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
-import { decodeIndex } from '../../checkpoint/index-format.ts';
+import type { CheckpointIndex, ChunkIndex } from '../../checkpoint/index-format.ts';
 import { Code } from '../../proto/status.ts';
-import { invalidArgument, SnapshotError } from '../error.ts';
+import { internal, invalidArgument, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import { Demand } from './demand.ts';
 import { download } from './download.ts';
+import { type EntryContent, INDEX } from './entry-content.ts';
 import { explain, isFinal, isFull } from './fetch-failure.ts';
 import { GivenUp } from './given-up.ts';
 import { ImageFiles, syncPath } from './image-files.ts';
@@ -81,7 +81,6 @@ export interface PresentChunks {
   complete: boolean;
 }
 
-const INDEX = 'index';
 const COMPLETE = 'complete';
 /** A failure that waiting does not help is the answer for so long; then it is tried again. */
 const STALE_MS = 10_000;
@@ -90,8 +89,7 @@ export class CacheEntry {
   /** Digest of the index. */
   readonly id: string;
   readonly directory: string;
-  readonly index: CheckpointIndex;
-  readonly checkpointJson: Uint8Array;
+  readonly content: EntryContent;
   readonly #options: EntryOptions;
   readonly #files: ImageFiles;
   readonly #presence: Presence;
@@ -100,11 +98,14 @@ export class CacheEntry {
   readonly bytes: bigint;
   /** Milliseconds since 1970. */
   lastUsed = 0;
+  /** Told of every chunk that becomes present. */
+  onPresent: (ordinal: number) => void = () => {};
   readonly #demand = new Demand();
   readonly #watch = new PresenceWatch();
   #givenUp: GivenUp;
   #state: EntryState = { kind: 'idle' };
   #madeFiles = false;
+  #makingFiles: Promise<void> = Promise.resolve();
   /** What an earlier run says is here, until that is taken over. */
   #left: SavedPresence | undefined;
   readonly #saver: PresenceSaver;
@@ -113,21 +114,16 @@ export class CacheEntry {
   #fetched = 0n;
   #local = 0n;
 
-  constructor(
-    id: string,
-    directory: string,
-    index: CheckpointIndex,
-    json: Uint8Array,
-    options: EntryOptions,
-  ) {
+  constructor(id: string, directory: string, content: EntryContent, options: EntryOptions) {
     this.id = id;
     this.directory = directory;
-    this.index = index;
-    this.checkpointJson = json;
+    this.content = content;
+    const { index } = content;
     this.#options = options;
     this.#files = new ImageFiles(join(directory, 'files'));
     this.#presence = new Presence(index.chunkCount);
     this.#presence.onAdded = (ordinal) => {
+      this.onPresent(ordinal);
       this.#demand.arrived(ordinal);
       this.#watch.notify();
     };
@@ -143,6 +139,16 @@ export class CacheEntry {
       writeBack: (isWanted) => this.#files.writeBack(index.files, isWanted),
       syncFiles: () => this.#files.sync(index.files),
     });
+  }
+
+  get index(): ChunkIndex {
+    return this.content.index;
+  }
+
+  /** INTERNAL for what is no checkpoint. */
+  get checkpoint(): { index: CheckpointIndex; json: Uint8Array } {
+    if (this.content.kind !== 'checkpoint') throw internal(`"${this.id}" is no checkpoint`);
+    return this.content;
   }
 
   get state(): EntryState {
@@ -320,9 +326,16 @@ export class CacheEntry {
     }
   }
 
-  async #prepare(signal: AbortSignal): Promise<void> {
+  /** Makes its files, empty, where they are not here. RESOURCE_EXHAUSTED without room for them. */
+  makeFiles(): Promise<void> {
+    // One at a time: two would make them twice.
+    this.#makingFiles = this.#makingFiles.catch(() => {}).then(() => this.#makeFiles());
+    return this.#makingFiles;
+  }
+
+  async #makeFiles(): Promise<void> {
+    if (this.#state.kind === 'complete') return;
     await this.#options.makeRoom(this);
-    signal.throwIfAborted();
     if (!this.#madeFiles) {
       for (const name of [COMPLETE, PRESENCE_FILE]) await rm(join(this.directory, name), { force: true });
       // Or a power failure could bring them back, above new and empty files of the same sizes.
@@ -333,6 +346,11 @@ export class CacheEntry {
       else await create();
       this.#madeFiles = true;
     }
+  }
+
+  async #prepare(signal: AbortSignal): Promise<void> {
+    await this.makeFiles();
+    signal.throwIfAborted();
     if (this.#left) await this.#takeOver(this.#left, signal);
     this.#saver.begin();
   }
@@ -408,15 +426,6 @@ export class CacheEntry {
     await syncPath(this.directory);
     await rm(join(this.directory, PRESENCE_FILE), { force: true });
   }
-}
-
-/** Reads index and checkpoint.json of a cache directory. The caller checks the index's digest. */
-export async function readEntryFiles(
-  directory: string,
-): Promise<{ indexBytes: Uint8Array; index: CheckpointIndex; checkpointJson: Uint8Array }> {
-  const indexBytes = await readFile(join(directory, INDEX));
-  const checkpointJson = await readFile(join(directory, 'checkpoint.json'));
-  return { indexBytes, index: decodeIndex(indexBytes), checkpointJson };
 }
 
 function allSet(count: number): Uint8Array {

@@ -1,5 +1,5 @@
 /** What one attempt to fetch a checkpoint could not get although the rest of it may come. */
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import type { ChunkIndex } from '../../checkpoint/index-format.ts';
 import type { SnapshotError } from '../error.ts';
 import { chunkAt } from './chunk-lookup.ts';
 
@@ -7,14 +7,14 @@ import { chunkAt } from './chunk-lookup.ts';
 const TOO_MANY_CORRUPT = 32;
 
 export class GivenUp {
-  readonly #index: CheckpointIndex;
+  readonly #index: ChunkIndex;
   readonly #chunks = new Map<number, SnapshotError>();
   readonly #layers = new Map<number, SnapshotError>();
   readonly #corruptIn = new Map<number, number>();
   /** The first failure of all. */
   first: SnapshotError | undefined;
 
-  constructor(index: CheckpointIndex) {
+  constructor(index: ChunkIndex) {
     this.#index = index;
   }
 

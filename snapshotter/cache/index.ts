@@ -6,19 +6,19 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, open, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { digestOf } from '../../checkpoint/digest.ts';
-import { decodeIndex } from '../../checkpoint/index-format.ts';
-import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { diskUsage } from '../disk-usage.ts';
 import { dataLoss, failedPrecondition, notFound, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
+import { CacheEntry, type EntryEvents, type EntryOptions, type PresentChunks } from './entry.ts';
 import {
-  CacheEntry,
-  type EntryEvents,
-  type EntryOptions,
-  type PresentChunks,
+  CHECKPOINT_JSON,
+  checkpointContent,
+  type EntryContent,
+  INDEX,
+  layerContent,
   readEntryFiles,
-} from './entry.ts';
+} from './entry-content.ts';
 import { syncPath } from './image-files.ts';
 import { retryDelay } from './retry-schedule.ts';
 import { byLastUse, lacking } from './room.ts';
@@ -103,13 +103,22 @@ export class NodeCache {
    * The entry of a checkpoint, made from its index and checkpoint.json if it is not here. DATA_LOSS or INVALID_ARGUMENT
    * if they are not what `id` promises. Nothing is fetched before `start`.
    */
-  async add(id: string, indexBytes: Uint8Array, checkpointJson: Uint8Array): Promise<CacheEntry> {
+  add(id: string, indexBytes: Uint8Array, checkpointJson: Uint8Array): Promise<CacheEntry> {
+    return this.#add(id, indexBytes, () => checkpointContent(indexBytes, checkpointJson));
+  }
+
+  /** The same for a lazy base layer. */
+  addLayer(id: string, indexBytes: Uint8Array): Promise<CacheEntry> {
+    return this.#add(id, indexBytes, () => layerContent(indexBytes));
+  }
+
+  async #add(id: string, indexBytes: Uint8Array, decode: () => EntryContent): Promise<CacheEntry> {
     const known = this.#entries.get(id) ?? this.#adding.get(id);
     if (known) {
       await this.#touch(await known);
       return known;
     }
-    const adding = this.#make(id, indexBytes, checkpointJson).finally(() => this.#adding.delete(id));
+    const adding = this.#make(id, indexBytes, decode).finally(() => this.#adding.delete(id));
     this.#adding.set(id, adding);
     return adding;
   }
@@ -202,18 +211,18 @@ export class NodeCache {
     await Promise.allSettled(this.entries().map((entry) => entry.stop(reason)));
   }
 
-  async #make(id: string, indexBytes: Uint8Array, checkpointJson: Uint8Array): Promise<CacheEntry> {
+  async #make(id: string, indexBytes: Uint8Array, decode: () => EntryContent): Promise<CacheEntry> {
     if (digestOf(indexBytes) !== id)
       throw dataLoss(`Cannot trust the index of checkpoint ${id}: its digest differs`);
-    const index = decodeIndex(indexBytes);
-    readCheckpointFacts(checkpointJson, index.checkpointJson);
+    const content = decode();
     const directory = this.#directoryOf(id);
     await mkdir(directory, { recursive: true, mode: 0o700 });
-    await writeFile(join(directory, 'index'), indexBytes, { mode: 0o600, flush: true });
-    await writeFile(join(directory, 'checkpoint.json'), checkpointJson, { mode: 0o600, flush: true });
+    await writeFile(join(directory, INDEX), indexBytes, { mode: 0o600, flush: true });
+    if (content.kind === 'checkpoint')
+      await writeFile(join(directory, CHECKPOINT_JSON), content.json, { mode: 0o600, flush: true });
     await writeFile(join(directory, 'lock'), '', { mode: 0o600, flag: 'a' });
     await syncPath(directory);
-    const entry = new CacheEntry(id, directory, index, checkpointJson, this.#entryOptions);
+    const entry = new CacheEntry(id, directory, content, this.#entryOptions);
     // What an earlier run left may be in use still.
     await entry.adopt();
     await this.#touch(entry);
@@ -276,11 +285,10 @@ export class NodeCache {
     const { events, reopen } = this.#options;
     let reason: string;
     try {
-      const { indexBytes, index, checkpointJson } = await readEntryFiles(directory);
+      const { indexBytes, content } = await readEntryFiles(directory);
       if (digestOf(indexBytes) !== id) throw dataLoss('its index is not the one it is named by');
-      readCheckpointFacts(checkpointJson, index.checkpointJson);
       await writeFile(join(directory, 'lock'), '', { mode: 0o600, flag: 'a' });
-      const entry = new CacheEntry(id, directory, index, checkpointJson, this.#entryOptions);
+      const entry = new CacheEntry(id, directory, content, this.#entryOptions);
       entry.lastUsed = (await stat(entry.lockFile)).mtimeMs;
       const source = (await entry.adopt()) ? undefined : reopen(id);
       if (entry.state.kind === 'complete' || source) {

@@ -1,5 +1,5 @@
 /** Which ranges of which layers to read, and in which order. Pure: an index in, ranges out. */
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import type { ChunkIndex } from '../../checkpoint/index-format.ts';
 import { chunkAt } from './chunk-lookup.ts';
 
 export interface PlannedRange {
@@ -28,7 +28,7 @@ export const DEMAND_PLAN: PlanOptions = { maxBytes: 2 << 20, maxGap: 0 };
  * their chunks: chunks of the recorded access order first, then by ordinal.
  */
 export function planRanges(
-  index: CheckpointIndex,
+  index: ChunkIndex,
   wanted: (ordinal: number) => boolean = () => true,
   options: PlanOptions = DEFAULT_PLAN,
 ): PlannedRange[] {
@@ -38,7 +38,7 @@ export function planRanges(
 
 /** As planRanges for a few chunks, in the order given; takes no longer for a larger index. */
 export function planDemand(
-  index: CheckpointIndex,
+  index: ChunkIndex,
   ordinals: readonly number[],
   options: PlanOptions = DEMAND_PLAN,
 ): PlannedRange[] {
@@ -55,7 +55,7 @@ export function planDemand(
 
 /** What is left of a range without the chunks to skip, ascending by offset. */
 export function restOfRange(
-  index: CheckpointIndex,
+  index: ChunkIndex,
   range: PlannedRange,
   skip: (ordinal: number) => boolean,
   { maxGap }: Pick<PlanOptions, 'maxGap'> = DEFAULT_PLAN,
@@ -75,7 +75,7 @@ interface PlacedChunk {
   ordinal: number;
 }
 
-function chunksByLayer(index: CheckpointIndex, wanted: (ordinal: number) => boolean): PlacedChunk[][] {
+function chunksByLayer(index: ChunkIndex, wanted: (ordinal: number) => boolean): PlacedChunk[][] {
   const layers: PlacedChunk[][] = index.dataLayers.map(() => []);
   for (const { chunks, firstOrdinal } of index.files) {
     for (let i = 0; i < chunks.count; i++) {
@@ -94,7 +94,7 @@ function chunksByLayer(index: CheckpointIndex, wanted: (ordinal: number) => bool
   return layers.map(byOffset);
 }
 
-function placed(index: CheckpointIndex, ordinals: Iterable<number>): PlacedChunk[] {
+function placed(index: ChunkIndex, ordinals: Iterable<number>): PlacedChunk[] {
   return Array.from(ordinals, (ordinal) => {
     const { layer, layerOffset, storedLength } = chunkAt(index, ordinal).chunk;
     return { layer, offset: Number(layerOffset), length: storedLength, ordinal };
@@ -141,7 +141,7 @@ function inOrder(
   return ranges.sort((a, b) => a.rank - b.rank).map(({ range }) => range);
 }
 
-function accessRanks(index: CheckpointIndex): Uint32Array {
+function accessRanks(index: ChunkIndex): Uint32Array {
   const listed = index.accessOrder.length;
   const ranks = new Uint32Array(index.chunkCount);
   for (let ordinal = 0; ordinal < ranks.length; ordinal++) ranks[ordinal] = listed + ordinal;

@@ -1,6 +1,6 @@
 /** A planned range with all that is needed to fetch it, so that another thread can. Pure. */
 import type { Chunk } from '../../checkpoint/chunk-table.ts';
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import type { ChunkCodec, ChunkIndex } from '../../checkpoint/index-format.ts';
 import type { BlobName } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import type { PlannedRange } from './plan.ts';
@@ -14,6 +14,7 @@ export interface JobChunk {
 
 export interface RangeJob {
   blob: BlobName;
+  codec: ChunkCodec;
   /** Bytes of the blob. */
   offset: number;
   length: number;
@@ -21,12 +22,12 @@ export interface RangeJob {
   chunks: readonly JobChunk[];
 }
 
-export function jobOf(index: CheckpointIndex, { layer, offset, length, ordinals }: PlannedRange): RangeJob {
+export function jobOf(index: ChunkIndex, { layer, offset, length, ordinals }: PlannedRange): RangeJob {
   const digest = index.dataLayers[layer]?.digest;
   if (digest === undefined) throw new RangeError(`data layer ${layer} of ${index.dataLayers.length}`);
   const chunks = Array.from(ordinals, (ordinal) => {
     const { file, chunk } = chunkAt(index, ordinal);
     return { ordinal, file: file.name, chunk };
   });
-  return { blob: { digest, dataLayer: layer }, offset, length, chunks };
+  return { blob: { digest, dataLayer: layer }, codec: index.codec, offset, length, chunks };
 }

@@ -1,9 +1,9 @@
 /** What one attempt to fetch a checkpoint reads next: what somebody waits for, else the stream. Pure. */
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import type { ChunkIndex } from '../../checkpoint/index-format.ts';
 import { DEFAULT_PLAN, DEMAND_PLAN, type PlannedRange, planDemand, planRanges, restOfRange } from './plan.ts';
 
 export class TransferQueue {
-  readonly #index: CheckpointIndex;
+  readonly #index: ChunkIndex;
   readonly #missing: (ordinal: number) => boolean;
   /** Last one first. */
   readonly #stream: PlannedRange[];
@@ -13,7 +13,7 @@ export class TransferQueue {
   readonly #underWay = new Map<number, number>();
 
   /** `missing` is asked again whenever something is taken: neither here nor given up. */
-  constructor(index: CheckpointIndex, missing: (ordinal: number) => boolean) {
+  constructor(index: ChunkIndex, missing: (ordinal: number) => boolean) {
     this.#index = index;
     this.#missing = missing;
     this.#stream = planRanges(index, missing).reverse();

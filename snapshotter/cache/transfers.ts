@@ -14,6 +14,7 @@ export type WriteChunk = (
   decodedLength: number,
   digest: Uint8Array,
   crc32: number,
+  zstd?: boolean,
 ) => Promise<void>;
 
 export interface TransferEvents {
@@ -77,7 +78,7 @@ export class DirectTransfers implements Transfers {
         store: async ({ ordinal, file, chunk }, stored) => {
           const { fileOffset, decodedLength, digest, crc32 } = chunk;
           await files.use(file, (fd) =>
-            this.#writeChunk(fd, fileOffset, stored, decodedLength, digest, crc32),
+            this.#writeChunk(fd, fileOffset, stored, decodedLength, digest, crc32, job.codec === 'zstd'),
           );
           events.onStored(ordinal);
         },

@@ -2,12 +2,12 @@
 import { constants, type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
-import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
+import type { ChunkIndex } from '../../checkpoint/index-format.ts';
 
 /** Ordinals, of those that `claimed` names, whose bytes are right. */
 export async function verifyChunks(
   directory: string,
-  index: CheckpointIndex,
+  index: ChunkIndex,
   claimed: (ordinal: number) => boolean,
   signal: AbortSignal,
 ): Promise<number[]> {

@@ -7,7 +7,7 @@ import { fromBigInt } from '../../checkpoint/int64.ts';
 import { thaw } from '../../proto/gen/thaw.js';
 import { describeError } from '../../proto/status.ts';
 import { type CallContext, type Handler, method, type Services } from '../../proto/ttrpc/index.ts';
-import type { CacheEntry } from '../cache/index.ts';
+import type { CacheEntry, NodeCache } from '../cache/index.ts';
 import { IMAGE_REF_LABEL } from '../remote/index.ts';
 import { type LocateOptions, locate } from './locate.ts';
 import { readStartReport, type StartReport } from './start-report.ts';
@@ -32,7 +32,7 @@ export function checkpointServices(options: CheckpointServiceOptions): Services 
     onLocated?.(Number(entry.progress.presentBytes));
     return {
       id: entry.id,
-      checkpointJson: entry.checkpointJson,
+      checkpointJson: entry.checkpoint.json,
       imagesDir: entry.imagesDirectory,
       lockFile: entry.lockFile,
       indexFile: entry.indexFile,
@@ -67,9 +67,9 @@ export function checkpointServices(options: CheckpointServiceOptions): Services 
   );
 
   const List = method(v1.ListRequest, v1.ListResponse, () => ({
-    checkpoints: cache.entries().map((entry) => {
+    checkpoints: checkpointsOf(cache).map((entry) => {
       const { storedBytes, presentBytes, fetchedBytes, wantedChunks } = entry.progress;
-      const [layer] = snapshotter.store.withCheckpoint(entry.id);
+      const [layer] = snapshotter.store.withCached(entry.id);
       return {
         id: entry.id,
         imageRef: layer?.labels[IMAGE_REF_LABEL] ?? '',
@@ -144,4 +144,9 @@ function logged(name: string, log: Logger, handler: Handler): Handler {
 function wire(value: bigint): never {
   // The generated types say "number | Long" with a type that only CommonJS code can name.
   return fromBigInt(value) as never;
+}
+
+/** Lazy layers are none, and nobody asks for them here. */
+function checkpointsOf(cache: NodeCache): CacheEntry[] {
+  return cache.entries().filter(({ content }) => content.kind === 'checkpoint');
 }

@@ -75,6 +75,7 @@ beforeEach(() => {
     cache,
     openSource: () => new FakeSource(checkpoint.blobs),
     indexTimeoutMs: 5_000,
+    mountLayer: async () => {},
     log: pino({ level: 'silent' }),
   });
   containerd = async () => {

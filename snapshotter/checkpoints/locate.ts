@@ -64,7 +64,7 @@ async function locateRemote(
   id: string,
 ): Promise<CacheEntry> {
   const entry = await remote.open(id);
-  const facts = readCheckpointFacts(entry.checkpointJson, entry.index.checkpointJson);
+  const facts = readCheckpointFacts(entry.checkpoint.json, entry.checkpoint.index.checkpointJson);
   const labels = checkpointLayerLabels(layers.at(-1)?.labels ?? {});
   if (!labels)
     throw failedPrecondition(

@@ -37,6 +37,8 @@ export interface DirectoryLayout {
   owner?: Owner | undefined;
   /** Beside `fs`. */
   files?: Readonly<Record<string, Uint8Array>>;
+  /** Mounts something on `fs`. */
+  mount?: ((directory: string) => Promise<void>) | undefined;
 }
 
 export class Directories {
@@ -44,9 +46,12 @@ export class Directories {
   /** Made by calls that have not written their row yet. */
   readonly #making = new Set<number>();
   readonly #names: SharedSync;
+  readonly #unmount: (directory: string) => void;
 
-  constructor(path: string) {
+  /** `unmount`: takes away what is mounted on a directory, if anything is. */
+  constructor(path: string, unmount: (directory: string) => void = () => {}) {
     this.path = path;
+    this.#unmount = unmount;
     this.#names = new SharedSync(() => syncDirectory(path));
   }
 
@@ -112,7 +117,7 @@ export class Directories {
     return retired;
   }
 
-  async #build(path: string, { work, parent, owner, files = {} }: DirectoryLayout): Promise<void> {
+  async #build(path: string, { work, parent, owner, files = {}, mount }: DirectoryLayout): Promise<void> {
     // Synchronous as SQLite's writes are: a file system does them in memory, and to have each done in a thread takes
     // several times as long as the thing itself. What waits for the disk, the flushes, does so in threads.
     mkdirSync(path, { mode: 0o700 });
@@ -128,6 +133,7 @@ export class Directories {
       await writeFile(join(path, name), content, { mode: 0o600, flush: true });
     // Side by side: where both end up in one commit of the file system's journal, they cost as much as one.
     await Promise.all([syncDirectory(path), this.#names.flush()]);
+    await mount?.(fs);
   }
 
   /** What cannot be deleted now is an orphan from now on. */
@@ -142,6 +148,7 @@ export class Directories {
 
   #retire(name: string): string | undefined {
     const gone = join(this.path, `${GONE}${randomUUID()}`);
+    this.#unmount(join(this.path, name, 'fs'));
     try {
       renameSync(join(this.path, name), gone);
       return gone;

@@ -42,6 +42,15 @@ export interface ReadyLayer {
   labels: Labels;
   content:
     | { kind: 'checkpoint'; checkpoint: string; files: Readonly<Record<string, Uint8Array>> }
+    /** An empty one. */
+    | { kind: 'plain'; files: Readonly<Record<string, Uint8Array>> }
+    /** `mount` puts the layer on the directory before there is a row. */
+    | {
+        kind: 'lazy';
+        layer: string;
+        files: Readonly<Record<string, Uint8Array>>;
+        mount: (directory: string) => Promise<void>;
+      }
     | { kind: 'shared'; directory: number };
 }
 
@@ -95,6 +104,10 @@ export class OverlaySnapshotter {
     switch (content.kind) {
       case 'checkpoint':
         return this.#insert(snapshot, { checkpoint: content.checkpoint, files: content.files });
+      case 'plain':
+        return this.#insert(snapshot, { files: content.files });
+      case 'lazy':
+        return this.#insert(snapshot, content);
       case 'shared':
         return this.store.create(
           { ...snapshot, now: this.#options.now() },
@@ -148,6 +161,8 @@ export class OverlaySnapshotter {
       case 'active':
         return this.#count(directory.id);
       case 'committed': {
+        // What is mounted there takes no space of its own.
+        if (directory.layer !== undefined) return { size: 0n, inodes: 1n };
         const known = this.store.usage(directory.id);
         if (known) return known;
         const counted = await this.#count(directory.id);
@@ -198,6 +213,11 @@ export class OverlaySnapshotter {
     void this.#sweeper.look();
   }
 
+  /** What is mounted on a committed snapshot's directory could not be mounted: nothing may lie on it, or show it empty. */
+  lose(directory: number): void {
+    this.#lost.add(directory);
+  }
+
   /** Waits until everything removed so far is deleted. */
   async cleanup(): Promise<void> {
     await this.#sweeper.look();
@@ -211,7 +231,12 @@ export class OverlaySnapshotter {
 
   async #insert(
     snapshot: { kind: Kind; name: string; parent: string; labels: Labels },
-    content: { checkpoint?: string; files?: Readonly<Record<string, Uint8Array>> },
+    content: {
+      checkpoint?: string;
+      layer?: string;
+      files?: Readonly<Record<string, Uint8Array>>;
+      mount?: (directory: string) => Promise<void>;
+    },
   ): Promise<Snapshot> {
     const { store, directories, now } = this.#options;
     const { kind, labels } = snapshot;
@@ -223,12 +248,14 @@ export class OverlaySnapshotter {
       parent: parent?.directory.id,
       owner: mappedRoot(labels),
       files: content.files ?? {},
+      mount: content.mount,
     };
+    const { checkpoint, layer } = content;
     // The store gives the right error for a parent that is missing or a name that is taken.
     const record = () =>
       store.create(
         { ...snapshot, now: now() },
-        { kind: 'own', id, ...(content.checkpoint === undefined ? {} : { checkpoint: content.checkpoint }) },
+        { kind: 'own', id, ...(checkpoint && { checkpoint }), ...(layer && { layer }) },
       );
     return directories.make(id, layout, record);
   }

@@ -10,11 +10,18 @@ import { Code, describeError } from '../../proto/status.ts';
 import type { BlobSource, CacheEntry, NodeCache } from '../cache/index.ts';
 import { chainOfName } from '../chain-id.ts';
 import { failedPrecondition, notFound, SnapshotError } from '../error.ts';
+import type { LayerMount } from '../layers/index.ts';
 import type { OverlaySnapshotter } from '../overlay/index.ts';
 import type { Labels, Snapshot } from '../store/index.ts';
 import { fetchIndex } from './index-fetch.ts';
-import { type CheckpointLayerLabels, checkpointLayerLabels, TARGET_LABEL } from './labels.ts';
+import {
+  type CheckpointLayerLabels,
+  checkpointLayerLabels,
+  lazyLayerLabels,
+  TARGET_LABEL,
+} from './labels.ts';
 import { layerPosition } from './layer-position.ts';
+import { LazyPull } from './lazy-pull.ts';
 import { learnLayers, shareLayer } from './shared-layers.ts';
 
 export { checkLayerCount } from './index-fetch.ts';
@@ -28,6 +35,8 @@ export interface RemoteLayersOptions {
   /** Longest time for the index: containerd's call has no deadline of its own. */
   indexTimeoutMs: number;
   log: Logger;
+  /** Mounts a lazy layer. */
+  mountLayer: (entry: CacheEntry, directory: string) => Promise<void>;
   /** An index could not be had; its layers are left to containerd. */
   onIndexFailed?: ((error: unknown) => void) | undefined;
 }
@@ -38,9 +47,11 @@ const INDEX_FILE = 'index';
 
 export class RemoteLayers {
   readonly #options: RemoteLayersOptions;
+  readonly #lazy: LazyPull;
 
   constructor(options: RemoteLayersOptions) {
     this.#options = options;
+    this.#lazy = new LazyPull({ ...options, start: (entry) => this.#startIfIdle(entry) });
   }
 
   /**
@@ -54,6 +65,11 @@ export class RemoteLayers {
     try {
       if (this.#isReady(target, parent)) {
         this.#resume(snapshotter.stat(target));
+        return true;
+      }
+      const lazy = lazyLayerLabels(labels);
+      if (lazy) {
+        await this.#lazy.make(lazy, target, parent, labels, signal);
         return true;
       }
       const layer = checkpointLayerLabels(labels);
@@ -91,10 +107,33 @@ export class RemoteLayers {
     throw notFound(`No snapshot on this node stands for checkpoint ${id}; pull its image again`);
   }
 
+  /**
+   * Lazy layers of this node's snapshots with the directories that they are to be mounted on, fetching unless they are
+   * complete. One that cannot be had is lost.
+   */
+  async lazyLayers(): Promise<LayerMount[]> {
+    const { snapshotter, cache, log } = this.#options;
+    const found: LayerMount[] = [];
+    for (const { directory, name } of snapshotter.store.lazyLayers()) {
+      const id = directory.layer ?? '';
+      const fs = snapshotter.directories.fs(directory.id);
+      try {
+        const entry =
+          cache.find(id) ?? (await cache.addLayer(id, await readFile(join(dirname(fs), INDEX_FILE))));
+        this.#startIfIdle(entry);
+        found.push({ entry, directory: fs, id: directory.id });
+      } catch (error) {
+        log.error({ name, error: describeError(error).message }, 'lazy layer lost');
+        snapshotter.lose(directory.id);
+      }
+    }
+    return found;
+  }
+
   /** A source for another attempt, as long as a snapshot names an image that has the checkpoint. */
   sourceOf(id: string): BlobSource | undefined {
-    for (const { labels } of this.#options.snapshotter.store.withCheckpoint(id)) {
-      const layer = checkpointLayerLabels(labels);
+    for (const { labels } of this.#options.snapshotter.store.withCached(id)) {
+      const layer = checkpointLayerLabels(labels) ?? lazyLayerLabels(labels);
       if (layer) return this.#options.openSource(layer.imageRef);
     }
     return undefined;
@@ -134,7 +173,7 @@ export class RemoteLayers {
       throw failedPrecondition(
         'Cannot take the layer as it is: the layer below is not that of its checkpoint',
       );
-    const json = entry.checkpointJson;
+    const { json } = entry.checkpoint;
     const files =
       position.kind === 'index'
         ? { [JSON_FILE]: json, [INDEX_FILE]: await readFile(join(entry.directory, INDEX_FILE)) }

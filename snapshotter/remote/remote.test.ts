@@ -73,6 +73,7 @@ beforeEach(() => {
     cache,
     openSource: () => source,
     indexTimeoutMs: 5_000,
+    mountLayer: async () => {},
     log: pino({ level: 'silent' }),
   });
 });
@@ -149,6 +150,7 @@ describe('a checkpoint layer', () => {
       cache,
       openSource: () => source,
       indexTimeoutMs: 50,
+      mountLayer: async () => {},
       log: pino({ level: 'silent' }),
     });
     source.tamper = (bytes) => new Promise((resolve) => setTimeout(() => resolve(bytes), 200));

@@ -17,7 +17,7 @@ export function learnLayers(snapshotter: OverlaySnapshotter, diffIds: readonly s
   const { store } = snapshotter;
   for (const [i, chain] of chainIds(diffIds).entries()) {
     for (const { directory } of store.committedAs(chain))
-      if (directory.diffId === undefined && directory.checkpoint === undefined)
+      if (directory.diffId === undefined && !directory.checkpoint && !directory.layer)
         store.setDiffId(directory.id, diffIds[i] as string);
   }
 }

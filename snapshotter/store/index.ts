@@ -30,15 +30,15 @@ export interface NewSnapshot {
 
 export type NewDirectory =
   /** On disk already, under an id of `reserveDirectory`. */
-  | { kind: 'own'; id: number; checkpoint?: string; diffId?: string }
+  | { kind: 'own'; id: number; checkpoint?: string; layer?: string; diffId?: string }
   /** That of a committed snapshot of the same layer. */
   | { kind: 'shared'; id: number };
 
 export interface Removed {
   /** Directory that nothing refers to any more. */
   directory: number | undefined;
-  /** Checkpoint of which this was the last layer. */
-  checkpoint: string | undefined;
+  /** What the node cache has for it, if this was the last that needed it. */
+  cached: string | undefined;
 }
 
 export class SnapshotStore {
@@ -119,11 +119,12 @@ export class SnapshotStore {
       if (this.find(snapshot.name)) throw alreadyExists(`Snapshot "${snapshot.name}" already exists`);
       const { id } = directory;
       if (directory.kind === 'own') {
-        const { diffId = null, checkpoint = null } = directory;
-        this.#sql('INSERT INTO directories (id, diff_id, checkpoint) VALUES (?, ?, ?)').run(
+        const { diffId = null, checkpoint = null, layer = null } = directory;
+        this.#sql('INSERT INTO directories (id, diff_id, checkpoint, layer) VALUES (?, ?, ?, ?)').run(
           id,
           diffId,
           checkpoint,
+          layer,
         );
       }
       this.#sql(
@@ -156,12 +157,13 @@ export class SnapshotStore {
       ).get(name);
       if (child) throw failedPrecondition(`Cannot remove snapshot "${name}" with child`);
       this.#sql('DELETE FROM snapshots WHERE name = ?').run(name);
-      const { id, checkpoint } = snapshot.directory;
+      const { id, checkpoint, layer } = snapshot.directory;
+      const needed = checkpoint ?? layer;
       if (this.#sql('SELECT 1 FROM snapshots WHERE directory = ? LIMIT 1').get(id))
-        return { directory: undefined, checkpoint: undefined };
+        return { directory: undefined, cached: undefined };
       this.#sql('DELETE FROM directories WHERE id = ?').run(id);
-      const last = checkpoint !== undefined && !this.#hasCheckpoint(checkpoint);
-      return { directory: id, checkpoint: last ? checkpoint : undefined };
+      const last = needed !== undefined && this.withCached(needed).length === 0;
+      return { directory: id, cached: last ? needed : undefined };
     };
     return this.#evenIfFull(() => this.#transaction(steps));
   }
@@ -231,6 +233,18 @@ export class SnapshotStore {
     return this.#sql<Row>(`${SELECT} WHERE d.checkpoint = ? ORDER BY s.id`).all(checkpoint).map(fromRow);
   }
 
+  /** Snapshots that need an entry of the node cache: layers of a checkpoint, or a lazy layer. */
+  withCached(id: string): Snapshot[] {
+    return this.#sql<Row>(`${SELECT} WHERE d.checkpoint = ? OR d.layer = ? ORDER BY s.id`)
+      .all(id, id)
+      .map(fromRow);
+  }
+
+  /** Snapshots of lazy layers. */
+  lazyLayers(): Snapshot[] {
+    return this.#sql<Row>(`${SELECT} WHERE d.layer IS NOT NULL ORDER BY s.id`).all().map(fromRow);
+  }
+
   withDirectory(directory: number): Snapshot[] {
     return this.#sql<Row>(`${SELECT} WHERE s.directory = ?`).all(directory).map(fromRow);
   }
@@ -243,10 +257,6 @@ export class SnapshotStore {
   /** The caller closes it. */
   list(): Listing {
     return new Listing(this.#path);
-  }
-
-  #hasCheckpoint(checkpoint: string): boolean {
-    return this.#sql('SELECT 1 FROM directories WHERE checkpoint = ? LIMIT 1').get(checkpoint) !== undefined;
   }
 
   #parentId(name: string): bigint | null {

@@ -13,14 +13,16 @@ export type Row = readonly [
   directory: bigint,
   diffId: string | null,
   checkpoint: string | null,
+  layer: string | null,
 ];
 
 export const SELECT = `
-  SELECT s.id, s.name, p.name AS parent, s.kind, s.created, s.updated, s.labels, s.directory, d.diff_id, d.checkpoint
+  SELECT s.id, s.name, p.name AS parent, s.kind, s.created, s.updated, s.labels, s.directory, d.diff_id, d.checkpoint,
+    d.layer
   FROM snapshots s JOIN directories d ON d.id = s.directory LEFT JOIN snapshots p ON p.id = s.parent`;
 
 export function fromRow(row: Row): Snapshot {
-  const [, name, parent, kind, created, updated, labels, directory, diffId, checkpoint] = row;
+  const [, name, parent, kind, created, updated, labels, directory, diffId, checkpoint, layer] = row;
   return {
     name,
     parent: parent ?? '',
@@ -32,6 +34,7 @@ export function fromRow(row: Row): Snapshot {
       id: Number(directory),
       diffId: diffId ?? undefined,
       checkpoint: checkpoint ?? undefined,
+      layer: layer ?? undefined,
     },
   };
 }

@@ -2,7 +2,7 @@
 import Database from 'better-sqlite3';
 import { failedPrecondition } from '../error.ts';
 
-const VERSION = 1;
+const VERSION = 2;
 
 // AUTOINCREMENT: an id is never given twice, so a directory that outlived its row is never taken for a new one.
 const TABLES = `
@@ -10,11 +10,13 @@ const TABLES = `
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     diff_id TEXT,
     checkpoint TEXT,
+    layer TEXT,
     size INTEGER,
     inodes INTEGER
   ) STRICT;
   CREATE INDEX directories_diff_id ON directories(diff_id) WHERE diff_id IS NOT NULL;
   CREATE INDEX directories_checkpoint ON directories(checkpoint) WHERE checkpoint IS NOT NULL;
+  CREATE INDEX directories_layer ON directories(layer) WHERE layer IS NOT NULL;
   CREATE TABLE snapshots (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     name TEXT NOT NULL UNIQUE,
@@ -27,6 +29,12 @@ const TABLES = `
   ) STRICT;
   CREATE INDEX snapshots_parent ON snapshots(parent);
   CREATE INDEX snapshots_directory ON snapshots(directory);
+`;
+
+// Lazy layers. A daemon before them would show their directories empty, so it must refuse this database.
+const FROM_VERSION_1 = `
+  ALTER TABLE directories ADD COLUMN layer TEXT;
+  CREATE INDEX directories_layer ON directories(layer) WHERE layer IS NOT NULL;
 `;
 
 /** Opens meta.db, making it if it is not there. FAILED_PRECONDITION if a newer version of this program made it. */
@@ -50,12 +58,12 @@ export function openDatabase(path: string): Database.Database {
 function migrate(db: Database.Database, path: string): void {
   const version = Number(db.pragma('user_version', { simple: true }));
   if (version === VERSION) return;
-  if (version !== 0)
+  if (version !== 0 && version !== 1)
     throw failedPrecondition(
       `Cannot use "${path}": it has version ${version}, this program knows version ${VERSION}; install the newer program again`,
     );
   db.transaction(() => {
-    db.exec(TABLES);
+    db.exec(version === 0 ? TABLES : FROM_VERSION_1);
     db.pragma(`user_version = ${VERSION}`);
   })();
 }

@@ -26,6 +26,8 @@ export interface Directory {
   diffId: string | undefined;
   /** Digest of the index, if the directory stands for a checkpoint layer. */
   checkpoint: string | undefined;
+  /** Digest of the index, if it is where a lazy layer is mounted. */
+  layer: string | undefined;
 }
 
 /** Disk use as containerd counts it: allocated bytes and inodes, a file with several links once. */

@@ -150,8 +150,8 @@ test('the last layer of a checkpoint is told when it goes', () => {
   layer('index', '');
   layer('data', 'index');
   expect(store.withCheckpoint('sha256:cp').map((s) => s.name)).toEqual(['index', 'data']);
-  expect(store.remove('data').checkpoint).toBeUndefined();
-  expect(store.remove('index').checkpoint).toBe('sha256:cp');
+  expect(store.remove('data').cached).toBeUndefined();
+  expect(store.remove('index').cached).toBe('sha256:cp');
 });
 
 test('a proven layer digest is recorded once', () => {
@@ -217,4 +217,21 @@ test('a label mask sets, removes and replaces', () => {
   expect(() => updateLabels(now, {}, ['labels.l1', 'parent'])).toThrow(
     fails(Code.invalidArgument, 'cannot update "parent" field: only labels of a snapshot can change'),
   );
+});
+
+test('a store of version 1 is taken over, with its snapshots', () => {
+  const before = committed('a');
+  store.close();
+  const path = join(dir, 'meta.db');
+  const db = new Database(path);
+  db.exec('DROP INDEX directories_layer; ALTER TABLE directories DROP COLUMN layer');
+  db.pragma('user_version = 1');
+  db.close();
+  store = new SnapshotStore(path);
+  expect(store.get('a')).toEqual(before);
+  const directory = { kind: 'own', id: store.reserveDirectory(), layer: 'sha256:l' } as const;
+  store.create({ name: 'lazy', parent: 'a', kind: 'committed', labels: {}, now: clock }, directory);
+  expect(store.lazyLayers().map(({ name }) => name)).toEqual(['lazy']);
+  expect(store.withCached('sha256:l').map(({ name }) => name)).toEqual(['lazy']);
+  expect(store.remove('lazy').cached).toBe('sha256:l');
 });
