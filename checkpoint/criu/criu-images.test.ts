@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { Magic, readMessages, writeMessages } from './framing.ts';
-import { readTaskRights, rightsOfCore } from './task-rights.ts';
+import { readImageRights } from './image-rights.ts';
+import { rightsOfCore } from './task-rights.ts';
 import { readUtsns, writeUtsns } from './utsns.ts';
 
 const fixtures = join(import.meta.dirname, '../../test/fixtures/criu-4.2');
@@ -45,7 +46,7 @@ describe('utsns', () => {
 
 describe('task rights', () => {
   it('reads those of a real dump', async () => {
-    expect(await readTaskRights(fixtures)).toEqual([
+    expect((await readImageRights(fixtures)).tasks).toEqual([
       {
         pid: 1,
         uids: [0, 0, 0, 0],
@@ -58,6 +59,11 @@ describe('task rights', () => {
         capAmbient: 0n,
         noNewPrivileges: true,
         seccompMode: 0,
+        securebits: 0,
+        lsmLabel: undefined,
+        lsmSocketLabel: undefined,
+        schedPolicy: 0,
+        nice: 0,
       },
     ]);
   });
@@ -65,6 +71,6 @@ describe('task rights', () => {
     expect(() => rightsOfCore(1, writeMessages(Magic.core, [Buffer.alloc(0)]), 'core-1.img')).toThrow(
       /no credentials/,
     );
-    await expect(readTaskRights(import.meta.dirname)).rejects.toThrow(/no image of any task/);
+    await expect(readImageRights(import.meta.dirname)).rejects.toThrow(/no image of any task/);
   });
 });

@@ -4,19 +4,20 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { criu } from '../../proto/gen/criu-dump.js';
-import { criu as rights } from '../../proto/gen/criu-restore.js';
+import { criu as rights } from '../../proto/gen/criu-forge.js';
 import { Code } from '../../proto/status.ts';
 import { CheckpointError } from '../error.ts';
 import { seeded } from '../random.test-helper.ts';
 import { readDescriptors, readFiles } from './files.ts';
 import { Magic, readMessages, writeMessages } from './framing.ts';
 import { ImageDir } from './image-dir.ts';
+import { readImageRights } from './image-rights.ts';
 import { readInventory } from './inventory.ts';
 import { readIpcVars, writeIpcVars } from './ipcns.ts';
 import { readMountpoints } from './mountpoints.ts';
 import { PageFlag, readPagemap, writePagemap } from './pagemap.ts';
 import { summarizeDump } from './summary.ts';
-import { readTaskRights, rightsOfCore } from './task-rights.ts';
+import { rightsOfCore } from './task-rights.ts';
 import { readCore, readPstree, readVmas } from './tasks.ts';
 
 const fixtures = join(import.meta.dirname, '../../test/fixtures/criu-4.2');
@@ -171,7 +172,7 @@ describe('hostile images', () => {
       await rm(image);
       await make();
       await expect(summarizeDump(dir)).rejects.toMatchObject({ code: Code.dataLoss });
-      await expect(readTaskRights(dir)).rejects.toMatchObject({ code: Code.dataLoss });
+      await expect(readImageRights(dir)).rejects.toMatchObject({ code: Code.dataLoss });
     }
     await rm(image);
     await expect(summarizeDump(dir)).rejects.toThrow('"core-1.img" of the checkpoint: it is missing');
@@ -218,7 +219,7 @@ describe('hostile images', () => {
     const creds = { uid: 0, gid: 0, euid: 0, egid: 0, suid: 0, sgid: 0, fsuid: 0, fsgid: 0, secbits: 0 };
     const core = rights.Core.encode({ tc: { comm: 'x', oldSeccompMode: 2 }, threadCore: { creds } }).finish();
     const bytes = writeMessages(Magic.core, [core]);
-    expect(rightsOfCore(1, bytes, 'core-1.img').seccompMode).toBe(2);
+    expect(rightsOfCore(1, bytes, 'core-1.img').task.seccompMode).toBe(2);
     const reg = { id: 1, flags: 0, pos: 0, name: '/x' };
     const file = criu.dump.File.encode({ type: 1, id: 1, reg }).finish();
     expect(readFiles(writeMessages(Magic.files, [file]))[0]?.size).toBeUndefined();

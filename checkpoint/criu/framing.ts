@@ -20,11 +20,24 @@ export const Magic = {
   files: 0x56303138,
   fdinfo: 0x56213732,
   remapPath: 0x59133954,
+  ids: 0x54432030,
+  netns: 0x55933752,
+  pidns: 0x61157326,
+  cgroup: 0x59383330,
+  ghostFile: 0x52583605,
 } as const;
 export type Magic = (typeof Magic)[keyof typeof Magic];
 
-/** The messages of one image file. Throws dataLoss for a wrong magic or a length that does not fit. */
-export function readMessages(bytes: Uint8Array, magic: Magic, name: string): Uint8Array[] {
+/**
+ * The messages of one image file, the first `atMost` of them. Throws dataLoss for a wrong magic or a length that does not
+ * fit.
+ */
+export function readMessages(
+  bytes: Uint8Array,
+  magic: Magic,
+  name: string,
+  atMost = Number.POSITIVE_INFINITY,
+): Uint8Array[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const header = magic === Magic.inventory ? [magic] : [COMMON_MAGIC, magic];
   header.forEach((expected, i) => {
@@ -34,7 +47,7 @@ export function readMessages(bytes: Uint8Array, magic: Magic, name: string): Uin
   });
   const messages: Uint8Array[] = [];
   let at = 4 * header.length;
-  while (at < view.byteLength) {
+  while (at < view.byteLength && messages.length < atMost) {
     const end = at + 4 <= view.byteLength ? at + 4 + view.getUint32(at, true) : Number.POSITIVE_INFINITY;
     if (end > view.byteLength) throw broken(name, 'it is cut off');
     messages.push(bytes.subarray(at + 4, end));

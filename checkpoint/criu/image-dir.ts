@@ -30,7 +30,23 @@ export class ImageDir {
   }
 
   /** The bytes of a regular file. Throws dataLoss if it is something else or larger than `maxBytes`. */
-  async read(name: string, maxBytes = MAX_IMAGE_BYTES): Promise<Buffer> {
+  read(name: string, maxBytes = MAX_IMAGE_BYTES): Promise<Buffer> {
+    return this.#use(name, async (file, size) => {
+      if (size > maxBytes) throw broken(name, `it has more than ${maxBytes} bytes`);
+      return file.readFile();
+    });
+  }
+
+  /** The first bytes of a regular file that may be large, at most `maxBytes`. */
+  readStart(name: string, maxBytes: number): Promise<Buffer> {
+    return this.#use(name, async (file, size) => {
+      const start = Buffer.alloc(Math.min(size, maxBytes));
+      const { bytesRead } = await file.read(start, 0, start.length, 0);
+      return start.subarray(0, bytesRead);
+    });
+  }
+
+  async #use(name: string, use: (file: FileHandle, size: number) => Promise<Buffer>): Promise<Buffer> {
     if (name.includes('/') || name === '.' || name === '..') throw broken(name, 'it is no file name');
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
     const file = await open(`${this.#path}/${name}`, flags).catch((cause: NodeJS.ErrnoException) => {
@@ -39,8 +55,7 @@ export class ImageDir {
     try {
       const stat = await file.stat();
       if (!stat.isFile()) throw broken(name, 'it is no regular file');
-      if (stat.size > maxBytes) throw broken(name, `it has more than ${maxBytes} bytes`);
-      return await file.readFile();
+      return await use(file, stat.size);
     } finally {
       await file.close();
     }

@@ -1,8 +1,9 @@
 /** What rights the tasks of a checkpoint would get from CRIU, out of the core images (one per thread). */
-import { criu } from '../../proto/gen/criu-restore.js';
-import { optional } from './decode.ts';
+import { criu } from '../../proto/gen/criu-rights.js';
+import { type Int64, toBigInt } from '../int64.ts';
+import { decodeOnly, optional } from './decode.ts';
 import { broken, Magic, readMessages } from './framing.ts';
-import { ImageDir } from './image-dir.ts';
+import type { ImageDir } from './image-dir.ts';
 
 export interface TaskRights {
   pid: number;
@@ -19,35 +20,57 @@ export interface TaskRights {
   noNewPrivileges: boolean;
   /** 0 none, 1 strict, 2 filter. */
   seccompMode: number;
+  /** SECBIT_* of linux/securebits.h. */
+  securebits: number;
+  /** Of AppArmor or SELinux; undefined if the task has none. */
+  lsmLabel: string | undefined;
+  /** What sockets that it makes are labelled with. */
+  lsmSocketLabel: string | undefined;
+  /** SCHED_* of linux/sched.h. */
+  schedPolicy: number;
+  nice: number;
+}
+
+/** What CRIU keeps once a process, in the image of its main thread. */
+export interface ProcessRights {
+  pid: number;
+  /** By RLIMIT_* number; undefined where the image leaves them to another one. */
+  rlimits: readonly Rlimit[] | undefined;
+  oomScoreAdj: number | undefined;
+  loginUid: number | undefined;
+}
+
+export interface Rlimit {
+  soft: bigint;
+  hard: bigint;
+}
+
+export interface CoreRights {
+  task: TaskRights;
+  /** Undefined in the image of a thread that is not the main one. */
+  process: ProcessRights | undefined;
 }
 
 const CORE = /^core-(\d+)\.img$/;
 /** Registers, sigactions and timers of one thread; AVX-512 and AMX state make the largest. */
 const MAX_CORE_BYTES = 1 << 20;
 
-export async function readTaskRights(imagesDir: string): Promise<TaskRights[]> {
-  const rights: TaskRights[] = [];
-  await using images = await ImageDir.open(imagesDir);
-  const cores = (await images.names()).filter((name) => CORE.test(name));
+export async function readCores(images: ImageDir, names: readonly string[]): Promise<CoreRights[]> {
+  const rights: CoreRights[] = [];
+  const cores = names.filter((name) => CORE.test(name));
   for await (const [name, bytes] of images.readAll(cores, MAX_CORE_BYTES))
     rights.push(rightsOfCore(Number(CORE.exec(name)?.[1]), bytes, name));
   if (rights.length === 0) throw broken('core', 'there is no image of any task');
   return rights;
 }
 
-export function rightsOfCore(pid: number, bytes: Uint8Array, name: string): TaskRights {
-  const [message, ...rest] = readMessages(bytes, Magic.core, name);
-  if (!message || rest.length > 0) throw broken(name, 'it holds not exactly one entry');
-  let core: criu.Core;
-  try {
-    core = criu.Core.decode(message);
-  } catch (cause) {
-    throw broken(name, 'its entry cannot be decoded', cause);
-  }
+export function rightsOfCore(pid: number, bytes: Uint8Array, name: string): CoreRights {
+  const core = decodeOnly(criu.Core, readMessages(bytes, Magic.core, name), name);
   const creds = core.threadCore?.creds;
-  // Without them CRIU would keep its own: root with everything.
+  // Without them CRIU would take those of another image, or keep its own: root with everything.
   if (!creds) throw broken(name, 'it names no credentials');
-  return {
+  const { threadCore } = core;
+  const task: TaskRights = {
     pid,
     uids: [creds.uid, creds.euid, creds.suid, creds.fsuid],
     gids: [creds.gid, creds.egid, creds.sgid, creds.fsgid],
@@ -59,7 +82,32 @@ export function rightsOfCore(pid: number, bytes: Uint8Array, name: string): Task
     capAmbient: mask(creds.capAmb),
     noNewPrivileges: (creds.noNewPrivs ?? 0) !== 0,
     seccompMode: seccompModeOf(core),
+    securebits: creds.secbits,
+    lsmLabel: optional(creds, 'lsmProfile'),
+    lsmSocketLabel: optional(creds, 'lsmSockcreate'),
+    schedPolicy: threadCore?.schedPolicy ?? 0,
+    nice: threadCore?.schedNice ?? 0,
   };
+  return { task, process: core.tc ? processRights(pid, core.tc) : undefined };
+}
+
+function processRights(pid: number, tc: criu.ITaskCore): ProcessRights {
+  const limits = tc.rlimits?.rlimits?.map(({ cur, max }) => ({
+    soft: limitOf(cur as Int64),
+    hard: limitOf(max as Int64),
+  }));
+  return {
+    pid,
+    rlimits: limits && limits.length > 0 ? limits : undefined,
+    oomScoreAdj: optional(tc, 'oomScoreAdj'),
+    loginUid: optional(tc, 'loginuid'),
+  };
+}
+
+/** What a number cannot hold exactly is far beyond what there is, and means no limit. */
+function limitOf(value: Int64): bigint {
+  const limit = toBigInt(value);
+  return limit > BigInt(Number.MAX_SAFE_INTEGER) ? 2n ** 64n - 1n : limit;
 }
 
 /** Older CRIU noted it for the process; the threads of newer dumps have their own. */

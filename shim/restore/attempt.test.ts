@@ -12,7 +12,9 @@ import { Runc } from '../runc/runc.ts';
 import { type AttemptDeps, type AttemptInput, attemptRestore } from './attempt.ts';
 import { RestoreError } from './error.ts';
 import type { LazyMemory } from './lazy/lazy-memory.ts';
-import { capabilityNames } from './rights.ts';
+import { grantsOf, noRights } from './no-rights.test-helper.ts';
+import { excessInProc } from './proc-rights.ts';
+import { rightsFromStatus } from './rights.ts';
 
 const fixtures = join(import.meta.dirname, '../../test/fixtures/criu-4.2');
 let dir: string;
@@ -55,7 +57,6 @@ const input = (runc: Runc, change: Partial<AttemptInput> = {}): AttemptInput => 
 const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
-  imageRights: async () => [],
   telling: () => ({
     before: () => done.push('before'),
     running: async (pid) => {
@@ -63,6 +64,9 @@ const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
     },
     takeBack: () => done.push('takeBack'),
   }),
+  imageRights: async () => noRights,
+  grants: grantsOf,
+  excessInProc: async () => [],
   cgroupDirs: async () => [],
   fillShm: async () => undefined,
   removeTraces: async () => {
@@ -92,7 +96,7 @@ describe('attemptRestore', () => {
       'cp "$DIR/bundle/criu.conf" "$DIR/conf"; ls "$DIR/bundle/work/images" > "$DIR/images"; sleep 60 & echo $! > "$DIR/bundle/init.pid"; cp "$DIR/bundle/init.pid" "$DIR/pid"',
     );
     // The stand-in for the restored process has all of root's rights.
-    const attempt = attemptRestore(input(runc, { spec: { process: {} } }), deps());
+    const attempt = attemptRestore(input(runc, { spec: { process: {} } }), deps({ excessInProc }));
     await expect(attempt).rejects.toMatchObject({ code: Code.permissionDenied });
     expect(await readFile(join(dir, 'conf'), 'utf8')).toMatch(/^tcp-close$/m);
     expect(await readFile(join(dir, 'images'), 'utf8')).toMatch(/^core-1.img$/m);
@@ -103,9 +107,7 @@ describe('attemptRestore', () => {
 
   it('answers the pid that runc wrote', async () => {
     const runc = await fakeRunc('sleep 60 & echo $! > "$DIR/bundle/init.pid"');
-    const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
-    const spec = { process: { capabilities: { bounding: capabilityNames(all) } } };
-    const { pid } = await attemptRestore(input(runc, { spec }), deps());
+    const { pid } = await attemptRestore(input(runc), deps());
     expect(done).toEqual(['before', 'running true']);
     expect(`${pid}\n`).toBe(await readFile(join(dir, 'bundle/init.pid'), 'utf8'));
     process.kill(pid, 'SIGKILL');
@@ -115,29 +117,23 @@ describe('attemptRestore', () => {
     const runc = await fakeRunc(
       'sleep 60 & echo $! > "$DIR/bundle/init.pid"; cp "$DIR/bundle/init.pid" "$DIR/pid"',
     );
-    const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
-    const spec = { process: { capabilities: { bounding: capabilityNames(all) } } };
     const running = async () => {
       throw new RestoreError(Code.aborted, 'the command failed');
     };
     const telling = () => ({ before: () => {}, running, takeBack: () => done.push('takeBack') });
-    await expect(attemptRestore(input(runc, { spec }), deps({ telling }))).rejects.toThrow(
-      'the command failed',
-    );
+    await expect(attemptRestore(input(runc), deps({ telling }))).rejects.toThrow('the command failed');
     expect(await isGone(Number(await readFile(join(dir, 'pid'), 'utf8')))).toBe(true);
     expect(done).toEqual(['removeTraces', 'takeBack']);
   });
 
   it('says what memory could not be had before it ends the process', async () => {
     const runc = await fakeRunc('sleep 60 & echo $! > "$DIR/bundle/init.pid"');
-    const all = Array.from({ length: 41 }, (_, bit) => 1n << BigInt(bit)).reduce((sum, bit) => sum | bit, 0n);
-    const spec = { process: { capabilities: { bounding: capabilityNames(all) } } };
     let lose: (error: RestoreError) => void = () => {};
     const served = { attach: (_: number, onFailed: typeof lose) => (lose = onFailed) };
     const memory = { images: new Map(), start: async () => served as unknown as LazyMemory };
     const said: string[] = [];
     const { pid } = await attemptRestore(
-      input(runc, { spec, memory, memoryLost: (reason) => said.push(`${reason}, ${alive(pid)}`) }),
+      input(runc, { memory, memoryLost: (reason) => said.push(`${reason}, ${alive(pid)}`) }),
       deps(),
     );
     lose(new RestoreError(Code.dataLoss, 'a chunk is corrupt'));
@@ -171,22 +167,11 @@ describe('attemptRestore', () => {
 
   it('does not run CRIU for images that ask for more than the pod grants', async () => {
     const runc = await fakeRunc('touch "$DIR/ran"');
-    const root = {
-      pid: 1,
-      uids: [0, 0, 0, 0],
-      gids: [0, 0, 0, 0],
-      groups: [],
-      capInheritable: 0n,
-      capPermitted: 1n << 21n,
-      capEffective: 0n,
-      capBounding: 0n,
-      capAmbient: 0n,
-      noNewPrivileges: true,
-      seccompMode: 0,
-    };
-    await expect(
-      attemptRestore(input(runc), deps({ imageRights: async () => [root] })),
-    ).rejects.toMatchObject({
+    const imageRights = async () => ({
+      ...noRights,
+      tasks: [{ ...rightsFromStatus(1, ''), capPermitted: 1n << 21n }],
+    });
+    await expect(attemptRestore(input(runc), deps({ imageRights }))).rejects.toMatchObject({
       code: Code.permissionDenied,
       message: expect.stringMatching(/CAP_SYS_ADMIN/),
     });

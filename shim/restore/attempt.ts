@@ -3,7 +3,9 @@
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
+import { fitCore } from '../../checkpoint/criu/fit-core.ts';
+import { ImageDir } from '../../checkpoint/criu/image-dir.ts';
+import type { ImageRights } from '../../checkpoint/criu/image-rights.ts';
 import type { AfterRestore } from '../../checkpoint/facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { restoreConf } from '../criu-conf.ts';
@@ -19,13 +21,14 @@ import { writeConfig } from '../task/bundle.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { PlanInput, RestoreInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
+import { type Grants, labelOf } from './grants.ts';
+import { fittedLimits, imageExcess } from './image-excess.ts';
 import { makeImagesDir, type PodNames } from './images-dir.ts';
 import type { LazyMemory } from './lazy/lazy-memory.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { setOomScore } from './oom-score.ts';
 import { checkOpenFiles } from './open-files.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
-import { excessRights, rightsFromStatus } from './rights.ts';
 import { FILES_IMAGE, movedSockets } from './sockets.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
 
@@ -33,10 +36,14 @@ export interface AttemptDeps {
   namespaceFiles: NamespaceFiles;
   /** Throws for images that CRIU would not survive. */
   checkImages(imagesDir: string): Promise<void>;
-  /** Rights of every task in the CRIU images of a directory. */
-  imageRights(imagesDir: string): Promise<TaskRights[]>;
   /** What tells the container that it was restored. */
   telling(input: TellInput): Telling;
+  /** All that the CRIU images of a directory would give. */
+  imageRights(imagesDir: string): Promise<ImageRights>;
+  /** What the container is granted. */
+  grants(spec: OciSpec, rootfs: string): Promise<Grants>;
+  /** What the restored processes have beyond that. */
+  excessInProc(root: number, grants: Grants): Promise<string[]>;
   /** Directories of the container's cgroup, one a hierarchy. */
   cgroupDirs(spec: OciSpec): Promise<string[]>;
   /** Puts what was in /dev/shm where the container has it. All or nothing; undefined if there is nothing to put. */
@@ -59,7 +66,7 @@ export interface AttemptInput extends RestoreInput {
   /** Checkpoint files: complete, but for the memory that comes later. */
   imagesDir: string;
   /** What `checkImages` says of them, if it was asked before. */
-  checked?: Promise<TaskRights[]>;
+  checked?: Promise<ImageRights>;
   /** Memory that comes later. */
   memory?: PreparedMemory | undefined;
   /** What was on GPUs, and comes back once CRIU is done. */
@@ -103,10 +110,15 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
   let shm: FilledShm | undefined;
   try {
     await mkdir(work, { recursive: true, mode: 0o700 });
+    const grants = await deps.grants(spec, join(bundle, 'rootfs'));
+    const granted = (input.checked ?? checkImages(input.imagesDir, deps)).then((rights) => {
+      refuseExcess(imageExcess(rights, grants));
+      return fittedCores(input.imagesDir, rights, grants);
+    });
     // Side by side, as each waits for files more than it computes; all have ended before anything is undone.
     const ready = await Promise.allSettled([
-      (input.checked ?? checkImages(input.imagesDir, deps)).then((rights) => refuseExcess(rights, spec)),
-      makeImages(input, images, saved, deps),
+      granted,
+      makeImages(input, images, saved, granted, deps),
       startMemory(input, work, deps),
       deps.fillShm(input.imagesDir, spec),
       checkOpenFiles(input.imagesDir, spec),
@@ -131,7 +143,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
             noPivot: input.noPivot,
             fileLocks: true,
             externalUnixSockets: true,
-            ...(memory ? { extra: ['--lazy-pages'] } : {}),
+            extra: [...(memory ? ['--lazy-pages'] : []), ...labelFlags(spec)],
           },
           {
             stdio: input.stdio,
@@ -143,7 +155,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
       input.deadlineMs,
     );
     restored = Number((await readFile(input.pidFile, 'utf8')).trim());
-    refuseExcess([rightsFromStatus(restored, await readFile(`/proc/${restored}/status`, 'utf8'))], spec);
+    refuseExcess(await deps.excessInProc(restored, grants));
     const pid = restored;
     await setOomScore(pid, spec, log);
     memory?.attach(pid, ({ message }) => {
@@ -180,7 +192,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
 export async function checkImages(
   imagesDir: string,
   deps: Pick<AttemptDeps, 'checkImages' | 'imageRights'>,
-): Promise<TaskRights[]> {
+): Promise<ImageRights> {
   const [rights] = await Promise.all([deps.imageRights(imagesDir), deps.checkImages(imagesDir)]);
   return rights;
 }
@@ -189,9 +201,10 @@ async function makeImages(
   { imagesDir, memory, spec, id, log }: AttemptInput,
   target: string,
   names: PodNames,
+  fitted: Promise<ReadonlyMap<string, Uint8Array>>,
   { namespaceFiles }: Pick<AttemptDeps, 'namespaceFiles'>,
 ): Promise<void> {
-  const changed = new Map(memory?.images);
+  const changed = new Map([...(memory?.images ?? []), ...(await fitted)]);
   const sockets = await movedSockets(imagesDir, spec, namespaceFiles);
   if (sockets) {
     changed.set(FILES_IMAGE, sockets.image);
@@ -213,13 +226,35 @@ function stuck(cause: unknown): never {
   throw new RestoreError(code, message, { cause, context: { ...context, phase: 'gpu' } });
 }
 
-function refuseExcess(tasks: readonly TaskRights[], spec: OciSpec): void {
-  const excess = tasks.flatMap((task) => excessRights(task, spec));
+function refuseExcess(excess: readonly string[]): void {
   if (excess.length === 0) return;
   throw new RestoreError(
     Code.permissionDenied,
     `The checkpoint asks for more than the pod grants: ${excess.join('; ')}`,
   );
+}
+
+/** Images of processes that get other limits than they had, by name. */
+async function fittedCores(
+  dir: string,
+  { processes }: ImageRights,
+  grants: Grants,
+): Promise<Map<string, Buffer>> {
+  const limits = fittedLimits(processes, grants);
+  if (limits.size === 0) return new Map();
+  await using images = await ImageDir.open(dir);
+  const cores = new Map<string, Buffer>();
+  for (const [pid, fitted] of limits) {
+    const name = `core-${pid}.img`;
+    cores.set(name, fitCore(await images.read(name), name, fitted));
+  }
+  return cores;
+}
+
+/** The pod's label, in the place of the one in the images. */
+function labelFlags(spec: OciSpec): string[] {
+  const granted = labelOf(spec);
+  return granted ? ['--lsm-profile', `${granted.lsm}:${granted.label}`] : [];
 }
 
 /** Ends the whole tree of the started process at the deadline; then the call itself settles. */

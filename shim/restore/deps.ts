@@ -2,8 +2,8 @@
 import { closeSync, existsSync, openSync } from 'node:fs';
 import { readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
+import { readImageRights } from '../../checkpoint/criu/image-rights.ts';
 import { checkPages } from '../../checkpoint/criu/pages-check.ts';
-import { readTaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { TRIAL_INDEX_FILE } from '../../checkpoint/trial-files.ts';
 import { native } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
@@ -19,10 +19,12 @@ import { type AttemptDeps, criuWorkDir, type PrepareGpu } from './attempt.ts';
 import { daemonAt } from './daemon.ts';
 import { RestoreError } from './error.ts';
 import type { GivenDeps } from './given-images.ts';
+import { readGrants } from './grants.ts';
 import type { RestoreConfig } from './index.ts';
 import { prepareMemory } from './lazy/prepare.ts';
 import { prepareRecorded } from './lazy/recorded.ts';
 import type { PlanDeps } from './plan.ts';
+import { excessInProc } from './proc-rights.ts';
 import { failuresOfNode, nodeFacts, tellNode, tidyNode } from './remember.ts';
 import {
   cgroupDirs,
@@ -126,7 +128,6 @@ export function recordedMemory({ guardProgram }: RestoreConfig): GivenDeps['prep
 export function attemptDeps(): AttemptDeps {
   return {
     checkImages: checkPages,
-    imageRights: readTaskRights,
     telling: (input) =>
       telling(input, {
         ...containerFiles,
@@ -136,6 +137,9 @@ export function attemptDeps(): AttemptDeps {
       const target = sharedMemoryDir(spec);
       return target === undefined ? undefined : fillShm(imagesDir, target);
     },
+    imageRights: readImageRights,
+    grants: readGrants,
+    excessInProc,
     cgroupDirs: async (spec) =>
       cgroupDirs(spec.linux?.cgroupsPath, cgroupMounts(await traceDeps.mountinfo())),
     namespaceFiles: {

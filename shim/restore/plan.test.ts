@@ -10,11 +10,12 @@ import { Code } from '../../proto/status.ts';
 import { hostFacts } from '../host-facts.ts';
 import type { Runc } from '../runc/runc.ts';
 import type { PlanInput, RestoreInput, StartPlan } from '../task/start-plan.ts';
+import { capabilityNames } from './capabilities.ts';
 import { RestoreError } from './error.ts';
 import { overlayOf } from './layers.ts';
+import { grantsOf, noRights } from './no-rights.test-helper.ts';
 import { type PlanDeps, planRestore } from './plan.ts';
 import type { StartReport } from './report.ts';
-import { capabilityNames } from './rights.ts';
 
 const digest = `sha256:${'a'.repeat(64)}`;
 const layer = { digest, diffId: digest, mediaType: 'application/vnd.oci.image.layer.v1.tar', size: 1 };
@@ -66,8 +67,10 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   mountRootfs: async () => {},
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
-  imageRights: async () => [],
   telling: () => ({ before: () => {}, running: async () => {}, takeBack: () => {} }),
+  imageRights: async () => noRights,
+  grants: grantsOf,
+  excessInProc: async () => [],
   cgroupDirs: async () => [],
   fillShm: async () => undefined,
   prepareMemory: async () => undefined,

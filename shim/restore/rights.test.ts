@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
-import { capabilityMask, capabilityNames, excessRights, rightsFromStatus } from './rights.ts';
+import { capabilityMask, capabilityNames } from './capabilities.ts';
+import { hardLimits, labelOf, readLabel, UNLIMITED } from './grants.ts';
+import { excessOfProcess, excessRights, rightsFromStatus } from './rights.ts';
 
 const granted = ['CAP_CHOWN', 'CAP_NET_BIND_SERVICE'];
 const spec = {
@@ -17,17 +19,23 @@ const modest: TaskRights = {
   gids: [1000, 1000, 1000, 1000],
   groups: [],
   capInheritable: 0n,
-  capPermitted: capabilityMask(['CAP_CHOWN']),
+  capPermitted: 0n,
   capEffective: 0n,
   capBounding: capabilityMask(granted),
   capAmbient: 0n,
   noNewPrivileges: true,
   seccompMode: 2,
+  securebits: 0,
+  lsmLabel: undefined,
+  lsmSocketLabel: undefined,
+  schedPolicy: 0,
+  nice: 0,
 };
+const grants = { spec, nice: 0, ownLabel: undefined };
 
 describe('excessRights', () => {
   it('lets a task have what the pod grants, or less', () => {
-    expect(excessRights(modest, spec)).toEqual([]);
+    expect(excessRights(modest, grants)).toEqual([]);
   });
   it.each([
     [{ capBounding: capabilityMask(['SYS_ADMIN']) }, /CAP_SYS_ADMIN in its bounding set/],
@@ -37,17 +45,37 @@ describe('excessRights', () => {
     [{ capAmbient: capabilityMask(['CHOWN']) }, /CAP_CHOWN in its ambient set/],
     [{ noNewPrivileges: false }, /may gain privileges/],
     [{ seccompMode: 0 }, /without the pod's seccomp profile/],
-    [{ uids: [1000, 0, 1000, 1000] }, /runs as root, the pod asks for user 1000/],
+    [{ capPermitted: capabilityMask(['CAP_CHOWN']) }, /CAP_CHOWN in its permitted set/],
+    [{ uids: [1000, 0, 1000, 1000] }, /runs as user 0, the pod asks for user 1000/],
+    [{ gids: [1000, 1000, 0, 1000] }, /is in group 0, the pod asks for 1000/],
+    [{ groups: [1000, 27] }, /is in group 27/],
+    [{ securebits: 0x10 }, /has secure bits 16/],
+    [{ lsmLabel: 'unconfined_t' }, /has the label unconfined_t, the pod none/],
+    [{ lsmSocketLabel: 'x' }, /gives its sockets the label x/],
+    [{ schedPolicy: 1 }, /has a real-time priority/],
+    [{ nice: -5 }, /has the nice value -5, the pod 0/],
   ])('finds what the pod does not grant (case %#)', (change, message) => {
-    const found = excessRights({ ...modest, ...change }, spec);
+    const found = excessRights({ ...modest, ...change }, grants);
     expect(found).toHaveLength(1);
     expect(found[0]).toMatch(message);
   });
   it('lets a daemon of a root pod drop to another user and back', () => {
-    const root = { process: { capabilities: { bounding: ['CAP_SETUID'] } } };
-    expect(excessRights({ ...modest, uids: [0, 0, 0, 0], capPermitted: 0n, capBounding: 0n }, root)).toEqual(
-      [],
-    );
+    const spec = {
+      process: { capabilities: { bounding: ['CAP_SETUID', 'CAP_SETGID'] }, noNewPrivileges: true },
+    };
+    const task = { ...modest, uids: [0, 33, 33, 33], gids: [33, 33, 33, 33], capBounding: 0n };
+    expect(excessRights(task, { ...grants, spec })).toEqual([]);
+  });
+  it('wants the pod’s label on every task, and CRIU is told to give it', () => {
+    const labelled = {
+      process: { ...spec.process, apparmorProfile: 'cri-containerd.apparmor.d' },
+      linux: spec.linux,
+    };
+    expect(excessRights(modest, { ...grants, spec: labelled })).toEqual([
+      "process 7 runs without the pod's label cri-containerd.apparmor.d",
+    ]);
+    expect(excessRights({ ...modest, lsmLabel: 'other' }, { ...grants, spec: labelled })).toEqual([]);
+    expect(labelOf(labelled)).toEqual({ lsm: 'apparmor', label: 'cri-containerd.apparmor.d' });
   });
 });
 
@@ -55,6 +83,10 @@ it('capability names and masks are each other’s inverse', () => {
   expect(capabilityMask(['CAP_SYS_ADMIN'])).toBe(1n << 21n);
   expect(capabilityMask(['CAP_CHECKPOINT_RESTORE'])).toBe(1n << 40n);
   expect(capabilityNames(capabilityMask(granted))).toEqual(granted);
+});
+
+it('reads no groups where there are none', () => {
+  expect(rightsFromStatus(3, 'Groups:\t \nNStgid:\t5786\t1\n').groups).toEqual([]);
 });
 
 it('reads /proc/PID/status', () => {
@@ -77,4 +109,46 @@ it('reads /proc/PID/status', () => {
     noNewPrivileges: true,
     seccompMode: 2,
   });
+});
+
+it('holds limits, oom_score_adj and the login user against what the container would have anew', () => {
+  const full = {
+    ...grants,
+    hardLimits: [10n, UNLIMITED],
+    oomScoreAdj: 500,
+    loginUid: 0xffff_ffff,
+    hiddenPaths: new Set<string>(),
+    resolve: (path: string) => path,
+  };
+  const limit = (hard: bigint) => ({ soft: 0n, hard });
+  const within = { pid: 7, rlimits: [limit(10n), limit(UNLIMITED)], oomScoreAdj: 500, loginUid: 0xffff_ffff };
+  expect(excessOfProcess(within, full)).toEqual([]);
+  const beyond = { pid: 7, rlimits: [limit(11n)], oomScoreAdj: 499, loginUid: 0 };
+  expect(excessOfProcess(beyond, full)).toEqual([
+    'process 7 has RLIMIT_CPU 11, the pod 10',
+    'process 7 has oom_score_adj 499, the pod 500',
+    'process 7 has the login user 0, which the pod has not',
+  ]);
+  const may = { process: { capabilities: { bounding: ['CAP_SYS_RESOURCE', 'CAP_AUDIT_CONTROL'] } } };
+  expect(excessOfProcess(beyond, { ...full, spec: may })).toEqual([]);
+});
+
+it('reads hard limits of /proc, with those of the spec in their place', () => {
+  const text = [
+    'Limit                     Soft Limit           Hard Limit           Units     ',
+    'Max cpu time              unlimited            unlimited            seconds   ',
+    'Max file size             5                    10                   bytes     ',
+  ].join('\n');
+  expect(hardLimits({}, text)).toEqual([UNLIMITED, 10n]);
+  const rlimits = [{ type: 'RLIMIT_FSIZE', soft: 1, hard: 2 }];
+  expect(hardLimits({ process: { rlimits } }, text)).toEqual([UNLIMITED, 2n]);
+});
+
+it.each([
+  ['unconfined\n', undefined],
+  ['', undefined],
+  ['docker-default (enforce)\n', 'docker-default'],
+  ['system_u:system_r:container_t:s0:c1,c2\0', 'system_u:system_r:container_t:s0:c1,c2'],
+])('the label in %j is %s', (text, label) => {
+  expect(readLabel(text)).toBe(label);
 });
