@@ -9,6 +9,7 @@ function handlersOf(context: Context): Handlers {
   return {
     build: async (options) => (await import('./build/run.ts')).runBuild(options, context),
     checkpoint: async (options) => (await import('./checkpoint/run.ts')).runCheckpoint(options, context),
+    convert: async (options) => (await import('./convert/run.ts')).runConvert(options, context),
     inspect: async (options) => (await import('./inspect/run.ts')).runInspect(options, context),
     fetch: async (options) => (await import('./fetch/run.ts')).runFetch(options, context),
     status: async (options) =>

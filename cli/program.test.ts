@@ -8,6 +8,7 @@ async function run(...argv: string[]) {
   const handlers: Handlers = {
     build: record('build'),
     checkpoint: record('checkpoint'),
+    convert: record('convert'),
     inspect: record('inspect'),
     fetch: record('fetch'),
     status: record('status'),
@@ -68,6 +69,30 @@ describe('argv of build', () => {
     const { calls, err, status } = await run('build', 'server.toml');
     expect({ calls, status }).toEqual({ calls: [], status: 2 });
     expect(err).toContain("required option '--image <reference>' not specified");
+  });
+});
+
+describe('argv of convert', () => {
+  it('goes one way or the other, or makes lazy layers', async () => {
+    const lazy = await run('convert', '--lazy', 'a:1', 'b:1');
+    expect(lazy.calls).toMatchObject([['convertLazy', { source: 'a:1', target: 'b:1' }]]);
+    const into = await run('convert', 'a.tar', '--image', 'localhost:5000/a:b', '--base', 'base:1');
+    expect(into.calls).toMatchObject([
+      ['convert', { to: 'image', archive: 'a.tar', image: 'localhost:5000/a:b', base: 'base:1' }],
+    ]);
+    const out = await run('convert', 'localhost:5000/a:b', '--archive', 'a.tar');
+    expect(out.calls).toMatchObject([
+      ['convert', { to: 'archive', reference: 'localhost:5000/a:b', archive: 'a.tar' }],
+    ]);
+  });
+  it.each([
+    [['convert', 'a.tar'], undefined],
+    [['convert', '--lazy', 'a:1'], undefined],
+    [['convert', '--lazy', 'a:1', 'b:1', '--image', 'c:1'], undefined],
+    [['convert', 'a.tar', '--image', 'x:1', '--archive', 'y'], 2],
+    [['convert', 'x:1', '--archive', 'y', '--base', 'z'], 2],
+  ])('%j says neither', async (argv, status) => {
+    await expect(run(...argv)).resolves.toMatchObject({ calls: [], status });
   });
 });
 

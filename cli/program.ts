@@ -67,10 +67,10 @@ export function createProgram(options: ProgramOptions): Command {
   for (const command of [
     buildCommand,
     checkpointCommand,
+    convertCommand,
     inspectCommand,
     fetchCommand,
     prefetchCommand,
-    convertCommand,
     statusCommand,
     evictCommand,
     whyCommand,

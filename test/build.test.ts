@@ -3,9 +3,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { stringify } from 'smol-toml';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { type Containerd as Client, createContainerd } from '../cli/containerd/index.ts';
-import { assertNothingLeft, type Leftovers, type RunResult, takeStock, until } from './lib/index.ts';
+import { assertNothingLeft, type Leftovers, type RunResult, run, takeStock, until } from './lib/index.ts';
 import { KubeletNode } from './lib/kubelet-node.ts';
 
 const WORK = '/var/lib/thaw/work';
@@ -154,6 +155,32 @@ describe('a build', () => {
     expect(done.stdout).toContain('Verified     it was restored on this node, and works');
     await expectNothing();
   });
+});
+
+it('the Job reads its file and its credentials through descriptors, from another mount namespace', async () => {
+  const job = readFileSync('deploy/kubernetes/build-job.yaml', 'utf8');
+  const [, block = ''] = /- sh\n.*?- \|\n(.*?)\n {10}\w/s.exec(job) ?? [];
+  const pod = `${DIR}/pod`;
+  mkdirSync(`${DIR}/registry`);
+  writeFileSync(`${DIR}/registry/config.json`, '{"auths":{}}');
+  writeFileSync(`${DIR}/build.toml`, stringify(JSON.parse(readFileSync(file(), 'utf8'))));
+  mkdirSync(pod);
+  const script = block
+    .replace('thaw build -', `thaw --address ${node.containerd.socket} build - --dry-run`)
+    .replace('/registry', `${pod}/registry`)
+    .replace('/build/build.toml', `${pod}/build.toml`);
+  expect(script).toContain(`3< ${pod}/registry`);
+  // What a pod has mounted is not in the node's mount namespace.
+  const mount = `mount -t tmpfs none ${pod}\nmv ${DIR}/registry ${DIR}/build.toml ${pod}\n`;
+  const done = await run('unshare', ['-m', 'sh', '-ec', mount + script], {
+    env: { TARGET: `${node.registry.host}/built/job:1` },
+    allowFailure: true,
+    timeoutMs: 60_000,
+  });
+  expect(done.code, done.stderr).toBe(0);
+  expect(done.stdout).toContain('Nothing was started and nothing pushed.');
+  expect(readdirSync(pod)).toEqual([]);
+  await expectNothing();
 });
 
 describe('a build that fails says why, and leaves nothing', () => {

@@ -13,6 +13,7 @@ import { messageType } from '../containerd/protos.ts';
 import type { AnyMessage } from '../containerd/types.ts';
 import { CliError } from '../error.ts';
 import type { BaseImage } from './base.ts';
+import { claim } from './claim.ts';
 import type { Watched } from './condition.ts';
 import { LogWatch } from './log-watch.ts';
 import { ociSpec } from './oci-spec.ts';
@@ -59,7 +60,8 @@ export function sourceId(text: string, target: string): string {
 export async function startSource(options: SourceOptions): Promise<Watched> {
   const { store, undo, cleanup, signal, spec, base, id, dir, snapshotter, calls } = options;
   await checkMounts(spec);
-  await refuseSecond(options);
+  await claim(id, cleanup);
+  await refuseLeftovers(options);
   const files = await makePodFiles(join(dir, 'pod'), calls, cleanup);
   const network = calls.networkNamespace();
   cleanup.add('close the network of the container', async () => closeSync(network));
@@ -69,7 +71,7 @@ export async function startSource(options: SourceOptions): Promise<Watched> {
     { address, namespace, container: id, remove: dir, trial: id, snapshotter, resume: false },
     cleanup,
   );
-  // Before the first of it is made: a call that timed out may still take effect.
+  // It is made and removed as a trial is. Before the first of it is made: a call that timed out may still take effect.
   cleanup.add(`remove the container ${id}; try "ctr containers rm ${id}"`, () =>
     removeTrial(undo, snapshotter, id),
   );
@@ -118,7 +120,8 @@ function optionsOf(systemdCgroup: boolean): AnyMessage | undefined {
   return { type_url: RUNC_OPTIONS, value: type.serialize({ systemdCgroup: true }) };
 }
 
-async function refuseSecond({ store, id, namespace }: SourceOptions): Promise<void> {
+/** Of a command that was killed together with its guard. */
+async function refuseLeftovers({ store, id, namespace }: SourceOptions): Promise<void> {
   const there = await store.containers.get(id).catch((error: unknown) => {
     if (describeError(error).code === Code.notFound) return undefined;
     throw error;
@@ -126,6 +129,6 @@ async function refuseSecond({ store, id, namespace }: SourceOptions): Promise<vo
   if (there === undefined) return;
   throw new CliError(
     Code.alreadyExists,
-    `Cannot build: the same build runs on this node already; if it does not, remove what it left with 'ctr --namespace ${namespace} tasks rm --force ${id}; ctr --namespace ${namespace} containers rm ${id}'`,
+    `Cannot build: an earlier one left its container behind; remove it with 'ctr --namespace ${namespace} tasks rm --force ${id}; ctr --namespace ${namespace} containers rm ${id}'`,
   );
 }

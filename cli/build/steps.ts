@@ -102,7 +102,7 @@ async function makeWarm(spec: BuildSpec, source: Watched, { progress, signal }: 
   if (spec.warm_up.length > 0) {
     const count = countOf(spec.warm_up);
     const warming = progress.step('Warming it up');
-    await warmUp(spec.warm_up, source, warming);
+    await warmUp(spec.warm_up, source);
     warming.finish(`${count} ${count === 1 ? 'request' : 'requests'}`);
   }
   if (spec.quiesce) {

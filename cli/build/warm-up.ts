@@ -6,7 +6,6 @@ import { askExec, connectTo } from '../checkpoint/trial/ask.ts';
 import { checkInterrupted } from '../cleanup.ts';
 import { CliError } from '../error.ts';
 import { printable } from '../ui/format.ts';
-import type { Step } from '../ui/progress.ts';
 import { checkRunning, type Watched } from './condition.ts';
 import type { WarmUp, WarmUpRequest } from './spec.ts';
 
@@ -18,8 +17,7 @@ export function countOf(warmUps: readonly WarmUp[]): number {
 }
 
 /** One after the other, as they are written. */
-export async function warmUp(warmUps: readonly WarmUp[], watched: Watched, step: Step): Promise<void> {
-  let done = 0;
+export async function warmUp(warmUps: readonly WarmUp[], watched: Watched): Promise<void> {
   for (const [at, { http, exec, times, timeout_s }] of warmUps.entries()) {
     for (let i = 0; i < times; i++) {
       checkInterrupted(watched.signal);
@@ -35,7 +33,6 @@ export async function warmUp(warmUps: readonly WarmUp[], watched: Watched, step:
           `Cannot warm the container up: warm_up ${at + 1} (${describe(http, exec)}): ${printable(wrong)}`,
         );
       }
-      step.update(++done);
     }
   }
 }

@@ -32,6 +32,8 @@ export interface FreezeOptions {
   id: string;
   /** Somebody else's pause is left as it is. */
   wasPaused: boolean;
+  /** The container does not go on if the dump fails: its caller ends it. */
+  ends?: boolean | undefined;
   imagePath: string;
   workPath: string;
   mounts(): Promise<{ left: Mount[]; right: Mount[] }>;
@@ -97,7 +99,8 @@ async function dump(options: FreezeOptions): Promise<void> {
     } catch (error) {
       const { code, message } = describeError(error);
       const passing = CAUGHT_IN_VFORK.test(message) || code === Code.dataLoss;
-      if (!passing || wasPaused || signal.aborted || attempt === DUMP_ATTEMPTS) throw dumpError(error, id);
+      if (!passing || wasPaused || signal.aborted || attempt === DUMP_ATTEMPTS)
+        throw dumpError(error, options);
     }
     await undo.tasks.resume(id);
     await options.clearImages();
@@ -119,15 +122,12 @@ async function resumeTask({ undo, id }: FreezeOptions): Promise<void> {
 }
 
 /** The shim's own words name what CRIU could not dump; what it means for the container is added. */
-function dumpError(error: unknown, id: string): CliError {
+function dumpError(error: unknown, { id, ends }: FreezeOptions): CliError {
   const { code, message } = describeError(error);
   if (code === Code.canceled || code === Code.unavailable || !(error instanceof CliError))
     return error instanceof CliError ? error : new CliError(code, message, { cause: error });
-  return new CliError(
-    code,
-    `${message}; ${id} goes on running, and can be saved once it no longer uses that`,
-    { cause: error.cause },
-  );
+  const then = ends ? '' : `; ${id} goes on running, and can be saved once it no longer uses that`;
+  return new CliError(code, `${message}${then}`, { cause: error.cause });
 }
 
 async function compare(containerd: Containerd, left: Mount[], right: Mount[]): Promise<LayerDiff | null> {

@@ -17,7 +17,7 @@ import { mergeFacts } from '../../checkpoint/merge-facts.ts';
 import { type PackedData, type PackedIndex, packIndexLayer } from '../../checkpoint/pack/index.ts';
 import type { BlobSource, Reference, RegistryClient } from '../../checkpoint/registry/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
-import type { Container, Containerd } from '../containerd/index.ts';
+import type { Containerd } from '../containerd/index.ts';
 import { CliError } from '../error.ts';
 import { inParallel } from '../parallel.ts';
 import { formatBytes } from '../ui/format.ts';
@@ -36,7 +36,10 @@ export interface PublishOptions {
   store: Containerd;
   client: RegistryClient;
   target: Reference;
-  container: Container;
+  /** As the platform names it. */
+  containerName: string | undefined;
+  /** What dumped it. */
+  engine: { name: string; version?: string | undefined };
   image: RunImage;
   split: LayerSplit;
   scratch: Scratch;
@@ -85,7 +88,7 @@ export async function publish(options: PublishOptions): Promise<Published> {
 }
 
 async function describe(
-  { store, container, image, split, scratch, packed, verified, created }: PublishOptions,
+  { containerName, engine, image, split, scratch, packed, verified, created }: PublishOptions,
   diff: LayerFacts | null,
 ): Promise<{ composed: ComposedImage; index: PackedIndex; facts: CheckpointFacts }> {
   const facts = mergeFacts({
@@ -96,9 +99,9 @@ async function describe(
     base: split.base,
     diff,
     summary: await summarizeDump(scratch.images),
-    engine: { name: 'containerd', version: await store.version() },
+    engine,
     verified: verified.kind === 'passed',
-    containerName: container.labels['io.kubernetes.container.name'],
+    containerName,
   });
   const index = await packIndexLayer(scratch.layers, packed, facts, verified.accessOrder);
   const composed = composeImage({

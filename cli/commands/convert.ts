@@ -1,5 +1,6 @@
-import { Command } from 'commander';
-import type { ConvertLazyOptions, Handlers } from './handlers.ts';
+import { Command, Option } from 'commander';
+import { usageError } from '../error.ts';
+import type { ConvertOptions, Handlers } from './handlers.ts';
 import { hostsDir, json, plainHttp } from './options.ts';
 
 const NOTES = `
@@ -7,25 +8,57 @@ With --lazy, an image's layers are pushed anew so that a node with thaw reads th
 they are downloaded, and they are never unpacked. A node without thaw pulls and runs the image as any other. A layer that
 cannot be read so stays as it is, and a warning says why.
 
+With --image or --archive, a checkpoint goes from an archive of other tools to an image, or back. The archives are those of
+CRI-O's and containerd's CheckpointContainer, of "podman container checkpoint --export", and of checkpointctl. The base image must
+be named where the archive does not name it. An archive is not believed: what is in it is checked, and the image is pushed as
+unverified. What it does not say of the node it was made on is taken from this one, so convert on a node of the same kind.
+
 Credentials come from ~/.docker/config.json, as "docker login" writes it.
 
 Examples:
-  thaw convert --lazy registry.example:5000/llm:v1 registry.example:5000/llm:v1-lazy`;
+  thaw convert --lazy registry.example:5000/llm:v1 registry.example:5000/llm:v1-lazy
+  thaw convert checkpoint-web.tar --image registry.example:5000/web:warm --base registry.example:5000/web:1
+  thaw convert registry.example:5000/web:warm --archive web.tar`;
+
+type Common = Pick<ConvertOptions, 'address' | 'namespace' | 'plainHttp' | 'hostsDir' | 'json' | 'workDir'>;
+
+interface Flags extends Common {
+  lazy: boolean;
+  image?: string;
+  base?: string;
+  archive?: string;
+}
 
 export function convertCommand(handlers: Handlers): Command {
   return new Command('convert')
-    .summary('push an image with layers that nodes read on demand')
-    .description('Pushes an image anew with layers that nodes read on demand.')
-    .argument('<source>', "the image's name")
-    .argument('<target>', 'name of the image to push')
-    .requiredOption('--lazy', 'make layers that are read on demand')
+    .summary('push an image with layers that nodes read on demand; archives of other tools')
+    .description(
+      'Pushes an image anew with layers that nodes read on demand, or converts between a checkpoint image and an archive of other tools.',
+    )
+    .argument('<source>', "the image's name, or the archive")
+    .argument('[target]', 'name of the image to push, with --lazy')
+    .option('--lazy', 'make layers that are read on demand', false)
+    .option('--image <reference>', 'name of the checkpoint image to push from an archive')
+    .option('--base <reference>', 'image that the container ran from; what the archive says if not given')
+    .addOption(
+      new Option('--archive <file>', 'archive to write from a checkpoint image').conflicts(['image', 'base']),
+    )
     .addOption(plainHttp())
     .addOption(hostsDir())
-    .option('--work-dir <directory>', 'where a layer lies meanwhile', '/var/lib/thaw/work')
+    .option('--work-dir <directory>', 'where files lie meanwhile', '/var/lib/thaw/work')
     .addOption(json())
     .addHelpText('after', NOTES)
-    .action(async (source: string, target: string, _options: unknown, command: Command) => {
-      const options = command.optsWithGlobals<Omit<ConvertLazyOptions, 'source' | 'target'>>();
-      await handlers.convertLazy({ ...options, source, target });
+    .action(async (source: string, target: string | undefined, _options: unknown, command: Command) => {
+      const { lazy, image, base, archive, ...common } = command.optsWithGlobals<Flags>();
+      const checkpoint = image ?? archive;
+      if (lazy && target !== undefined && checkpoint === undefined && base === undefined)
+        return handlers.convertLazy({ ...common, source, target });
+      if (!lazy && target === undefined && image !== undefined)
+        return handlers.convert({ ...common, to: 'image', archive: source, image, base });
+      if (!lazy && target === undefined && archive !== undefined)
+        return handlers.convert({ ...common, to: 'archive', reference: source, archive });
+      throw usageError(
+        'Say what to convert to: --lazy and the name of another image, --image (from an archive), or --archive',
+      );
     });
 }

@@ -35,6 +35,27 @@ export interface BuildOptions extends NodeOptions, RegistryOptions {
   workDir: string;
 }
 
+export interface ToImageOptions extends NodeOptions, RegistryOptions {
+  to: 'image';
+  /** Path of a checkpoint archive. */
+  archive: string;
+  image: string;
+  base: string | undefined;
+  json: boolean;
+  workDir: string;
+}
+
+export interface ToArchiveOptions extends NodeOptions, RegistryOptions {
+  to: 'archive';
+  reference: string;
+  /** Path of the archive to write. */
+  archive: string;
+  json: boolean;
+  workDir: string;
+}
+
+export type ConvertOptions = ToImageOptions | ToArchiveOptions;
+
 export type InspectOptions = RegistryOptions & { json: boolean; verify: boolean } & (
     | { source: 'registry'; reference: string }
     | { source: 'directory'; directory: string }
@@ -133,6 +154,7 @@ export interface GuardOptions extends NodeOptions {
 export interface Handlers {
   build(options: BuildOptions): Promise<void>;
   checkpoint(options: CheckpointOptions): Promise<void>;
+  convert(options: ConvertOptions): Promise<void>;
   inspect(options: InspectOptions): Promise<void>;
   fetch(options: FetchOptions): Promise<void>;
   status(options: StatusOptions): Promise<void>;

@@ -1,0 +1,31 @@
+import { describe, expect, it } from 'vitest';
+import { classify } from './archive.ts';
+
+it.each([
+  ['checkpoint/', 'directory', { kind: 'ignored' }],
+  ['checkpoint/pages-1.img', 'file', { kind: 'image', name: 'pages-1.img' }],
+  ['./checkpoint/core-1.img', 'file', { kind: 'image', name: 'core-1.img' }],
+  ['config.dump', 'file', { kind: 'document', name: 'config' }],
+  ['./spec.dump', 'file', { kind: 'document', name: 'spec' }],
+  ['deleted.files', 'file', { kind: 'document', name: 'deleted' }],
+  ['thaw.json', 'file', { kind: 'document', name: 'facts' }],
+  ['rootfs-diff.tar', 'file', { kind: 'diff' }],
+  ['dump.log', 'file', { kind: 'log' }],
+  ['volumes/data.tar', 'file', { kind: 'ignored' }],
+  ['artifacts', 'symlink', { kind: 'ignored' }],
+] as const)('%s', (path, type, entry) => expect(classify(path, type)).toEqual(entry));
+
+describe('no honest archive has', () => {
+  it.each([
+    ['../checkpoint/a', 'file', 'leads out'],
+    ['checkpoint/../../a', 'file', 'leads out'],
+    ['/etc/passwd', 'file', 'leads out'],
+    ['checkpoint/a/b', 'file', 'no regular file'],
+    ['checkpoint/a.img', 'symlink', 'no regular file'],
+    ['checkpoint/a.img', 'link', 'no regular file'],
+    ['checkpoint/a.img', 'fifo', 'no regular file'],
+    ['config.dump', 'symlink', 'no regular file'],
+    ['rootfs-diff.tar', 'block-device', 'no regular file'],
+    ['checkpoint/a b', 'file', 'cannot hold a file of that name'],
+  ])('%s, a %s', (path, type, said) => expect(() => classify(path, type)).toThrow(said));
+});

@@ -1,0 +1,128 @@
+/** `thaw convert`: from an archive as containerd's CRI writes it to an image, to an archive, and to an image again. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { type Containerd as Client, createContainerd } from '../cli/containerd/index.ts';
+import { assertNothingLeft, run, takeStock, until } from './lib/index.ts';
+import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
+
+/** Keeps in memory what it is told once; changes and deletes files of its image. */
+const SCRIPT =
+  'rm /gone; echo new > /motd; token=none; while :; do [ -f /ask ] && { token=$(cat /ask); rm /ask; }; echo $token > /new; mv /new /token; sleep 0.1; done';
+const COMMAND = ['sh', '-c', SCRIPT];
+
+/** containerd's own runtime finds CRIU in its path; Debian 13 has none that works with this kernel, thaw brings one. */
+const PATH = process.env['PATH'];
+let node: KubeletNode;
+let client: Client;
+let dir: string;
+let cold: string;
+
+beforeAll(async () => {
+  dir = mkdtempSync('/tmp/convert-');
+  process.env['PATH'] = `/opt/thaw/current/criu:${PATH}`;
+  node = await KubeletNode.start();
+  client = await createContainerd({ address: node.containerd.socket, namespace: 'k8s.io' });
+  const entries = [
+    { path: 'motd', content: 'old' },
+    { path: 'gone', content: 'x' },
+  ];
+  cold = await node.pushImage('convert/server', entries, COMMAND);
+});
+afterAll(async () => {
+  client?.close();
+  await node?.stop();
+  process.env['PATH'] = PATH;
+  rmSync(dir, { recursive: true, force: true });
+});
+
+const tokenOf = (pod: Pod) => node.exec(pod, 'cat', '/token').catch(() => '');
+
+/** As CheckpointContainer of containerd makes it, of a pod under containerd's own runtime. */
+async function foreignArchive(): Promise<string> {
+  const pod = await node.runPod({ image: cold, command: COMMAND, handler: 'runc' });
+  try {
+    await node.exec(pod, 'sh', '-c', 'echo secret > /a; mv /a /ask');
+    await until('the token', async () => (await tokenOf(pod)) === 'secret\n');
+    const content = `${dir}/content`;
+    mkdirSync(`${content}/checkpoint`, { recursive: true });
+    const task = ['-n', 'k8s.io', 'task', 'checkpoint', '--image-path', `${content}/checkpoint`];
+    await node.containerd.ctr([...task, pod.containerId]);
+    const { spec, snapshotter, snapshotKey } = await client.containers.get(pod.containerId);
+    writeFileSync(`${content}/spec.dump`, spec);
+    const config = {
+      id: pod.containerId,
+      name: 'main',
+      rootfsImageName: cold,
+      runtime: 'io.containerd.runc.v2',
+    };
+    writeFileSync(`${content}/config.dump`, JSON.stringify(config));
+    const snapshots = client.snapshots(snapshotter);
+    const { parent } = await snapshots.stat(snapshotKey);
+    const left = await snapshots.view('convert-view', parent);
+    const gzip = 'application/vnd.oci.image.layer.v1.tar+gzip';
+    const { digest } = await client.diff(left, await snapshots.mounts(snapshotKey), gzip);
+    await snapshots.remove('convert-view');
+    writeFileSync(`${content}/rootfs-diff.tar`, await client.content.readAll(digest, 1 << 24));
+    await run('tar', ['-C', content, '-cf', `${dir}/foreign.tar`, '.']);
+    rmSync(content, { recursive: true });
+    return `${dir}/foreign.tar`;
+  } finally {
+    await node.removePod(pod);
+  }
+}
+
+it('keeps memory, changed and deleted files on the way from another tool to an image, an archive, and an image', async () => {
+  const foreign = await foreignArchive();
+  const before = takeStock();
+  const reference = (tag: string) => `${node.registry.host}/convert/server:${tag}`;
+  const into = await node.thaw(['convert', foreign, '--image', reference('warm'), '--json']);
+  expect(JSON.parse(into.stdout)).toMatchObject({ base: cold, verified: false });
+  await node.thaw(['convert', reference('warm'), '--archive', `${dir}/ours.tar`]);
+  const listed = (await run('tar', ['-tf', `${dir}/ours.tar`])).stdout.split('\n');
+  for (const name of [
+    'config.dump',
+    'spec.dump',
+    'status.dump',
+    'rootfs-diff.tar',
+    'deleted.files',
+    'checkpoint/pstree.img',
+  ])
+    expect(listed).toContain(name);
+  const deleted = await run('tar', ['-xOf', `${dir}/ours.tar`, 'deleted.files']);
+  expect(JSON.parse(deleted.stdout)).toEqual(['/gone']);
+  await node.thaw(['convert', `${dir}/ours.tar`, '--image', reference('again')]);
+  expect((await client.leases.list()).filter(({ id }) => id.startsWith('thaw-'))).toEqual([]);
+  await assertNothingLeft(before, 10_000, [/^files: \/run\/mount$/]);
+
+  const pod = await node.runPod({ image: reference('again'), command: COMMAND });
+  try {
+    expect(await until('the token', async () => (await tokenOf(pod)) || undefined)).toBe('secret\n');
+    expect(await node.exec(pod, 'cat', '/motd')).toBe('new\n');
+    expect(await node.exec(pod, 'sh', '-c', 'ls /gone 2>/dev/null || echo none')).toBe('none\n');
+  } finally {
+    await node.removePod(pod);
+  }
+});
+
+describe('an archive that is none', () => {
+  it.each([
+    ['is not there', undefined, 'check that it exists and can be read'],
+    ['is no tar', 'nothing of the kind'.repeat(100), 'it is no tar'],
+  ])('%s', async (_, content, said) => {
+    const path = `${dir}/broken.tar`;
+    rmSync(path, { force: true });
+    if (content !== undefined) writeFileSync(path, content);
+    const target = `${node.registry.host}/convert/broken:1`;
+    const done = await node.thaw(['convert', path, '--image', target], { allowFailure: true });
+    expect(done.code, done.stderr).toBe(1);
+    expect(done.stderr).toContain(said);
+  });
+
+  it('is there already and is not written over', async () => {
+    const path = `${dir}/mine.tar`;
+    writeFileSync(path, 'mine');
+    const done = await node.thaw(['convert', cold, '--archive', path], { allowFailure: true });
+    expect(done.stderr).toContain('it is there already');
+    expect(readFileSync(path, 'utf8')).toBe('mine');
+  });
+});
