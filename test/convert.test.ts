@@ -56,13 +56,16 @@ async function foreignArchive(): Promise<string> {
       runtime: 'io.containerd.runc.v2',
     };
     writeFileSync(`${content}/config.dump`, JSON.stringify(config));
-    const snapshots = client.snapshots(snapshotter);
+    const lease = await client.leases.create({ lifetimeMs: 600_000, name: 'convert' });
+    const store = client.within({ lease: lease.id });
+    const snapshots = store.snapshots(snapshotter);
     const { parent } = await snapshots.stat(snapshotKey);
     const left = await snapshots.view('convert-view', parent);
     const gzip = 'application/vnd.oci.image.layer.v1.tar+gzip';
-    const { digest } = await client.diff(left, await snapshots.mounts(snapshotKey), gzip);
+    const { digest } = await store.diff(left, await snapshots.mounts(snapshotKey), gzip);
+    writeFileSync(`${content}/rootfs-diff.tar`, await store.content.readAll(digest, 1 << 24));
     await snapshots.remove('convert-view');
-    writeFileSync(`${content}/rootfs-diff.tar`, await client.content.readAll(digest, 1 << 24));
+    await client.leases.remove(lease.id);
     await run('tar', ['-C', content, '-cf', `${dir}/foreign.tar`, '.']);
     rmSync(content, { recursive: true });
     return `${dir}/foreign.tar`;

@@ -109,6 +109,18 @@ describe('rights', () => {
   });
 });
 
+it('hides what a kubelet hides, unless the file says otherwise', () => {
+  const kubelet = build('')['linux'] as { maskedPaths: string[]; readonlyPaths: string[] };
+  expect(kubelet.maskedPaths).toContain('/proc/kcore');
+  expect(kubelet.readonlyPaths).toContain('/proc/sys');
+  expect(build('pod = { masked_paths = ["/proc/interrupts"], read_only_paths = [] }')['linux']).toMatchObject(
+    {
+      maskedPaths: ['/proc/interrupts'],
+      readonlyPaths: [],
+    },
+  );
+});
+
 it('limits memory and processors', () => {
   expect(build('resources = { memory = "1Gi", cpus = 0.5 }')['linux']).toMatchObject({
     resources: { memory: { limit: 1 << 30 }, cpu: { period: 100_000, quota: 50_000 } },

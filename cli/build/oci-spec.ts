@@ -40,6 +40,7 @@ const DEFAULT_CAPABILITIES = [
   'CAP_AUDIT_WRITE',
 ];
 
+/** Of a kubelet. Source: Kubernetes' pkg/securitycontext. */
 const MASKED_PATHS = [
   '/proc/asound',
   '/proc/acpi',
@@ -144,8 +145,8 @@ export function ociSpec({ spec, config, user, files, network, cgroupsPath }: Oci
           ? {}
           : { cpu: { period: CPU_PERIOD_US, quota: Math.round(cpus * CPU_PERIOD_US) } }),
       },
-      maskedPaths: MASKED_PATHS,
-      readonlyPaths: READ_ONLY_PATHS,
+      maskedPaths: spec.pod.masked_paths ?? MASKED_PATHS,
+      readonlyPaths: spec.pod.read_only_paths ?? READ_ONLY_PATHS,
     },
   };
 }

@@ -103,6 +103,8 @@ export const buildSpecSchema = z.strictObject({
     .strictObject({
       termination_log: z.boolean().default(true),
       service_account: z.boolean().default(true),
+      masked_paths: z.array(absolute).optional(),
+      read_only_paths: z.array(absolute).optional(),
     })
     .prefault({}),
   ready,
