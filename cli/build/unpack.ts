@@ -35,6 +35,7 @@ export async function unpackLayers(options: UnpackOptions): Promise<string> {
     const layer = layers[at];
     if (layer === undefined) break;
     checkInterrupted(signal);
+    await store.leases.keep(`snapshots/${snapshotter}`, name);
     if (!(await succeeds(snapshots.stat(name), Code.notFound))) {
       const key = `thaw-unpack-${randomBytes(8).toString('hex')}`;
       const remove = cleanup.add(`remove the snapshot ${key}`, () =>

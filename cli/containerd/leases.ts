@@ -21,6 +21,16 @@ export function leases(caller: Caller) {
       await call(caller, 'Create', { id, labels }, { action: 'make a lease' });
       return { id, labels };
     },
+    /**
+     * Keeps what may be there already in the lease of the caller: what is found after it does not go away. `type` is "content",
+     * or "snapshots/" and the snapshotter. Source: containerd's metadata/leases.go.
+     */
+    async keep(type: string, resource: string): Promise<void> {
+      const { lease } = caller.scope;
+      if (lease === undefined) return;
+      const request = { id: lease, resource: { type, id: resource } };
+      await call(caller, 'AddResource', request, { action: `keep ${resource} in the lease` });
+    },
     async list(): Promise<Lease[]> {
       const answer = await call<{ leases: Lease[] }>(
         caller,

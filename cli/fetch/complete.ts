@@ -54,7 +54,11 @@ export async function completeImage(options: CompleteOptions): Promise<CompleteI
 
   const wanted = blobsOf(manifest, sourceLabel(registry, repository));
   const missing: WantedBlob[] = [];
-  for (const blob of wanted) if (!(await store.content.find(blob.digest))) missing.push(blob);
+  for (const blob of wanted) {
+    // What an earlier command left may be about to be collected.
+    await store.leases.keep('content', blob.digest);
+    if (!(await store.content.find(blob.digest))) missing.push(blob);
+  }
   const fetchedBytes = missing.reduce((sum, { size }) => sum + size, 0);
   step.update(0, fetchedBytes);
   await inParallel(missing, PARALLEL, signal, async (blob, stop) => {
@@ -119,6 +123,7 @@ async function completeDocuments(
 
 async function completeDocument(source: Source, digest: string): Promise<Buffer> {
   const { store, client, registry, repository, signal } = source;
+  await store.leases.keep('content', digest);
   if (await store.content.find(digest)) {
     const bytes = await store.content.readAll(digest, MAX_DOCUMENT_BYTES);
     if (digestOf(bytes) !== digest)
