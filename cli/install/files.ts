@@ -5,6 +5,7 @@ import {
   lstat,
   mkdir,
   open,
+  readdir,
   readFile,
   readlink,
   realpath,
@@ -84,6 +85,16 @@ async function writeSynced(path: string, { mode, text }: { mode: number; text: s
     await handle.sync();
   } finally {
     await handle.close();
+  }
+}
+
+/** A folder and all that is in it; of a mount point, what is in it. */
+export async function removeTree(path: string): Promise<void> {
+  try {
+    await rm(path, { recursive: true, force: true });
+  } catch (error) {
+    const { code, path: where } = error as NodeJS.ErrnoException;
+    if (code !== 'EBUSY' || where !== path || (await readdir(path)).length > 0) throw error;
   }
 }
 

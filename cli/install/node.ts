@@ -47,7 +47,7 @@ export async function lookAround(options: PlaceOptions, context: Context): Promi
     containerdConfig: await followed(containerdConfig),
     machine,
     record: await readRecord(prefix),
-    running: (await runningIn(prefix)).filter(({ pid }) => pid !== process.pid),
+    running: await runningIn(prefix),
     containerdStarted:
       containerds.length === 0 ? undefined : Math.min(...containerds.map(({ started }) => started)),
     hasSystemd: await machine.exists(BOOTED),

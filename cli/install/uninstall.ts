@@ -9,7 +9,7 @@ import type { DaemonConfig } from '../doctor/machine.ts';
 import { printable } from '../ui/format.ts';
 import { settingsOf } from './containerd-trial.ts';
 import { InstallError, refused } from './error.ts';
-import { type FileState, putState, stateOf } from './files.ts';
+import { type FileState, putState, removeTree, stateOf } from './files.ts';
 import { type ImageName, imagesOnThawAlone, openContainerd, removeSnapshots, usersOf } from './in-use.ts';
 import { currentOf } from './layout.ts';
 import { changeLines } from './lines.ts';
@@ -236,7 +236,7 @@ async function execute(
           if (!(await removeUnused(prefix, step.version))) context.warn(await stays(prefix, step.version));
           break;
         case 'remove':
-          await rm(step.path, { recursive: true, force: true });
+          await removeTree(step.path);
           break;
       }
     }

@@ -105,6 +105,7 @@ describe('processes', () => {
     process(1, '/sbin/init', 'init');
     process(2, node('1'), node('1'), '--x', join(prefix, '1/lib/shim.cjs'), '-id', 'x');
     process(3, `${node('2')} (deleted)`, node('2'), join(prefix, '2/lib/thaw-snapshotter.mjs'));
+    process(globalThis.process.pid, node('2'), node('2'), join(prefix, '2/lib/thaw.mjs'));
     mkdirSync(join(proc, '4'));
     mkdirSync(join(proc, 'self'));
     const running = await runningIn(prefix, proc);

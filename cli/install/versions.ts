@@ -54,12 +54,13 @@ export interface Running {
   started: number;
 }
 
-/** Processes whose program lies below `prefix`; also one that was replaced or deleted since. */
+/** Processes but this one whose program lies below `prefix`; also one that was replaced or deleted since. */
 export async function runningIn(prefix: string, proc = '/proc'): Promise<Running[]> {
   const base = (await orUndefined(realpath(prefix))) ?? prefix;
   const found: Running[] = [];
   for (const { pid, program } of await processes(proc)) {
-    if (!program.startsWith(`${base}/`)) continue;
+    // Whoever asks may be the installed `thaw` itself, and needs nothing more of its folder.
+    if (pid === process.pid || !program.startsWith(`${base}/`)) continue;
     const facts = await orUndefined(about(proc, pid));
     const version = program.slice(base.length + 1).split('/')[0] ?? '';
     if (facts) found.push({ pid, version, ...facts });
