@@ -54,7 +54,7 @@ const pull = (reference: string) =>
 async function unpacked(chain: string): Promise<string[]> {
   await ctr('snapshots', 'view', 'probe', chain);
   const { stdout } = await ctr('snapshots', 'mounts', '/mnt', 'probe');
-  return (/lowerdir=([^, ]+)/.exec(stdout)?.[1] ?? '').split(':');
+  return (/lowerdir=([^,\s]+)/.exec(stdout)?.[1] ?? '').split(':');
 }
 
 it('run under overlayfs as any image, and their metadata show what it unpacks', async () => {
