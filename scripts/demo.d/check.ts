@@ -17,6 +17,8 @@ export async function checkRestored(
     if (!held) complaints.push(complaint);
   };
 
+  const { name } = pod.config.metadata;
+  expect(first.pod === name, `The server takes itself for '${first.pod}', its pod is '${name}'`);
   expect(first.pid === 1, `The server sees itself as process ${first.pid}, not 1`);
   // It counts its answers in memory, and goes on counting where the source was when it was saved.
   expect(

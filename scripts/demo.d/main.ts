@@ -10,6 +10,7 @@ import { Steps } from './report.ts';
 const { values } = parseArgs({
   options: {
     small: { type: 'boolean', default: false },
+    pods: { type: 'boolean', default: false },
     cache: { type: 'string', default: '/thaw/.demo' },
     root: { type: 'string' },
   },
@@ -18,7 +19,10 @@ if (values.root === undefined) throw new Error('Run scripts/demo; it calls this 
 
 const steps = new Steps((text) => process.stdout.write(text));
 try {
-  const result = await runDemo({ small: values.small, cache: values.cache, root: values.root }, steps);
+  const result = await runDemo(
+    { small: values.small, pods: values.pods, cache: values.cache, root: values.root },
+    steps,
+  );
   for (const complaint of result.complaints) steps.line(`NOT AS PROMISED: ${complaint}`);
   steps.line(JSON.stringify(result.summary));
   process.exitCode = result.complaints.length === 0 ? 0 : 1;

@@ -6,6 +6,8 @@ export interface Answer {
   /** What must be equal between two servers of one model: the answer without what is about the process. */
   text: string;
   digest: string;
+  /** Name of its pod as the server knows it. */
+  pod: string;
   /** Process id as the server sees itself. */
   pid: number;
   /** How many questions this process has answered, this one included. */
@@ -31,10 +33,15 @@ export class ModelServer {
   }
 
   async ask(question: string): Promise<Answer> {
-    const { pid, answered, ...rest } = await this.#get(`/answer?q=${encodeURIComponent(question)}`);
-    if (typeof pid !== 'number' || typeof answered !== 'number' || typeof rest['digest'] !== 'string')
+    const { pod, pid, answered, ...rest } = await this.#get(`/answer?q=${encodeURIComponent(question)}`);
+    if (
+      typeof pod !== 'string' ||
+      typeof pid !== 'number' ||
+      typeof answered !== 'number' ||
+      typeof rest['digest'] !== 'string'
+    )
       throw new DemoError(Code.internal, 'The model server gave an answer of another shape');
-    return { text: JSON.stringify(rest), digest: rest['digest'], pid, answered };
+    return { text: JSON.stringify(rest), digest: rest['digest'], pod, pid, answered };
   }
 
   /** Asks until the first answer comes, as a load balancer with nowhere else to go would. */

@@ -1,4 +1,4 @@
-# What the demo needs; source it after lib.sh and node.d/debian.sh. Expects `small`, `cache` and `root_is_made`.
+# What the demo needs; source it after lib.sh and node.d/debian.sh. Expects `small`, `pods`, `cache` and `root_is_made`.
 
 # check_needs: prints what is needed beside what is there, then ends if anything is missing, naming all of it.
 # Sizes were measured on Debian 12 with nothing installed, and rounded up.
@@ -6,6 +6,8 @@ check_needs() {
   local missing=() kernel disk memory mirror name
   local need_disk=3 need_memory=2 download=0 minutes=1
   [ "$small" = 1 ] || need_disk=8 need_memory=4 minutes=3
+  # Four servers at a time.
+  [ "$pods" = 0 ] || need_memory=$((need_memory * 2)) minutes=$((minutes + 2))
   # What an earlier run left need not be made again.
   if ! command -v debootstrap g++ >/dev/null 2>&1; then download=$((download + 100)) need_disk=$((need_disk + 1)); fi
   if [ ! -d "$REPO/node_modules" ]; then

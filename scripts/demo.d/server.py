@@ -10,11 +10,14 @@ import json
 import math
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+import thaw
 
 started = time.monotonic()
 
@@ -109,6 +112,7 @@ class Handler(BaseHTTPRequestHandler):
     server: "Server"
 
     def do_GET(self) -> None:
+        self.server.watch.restored()
         url = urlsplit(self.path)
         query = parse_qs(url.query)
         if url.path == "/health":
@@ -118,7 +122,9 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.answered += 1
                 result = answer(self.server.model, query.get("q", [""])[0])
             log(f"answered {result['digest']}")
-            self.reply({**result, "pid": os.getpid(), "answered": self.server.answered})
+            self.reply(
+                {**result, "pod": self.server.pod, "pid": os.getpid(), "answered": self.server.answered}
+            )
         elif url.path == "/token":
             if "set" in query:
                 self.server.token = query["set"][0]
@@ -151,6 +157,15 @@ class Server(ThreadingHTTPServer):
         self.answered = 0
         # State that exists in memory only.
         self.token = ""
+        # Asked for once, as most programs do: a restored server has to be told that it is another one now.
+        self.pod = socket.gethostname()
+        self.watch = thaw.Watch(self.restored)
+
+    def restored(self, restore: thaw.Restore) -> None:
+        restore.apply()
+        torch.manual_seed(int.from_bytes(restore.seed_for("torch")[:8], "big"))
+        self.pod = restore.pod_name or restore.hostname or self.pod
+        log(f"restored in {self.pod}")
 
 
 def stop(number: int, _frame: object) -> None:
