@@ -1,7 +1,8 @@
 /** Versions of the programs that a dump or a restore runs. */
+
+import type { Versions } from '../checkpoint/host-facts.ts';
 import { Code } from '../proto/status.ts';
 import { ShimError } from './error.ts';
-import type { Versions } from './host-facts.ts';
 import type { Runc } from './runc/runc.ts';
 
 const DEADLINE_MS = 5_000;

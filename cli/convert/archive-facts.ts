@@ -1,10 +1,10 @@
 /** Between the documents of an archive and ours. Pure; everything that comes from an archive is untrusted. */
 import { z } from 'zod';
 import { type CheckpointFacts, type DumpFacts, dumpFactsSchema } from '../../checkpoint/facts.ts';
+import { mountFacts } from '../../checkpoint/host-facts.ts';
+import { launchOf } from '../../checkpoint/launch.ts';
 import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
 import { Code } from '../../proto/status.ts';
-import { mountFacts } from '../../shim/host-facts.ts';
-import { launchOf } from '../../shim/launch.ts';
 import { CliError } from '../error.ts';
 import { ARCHIVE } from './archive.ts';
 

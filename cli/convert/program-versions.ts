@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
-import type { Versions } from '../../shim/host-facts.ts';
+import type { Versions } from '../../checkpoint/host-facts.ts';
 import type { Context } from '../context.ts';
 
 const RUN_MS = 10_000;

@@ -5,13 +5,13 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DUMP_FACTS_FILE, type DumpFacts } from '../../checkpoint/facts.ts';
+import { hostFacts, mountFacts } from '../../checkpoint/host-facts.ts';
+import { launchOf } from '../../checkpoint/launch.ts';
 import { dumpConf } from '../criu-conf.ts';
 import { type CudaFiles, cudaHelper, suspendGpu } from '../cuda/index.ts';
-import { hostFacts, mountFacts } from '../host-facts.ts';
 import { afterRestore } from '../identity/after-restore.ts';
 import { containerFiles } from '../identity/container-files.ts';
 import { expectReady, hideTold } from '../identity/saving.ts';
-import { launchOf } from '../launch.ts';
 import { mountedFiles } from '../mounted-files.ts';
 import { procTree, treeOf } from '../process/process-tree.ts';
 import { isRunc } from '../runc/runc.ts';

@@ -4,12 +4,12 @@
  */
 import type { AfterRestore, CheckpointFacts } from '../../checkpoint/facts.ts';
 import type { FailedRestore, FailedRestores, NodeFacts } from '../../checkpoint/failed-restores.ts';
+import { hostFacts, mountFacts, type Versions } from '../../checkpoint/host-facts.ts';
+import { launchOf } from '../../checkpoint/launch.ts';
 import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
-import { hostFacts, mountFacts, type Versions } from '../host-facts.ts';
 import { afterRestore } from '../identity/after-restore.ts';
-import { launchOf } from '../launch.ts';
 import type { Log } from '../log.ts';
 import { mountedFiles } from '../mounted-files.ts';
 import type { FilledShm } from '../shm/fill.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { CheckpointFacts } from '../../checkpoint/facts.ts';
-import { cgroupVersion, instructionSets, mountFacts } from '../host-facts.ts';
+import { cgroupVersion, instructionSets, mountFacts } from '../../checkpoint/host-facts.ts';
 import { wishesOf } from './policy.ts';
 import { compareVersions, memoryLimitOf, namespaceObstacles, preflight } from './preflight.ts';
 

@@ -3,10 +3,10 @@
  * so that one look at the log is enough.
  */
 import type { CheckpointFacts, Surroundings } from '../../checkpoint/facts.ts';
-import type { HostFacts, MountFacts } from '../host-facts.ts';
-import { launchDifferences } from '../launch.ts';
+import type { HostFacts, MountFacts } from '../../checkpoint/host-facts.ts';
 import { surroundingDifferences } from '../surroundings.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
+import { launchDifferences } from './launch-differences.ts';
 import { type Exceptions, NO_EXCEPTIONS } from './policy.ts';
 
 export interface Live {

@@ -2,9 +2,9 @@
 import { readFile } from 'node:fs/promises';
 import { hostname, release } from 'node:os';
 import { FailedRestores, type NodeFacts } from '../../checkpoint/failed-restores.ts';
+import type { Versions } from '../../checkpoint/host-facts.ts';
 import { pruneRecords, writeRecord } from '../../checkpoint/start-records.ts';
 import { describeError } from '../../proto/status.ts';
-import type { Versions } from '../host-facts.ts';
 import type { Log } from '../log.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import { recordOf } from './record.ts';

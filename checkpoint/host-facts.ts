@@ -1,8 +1,7 @@
 /** Facts about this node that decide whether a checkpoint can run here; saved with a checkpoint, compared at a restore. */
 import { readFile } from 'node:fs/promises';
 import { arch, release } from 'node:os';
-import type { DumpFacts } from '../checkpoint/facts.ts';
-import type { OciSpec } from './task/oci-spec.ts';
+import type { DumpFacts } from './facts.ts';
 
 export type HostFacts = DumpFacts['host'];
 export type MountFacts = DumpFacts['mounts'][number];
@@ -44,15 +43,23 @@ export function cgroupVersion(mounts: string): 'v1' | 'v2' {
   return /^\S+ \/sys\/fs\/cgroup cgroup2 /m.test(mounts) ? 'v2' : 'v1';
 }
 
-export function mountFacts(spec: OciSpec): MountFacts[] {
-  return (spec.mounts ?? []).map((mount) => ({
+/** Of an OCI runtime spec. */
+interface Mount {
+  destination: string;
+  type?: string;
+  source?: string;
+  options?: string[];
+}
+
+export function mountFacts({ mounts = [] }: { mounts?: Mount[] }): MountFacts[] {
+  return mounts.map((mount) => ({
     destination: mount.destination,
     type: mountType(mount),
     readOnly: (mount.options ?? []).includes('ro'),
   }));
 }
 
-function mountType(mount: { type?: string; options?: string[] }): string {
+function mountType(mount: Mount): string {
   const options = mount.options ?? [];
   return options.includes('bind') || options.includes('rbind') ? 'bind' : (mount.type ?? 'bind');
 }
