@@ -1,13 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import {
-  type Case,
-  describeTry,
-  gain,
-  passedAgain,
-  patternOf,
-  type Run,
-  secondTries,
-} from './test-second-try.ts';
+import { type Case, covers, gain, passedAgain, patternOf, type Run, secondTries } from './test-second-try.ts';
 import type { Report, TestFile } from './test-totals.ts';
 
 function file(name: string, results: [title: string, status: string][], status?: string): TestFile {
@@ -166,15 +158,16 @@ describe('gain', () => {
   });
 });
 
-describe('describeTry', () => {
-  it('says which case it was and how it ended', () => {
-    const one: Case = { run: 'forky', file: 'test/x.test.ts', name: 'a > works' };
-    expect(describeTry(one, true)).toBe(
-      'second try: forky test/x.test.ts > a > works passed only when run again, alone',
-    );
-    expect(describeTry(one, false)).toBe('second try: forky test/x.test.ts > a > works failed again');
-    expect(describeTry({ run: 'forky', file: 'test/x.test.ts' }, true)).toBe(
-      'second try: forky test/x.test.ts, in which a hook failed, passed only when run again, alone',
-    );
+describe('covers', () => {
+  const failed: Case = { run: 'forky', file: 'test/x.test.ts', name: 'a > works' };
+
+  it.each<[string, Case, boolean]>([
+    ['the case', failed, true],
+    ['its file', { run: 'forky', file: 'test/x.test.ts' }, true],
+    ['another run of it', { ...failed, run: 'trixie' }, false],
+    ['another file', { ...failed, file: 'test/y.test.ts' }, false],
+    ['another case', { ...failed, name: 'a > fails' }, false],
+  ])('knows whether a try of %s ran it', (_, tried, expected) => {
+    expect(covers(tried, failed)).toBe(expected);
   });
 });

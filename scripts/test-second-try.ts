@@ -111,7 +111,7 @@ export function gain(one: Case, first: Run, attempt: Run): { passed: number; fai
   };
 }
 
-export function describeTry({ run, file, name }: Case, mended: boolean): string {
-  const what = name === undefined ? `${file}, in which a hook failed,` : `${file} > ${name}`;
-  return `second try: ${run} ${what} ${mended ? 'passed only when run again, alone' : 'failed again'}`;
+/** Whether this was among what the case's second try ran. */
+export function covers(tried: Case, { run, file, name }: Case): boolean {
+  return tried.run === run && tried.file === file && (tried.name === undefined || tried.name === name);
 }

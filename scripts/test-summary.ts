@@ -1,8 +1,9 @@
 // test-summary.ts RESULTS RUN:STATUS:SECONDS… [-- STATUS…]: the closing lines of scripts/test, from vitest's JSON reports;
 // behind -- the exit statuses of the second tries. Exit status 1 if a test failed, or if a run that should have tests has none.
 
+import { describeFailure, failuresOf } from './test-failures.ts';
 import { readRun, readRuns } from './test-runs.ts';
-import { describeTry, gain, passedAgain, secondTries } from './test-second-try.ts';
+import { covers, gain, passedAgain, secondTries } from './test-second-try.ts';
 import { describeReport, notRun, total } from './test-totals.ts';
 
 const [results = '', ...rest] = process.argv.slice(2);
@@ -24,7 +25,14 @@ const tries = secondTries(runs).map((one, i) => {
   const mended = run !== undefined && passedAgain(one, attempt);
   return { one, mended, gained: mended ? gain(one, run, attempt) : { passed: 0, failed: 0 } };
 });
-for (const { one, mended } of tries) console.log(describeTry(one, mended));
+// The last lines before the count: a log of CI may be cut to its end.
+const lines = runs.flatMap(failuresOf).map((failure) => {
+  const mended = tries.find(({ one }) => covers(one, failure))?.mended;
+  const again = mended === undefined ? undefined : mended ? 'passed' : 'failed';
+  return { again, line: describeFailure(failure, again) };
+});
+for (const { line } of lines.filter(({ again }) => again === 'passed')) console.log(line);
+for (const { line } of lines.filter(({ again }) => again !== 'passed')) console.log(line);
 
 const first = total(runs.map(({ exitStatus, report }) => ({ ok: exitStatus === 0, report })));
 const passed = tries.reduce((sum, { gained }) => sum + gained.passed, first.passed);

@@ -12,6 +12,8 @@ export interface TestFile {
   /** Its path, absolute where it ran. */
   name?: string;
   assertionResults: TestResult[];
+  /** Why it failed as a whole. */
+  message?: string;
 }
 
 export interface TestResult {
@@ -19,6 +21,8 @@ export interface TestResult {
   /** Of the `describe`s around it, outermost first. */
   ancestorTitles?: string[];
   title?: string;
+  /** Each with its stack. */
+  failureMessages?: string[];
   /** What the test itself says; `notRun` of a short form is what it left out. */
   meta?: { notRun?: string };
 }
