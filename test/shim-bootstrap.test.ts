@@ -180,9 +180,13 @@ describe('a shim killed', () => {
       // From before the first call until after the last, on a machine as slow as this one is now.
       await sleep(n * 25);
       for (const pid of servers(id)) process.kill(pid, 'SIGKILL');
-      await running;
+      const { stderr } = await running;
       await until(`${id} to be gone`, async () => (await status(id)) === undefined);
       await ctr('container', 'rm', id);
+      // containerd forgets a server that was gone before it connected, and runs no `delete`: the socket stays until the
+      // next start under that id.
+      if (/ start shim: .*connection refused/.test(stderr))
+        expect(await ctrRun(['--rm'], id, 'echo', 'again')).toMatchObject({ code: 0, stdout: 'again\n' });
       await assertNothingLeft(before, 10_000, CTR_FILES);
     }
   });
