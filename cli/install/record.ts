@@ -40,12 +40,14 @@ export interface Change {
   to: FileState;
 }
 
-const NAME = 'install.json';
+export const RECORD = 'install.json';
+/** Beside it, held while one command changes what it tells. */
+export const LOCK = 'install.lock';
 /** Of an installation whose last attempts were cut off between the record and the change. */
 const FINGERPRINTS = 8;
 
 export async function readRecord(prefix: string): Promise<InstallRecord> {
-  const path = join(prefix, NAME);
+  const path = join(prefix, RECORD);
   const state = await stateOf(path);
   if (state.kind === 'absent') return { format: 1, containerdChanged: 0, entries: [] };
   try {
@@ -59,11 +61,11 @@ export async function readRecord(prefix: string): Promise<InstallRecord> {
 
 export async function writeRecord(prefix: string, record: InstallRecord): Promise<void> {
   const text = `${JSON.stringify(record, null, 1)}\n`;
-  await putState(join(prefix, NAME), { kind: 'file', mode: 0o600, text });
+  await putState(join(prefix, RECORD), { kind: 'file', mode: 0o600, text });
 }
 
 export async function removeRecord(prefix: string): Promise<void> {
-  await putState(join(prefix, NAME), ABSENT);
+  await putState(join(prefix, RECORD), ABSENT);
 }
 
 /** What was there before the first change counts, however often thaw is installed over itself. */

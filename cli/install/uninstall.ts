@@ -25,13 +25,23 @@ import {
 import {
   type Entry,
   type InstallRecord,
+  LOCK,
   readRecord,
   removeRecord,
   restorationOf,
   writeRecord,
 } from './record.ts';
 import { ask, containerdAnswers, type Service, systemctl } from './services.ts';
-import { daemonOf, type Running, removeUnused, runningIn, shimsOf, sweep, versionsIn } from './versions.ts';
+import {
+  daemonOf,
+  hasRemains,
+  type Running,
+  removeUnused,
+  runningIn,
+  shimsOf,
+  sweep,
+  versionsIn,
+} from './versions.ts';
 
 interface Restore {
   entry: Entry;
@@ -59,9 +69,11 @@ export async function runUninstall(options: UninstallOptions, context: Context):
     const daemon = await knownDaemonConfig(node.machine, ownTree(), options.config);
     if (options.purge) await refusePurge(daemon);
     const steps = await planUninstall(node, containerd, options, daemon);
+    // A killed uninstallation may have left only its own files, which are no step.
+    const isLeft = steps.length > 0 || (await hasRemains(node.layout.prefix));
     if (options.dryRun) for (const step of steps) print(context, node, step);
-    else await execute(node, containerd, context, steps);
-    if (steps.length === 0) context.print('thaw is not installed; nothing to change');
+    else if (isLeft) await execute(node, containerd, context, steps);
+    if (!isLeft) context.print('thaw is not installed; nothing to change');
   } finally {
     containerd?.close();
     node.machine.close();
@@ -199,7 +211,6 @@ async function execute(
   steps: readonly Step[],
 ): Promise<void> {
   const { prefix } = node.layout;
-  if (steps.length === 0) return;
   const unlock = await lockPrefix(prefix);
   let record = await readRecord(prefix);
   let isCut = false;
@@ -242,7 +253,7 @@ async function execute(
     }
     if (isCut) return;
     await removeRecord(prefix);
-    await rm(join(prefix, 'install.lock'), { force: true });
+    await rm(join(prefix, LOCK), { force: true });
     // Ours if nothing else is in it.
     await rmdir(prefix).catch(() => {});
     context.print('thaw is uninstalled');

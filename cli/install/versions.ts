@@ -17,6 +17,7 @@ import { join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
 import { refused } from './error.ts';
 import { syncDirectory } from './files.ts';
+import { LOCK, RECORD } from './record.ts';
 
 /** Of a tree: its version, and what it was made of. */
 export interface Version {
@@ -158,10 +159,19 @@ async function syncTree(directory: string): Promise<void> {
   await syncDirectory(directory);
 }
 
+const isHalf = (name: string) => /^\..+\.(new|old)$/.test(name);
+
 /** What a killed installation left. The caller holds the prefix's lock. */
 export async function sweep(prefix: string): Promise<void> {
   for (const name of await readdir(prefix))
-    if (/^\..+\.(new|old)$/.test(name)) await rm(join(prefix, name), { recursive: true, force: true });
+    if (isHalf(name)) await rm(join(prefix, name), { recursive: true, force: true });
+}
+
+/** Whether a killed installation left anything, if only an empty folder. */
+export async function hasRemains(prefix: string): Promise<boolean> {
+  const names = await orUndefined(readdir(prefix));
+  if (names === undefined) return false;
+  return names.length === 0 || names.some((name) => isHalf(name) || name === RECORD || name === LOCK);
 }
 
 /** The version goes when nobody runs from it any more. */
