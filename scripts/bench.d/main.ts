@@ -15,6 +15,7 @@ const { values, positionals } = parseArgs({
     only: { type: 'string' },
     plot: { type: 'string' },
     'debian-root': { type: 'string' },
+    roots: { type: 'string' },
   },
 });
 const { quick, profile } = values;
@@ -36,6 +37,10 @@ async function measure(name: string | undefined): Promise<Report> {
     }
     case 'snapshotter':
       return (await import('./snapshotter/bench.ts')).runSnapshotterBench({ quick, only }, progress);
+    case 'image': {
+      const options = { quick, only, roots: values.roots ?? '/debian-roots' };
+      return (await import('./image/bench.ts')).runImageBench(options, progress);
+    }
     default:
       throw new Error('Run scripts/bench; it calls this program');
   }

@@ -24,13 +24,22 @@ export interface ImageRecipe {
   tag: string;
   layers: readonly PackedLayer[];
   command: readonly string[];
+  /** Besides PATH. */
+  env?: Readonly<Record<string, string>>;
 }
 
 /** Pushes an image; its name. */
-export async function pushImage({ host, repository, tag, layers, command }: ImageRecipe): Promise<string> {
+export async function pushImage({
+  host,
+  repository,
+  tag,
+  layers,
+  command,
+  env: more,
+}: ImageRecipe): Promise<string> {
   const registry = new RegistryClient({ registry: host, plainHttp: true });
   try {
-    const env = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin' };
+    const env = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', ...more };
     const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
     const { config, manifest } = describeImage(layers, { env, cmd: command }, architecture);
     const { digest, size, json } = config;

@@ -16,22 +16,28 @@ export class ColdPod {
   readonly #config: PodSandboxConfig;
   readonly #uid: string;
   readonly #id: string;
+  readonly ip: string;
 
-  private constructor(node: KubeletNode, config: PodSandboxConfig, uid: string, id: string) {
+  private constructor(node: KubeletNode, config: PodSandboxConfig, uid: string, id: string, ip: string) {
     this.#node = node;
     this.#config = config;
     this.#uid = uid;
     this.#id = id;
+    this.ip = ip;
   }
 
-  /** The sandbox alone, which a kubelet makes before it pulls. */
-  static async start(node: KubeletNode, handler: string): Promise<ColdPod> {
+  /**
+   * The sandbox alone, which a kubelet makes before it pulls. Its container must be restored, unless `cold` says that it
+   * is not a checkpoint's: another start would be a number without a meaning.
+   */
+  static async start(node: KubeletNode, handler: string, { cold = false } = {}): Promise<ColdPod> {
     const uid = randomUUID();
-    // A cold start would be a number without a meaning.
-    const annotations = { 'thaw.dev/restore': 'require' };
+    const annotations: Record<string, string> = cold ? {} : { 'thaw.dev/restore': 'require' };
     const config = podConfig({ name: `cold-${uid.slice(0, 8)}`, uid, runtimeHandler: handler, annotations });
     mkdirSync(`${config.logDirectory}/main`, { recursive: true });
-    return new ColdPod(node, config, uid, await node.cri.runPodSandbox(config, handler));
+    const id = await node.cri.runPodSandbox(config, handler);
+    const { network } = await node.cri.podSandboxStatus(id);
+    return new ColdPod(node, config, uid, id, network.ip);
   }
 
   pull(image: string, handler: string): Promise<string> {
@@ -41,7 +47,7 @@ export class ColdPod {
   /** The id of a container that has not been started. */
   create({ image, imageRef, command }: ColdContainer): Promise<string> {
     const options = containerConfig(this.#config, { name: 'main', image, imageRef, command });
-    options.annotations = { ...options.annotations, 'thaw.dev/restore': 'require' };
+    options.annotations = { ...options.annotations, ...this.#config.annotations };
     return this.#node.cri.createContainer(this.#id, options, this.#config);
   }
 

@@ -107,7 +107,7 @@ export class Bed {
     const address = this.node.containerd.socket;
     const args = ['--address', address, 'checkpoint', original.containerId, '--image', image, '--json'];
     await run('thaw', args, { timeoutMs: CHECKPOINT_MS });
-    const imagesDir = await this.#complete(image, command);
+    const imagesDir = await this.complete(image, command);
     return { mib, command, cold, image, imagesDir, pages, bytes, original, originalRootfs, answers };
   }
 
@@ -131,7 +131,7 @@ export class Bed {
   }
 
   /** Pulls a checkpoint image and waits until all of it is here; the folder with CRIU's images. */
-  async #complete(image: string, command: string[]): Promise<string> {
+  async complete(image: string, command: string[]): Promise<string> {
     const pod = await this.node.createPod({ image, command });
     const entry = await until(
       `all of ${image} to be on this node`,

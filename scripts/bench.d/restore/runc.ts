@@ -49,6 +49,16 @@ async function restore(bed: Bed, saved: Saved, plan: Plan, lazy: boolean): Promi
   }
 }
 
+/** Mounts the root file system of a container that is not started. */
+export async function mountRootfs(bed: Bed, containerId: string, directory: string): Promise<void> {
+  const { snapshotter, snapshotKey } = await bed.client.containers.get(containerId);
+  for (const { type, source, options } of await bed.client.snapshots(snapshotter).mounts(snapshotKey))
+    await run('mount', ['-t', type, '-o', options.join(','), source, directory], {
+      // By fsconfig(2), which it prefers, no option may be longer than 255 bytes.
+      env: { LIBMOUNT_FORCE_MOUNT2: 'always' },
+    });
+}
+
 /** A container of containerd's, made into a bundle for runc instead. */
 export class Bundle {
   readonly dir: string;
@@ -71,12 +81,7 @@ export class Bundle {
     const annotations = { ...spec.annotations, 'org.criu.config': conf };
     const config = { ...spec, annotations, root: { ...spec.root, path: bundle.rootfs } };
     writeFileSync(join(bundle.dir, 'config.json'), JSON.stringify(config));
-    const { snapshotter, snapshotKey } = await bed.client.containers.get(containerId);
-    for (const { type, source, options } of await bed.client.snapshots(snapshotter).mounts(snapshotKey))
-      await run('mount', ['-t', type, '-o', options.join(','), source, bundle.rootfs], {
-        // By fsconfig(2), which it prefers, no option may be longer than 255 bytes.
-        env: { LIBMOUNT_FORCE_MOUNT2: 'always' },
-      });
+    await mountRootfs(bed, containerId, bundle.rootfs);
     return bundle;
   }
 
