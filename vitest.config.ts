@@ -21,6 +21,7 @@ export default defineConfig({
           name: 'node',
           include: ['test/**/*.test.ts'],
           exclude: ['test/host/**'],
+          setupFiles: ['test/lib/show-failed-logs.ts'],
           testTimeout: 180_000,
           hookTimeout: 180_000,
           fileParallelism: false,

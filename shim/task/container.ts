@@ -67,6 +67,8 @@ export class Container {
   #pendingRestore: RestorePlan | undefined;
   #release: () => Promise<void> = async () => {};
   #memory: RestoredMemory | undefined;
+  /** Milliseconds of the monotonic clock; undefined for a cold start. */
+  #restoredAt: number | undefined;
   #mounted = false;
   /** What a dump of the paused container has left to do. */
   #afterResume: AfterResume | undefined;
@@ -330,7 +332,10 @@ export class Container {
         workDir: paths.work,
         noPivot: options.noPivotRoot,
       });
-      if (result.kind === 'restored') this.#watchInit(result.pid);
+      if (result.kind === 'restored') {
+        this.#restoredAt = performance.now();
+        this.#watchInit(result.pid);
+      }
       return result;
     });
     const ms = Math.round(performance.now() - begun);
@@ -401,6 +406,13 @@ export class Container {
 
   async #initExited(exit: Exit): Promise<void> {
     const { init, config } = this;
+    if (this.#restoredAt !== undefined) {
+      const ms = Math.round(performance.now() - this.#restoredAt);
+      this.#deps.log.info(
+        { container: this.id, pid: init.pid, status: exit.status, ms },
+        'what was restored has ended',
+      );
+    }
     this.#memory?.finish();
     await init.passGate();
     // From here on no exec starts; those that run are reported before the init is.

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { Code } from '../../proto/status.ts';
 import { TestError } from './error.ts';
+import { failedLogs } from './failed-logs.ts';
 import { until } from './wait.ts';
 
 export interface RunOptions {
@@ -92,9 +93,11 @@ export class Daemon {
     this.#child = child;
     this.log = log;
     this.#exited = new Promise((resolve) => child.once('exit', () => resolve()));
+    child.once('exit', () => failedLogs.keep(log));
   }
 
   static async start(command: string, args: readonly string[], options: DaemonOptions): Promise<Daemon> {
+    failedLogs.follow(options.log);
     const log = openSync(options.log, 'a', 0o600);
     const child = spawn(command, args, {
       stdio: ['ignore', log, log, ...(options.descriptors ?? [])],
