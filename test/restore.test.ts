@@ -1,6 +1,13 @@
 /** The main job: a container saved with `thaw checkpoint` starts again from the registry, in another pod, warm or cold. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { lowestFilters } from '../checkpoint/criu/seccomp-image.ts';
+import { runFilter } from '../shim/restore/seccomp/bpf.test-helper.ts';
+import { compileProfile } from '../shim/restore/seccomp/compile.ts';
+import { readProfile, SCMP_ARCH } from '../shim/restore/seccomp/profile.ts';
+import type { OciSpec } from '../shim/task/oci-spec.ts';
 import { assertNothingLeft, type Leftovers, takeStock, until } from './lib/index.ts';
 import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
 
@@ -200,17 +207,51 @@ it('a server with open connections is saved: they are closed in the new pod, and
   }
 });
 
-it('a container under the default seccomp profile is restored under it', async () => {
+it('a container under the default seccomp profile is restored under it, time and again', async () => {
   const request = { seccomp: 'RuntimeDefault' as const };
   const image = await node.pushImage('test/seccomp', [{ path: 'server.sh', content: server }], command);
-  const pod = await run(image, request);
+  let pod = await run(image, request);
   await withToken(pod, 'filtered');
-  const warm = await node.checkpoint(pod, 'test/seccomp');
-  await removePods();
-  const restored = await run(warm, request);
-  expect((await stateOf(restored)).token).toBe('filtered');
-  expect(await node.exec(restored, 'cat', '/proc/1/status')).toMatch(/^Seccomp:\s2$/m);
+  for (const tag of ['once', 'twice']) {
+    const warm = await node.checkpoint(pod, 'test/seccomp', tag);
+    await removePods();
+    pod = await run(warm, request);
+    expect((await stateOf(pod)).token).toBe('filtered');
+    const status = await node.exec(pod, 'cat', '/proc/1/status');
+    expect(status).toMatch(/^Seccomp:\s2$/m);
+    // The one that it was started with, and the pod's own below it, once.
+    expect(status).toMatch(/^Seccomp_filters:\s2$/m);
+  }
+  const { Spec } = JSON.parse(
+    (await node.containerd.ctr(['-n', 'k8s.io', 'containers', 'info', pod.containerId])).stdout,
+  ) as { Spec: OciSpec };
+  expect(
+    differences(compileProfile(readProfile(Spec.linux?.seccomp), SCMP_ARCH.x86_64), runcFilter()),
+  ).toEqual([]);
 });
+
+/** What runc had libseccomp make of the profile, out of a dump. */
+function runcFilter(): Buffer {
+  const images = readdirSync(join(node.root, 'cache'))
+    .map((id) => join(node.root, 'cache', id, 'files/seccomp.img'))
+    .filter((file) => existsSync(file));
+  const filters = images.flatMap((file) => lowestFilters(readFileSync(file)));
+  // Of the second checkpoint the lowest one is ours, and shorter.
+  return Buffer.from(filters.toSorted((a, b) => b.length - a.length)[0] ?? []);
+}
+
+/** Calls that the two answer differently: all that there are, with arguments that profiles look at. */
+function differences(ours: Buffer, theirs: Buffer): string[] {
+  const values = [0n, 1n, 8n, 40n, 0x20008n, 0x1000_0000n, 0x7e02_0000n, 0xffff_ffffn];
+  const found: string[] = [];
+  for (const arch of [0xc000_003e, 0x4000_0003])
+    for (let number = 0; number < 470; number += 1)
+      for (const first of values) {
+        const [a, b] = [ours, theirs].map((filter) => runFilter(filter, { arch, number, args: [first] }));
+        if (a !== b) found.push(`${arch.toString(16)} ${number} ${first}: ${a} ${b}`);
+      }
+  return found;
+}
 
 async function ipOf(pod: Pod): Promise<string> {
   const { network } = await node.cri.podSandboxStatus(pod.podId);

@@ -2,19 +2,34 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { forgeLimits, forgeries } from '../shim/restore/forge.test-helper.ts';
+import {
+  forgeFilters,
+  forgeLimits,
+  forgeNoFilter,
+  forgeries,
+  forgeUser,
+} from '../shim/restore/forge.test-helper.ts';
 import { type Peer, peer as peerOf } from './conformance/shim/peer.ts';
 import { Rig, type Task } from './conformance/shim/rig.ts';
 import { privateDir, until } from './lib/index.ts';
 
+/** Counts, and says when asked how far it is and whether it could make a directory. */
 const COUNTER = [
   'sh',
   '-c',
-  'n=0; while :; do n=$((n+1)); [ -f /ask ] && { echo $n >/new; busybox mv /new /count; rm /ask; }; sleep 0.2; done',
+  `n=0; while :; do n=$((n+1))
+   [ -f /ask ] && { busybox mkdir /made 2>/dev/null && made=yes || made=no; echo $n $made >/new; busybox mv /new /count; rm /ask; }
+   sleep 0.2; done`,
 ];
+/** Without what makes directories. */
+const seccomp = {
+  defaultAction: 'SCMP_ACT_ALLOW',
+  syscalls: [{ names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO', errnoRet: 1 }],
+};
 const env = { ...process.env, PATH: `/opt/thaw/current/criu:${process.env['PATH']}` };
 /** One of each kind; the others are held against the same images without CRIU, in image-excess.test.ts. */
 const TRIED = [
+  'seccomp off in an older form',
   'CAP_SYS_ADMIN',
   'no_new_privs off',
   'no credentials',
@@ -62,18 +77,29 @@ beforeEach(async () => {
 });
 afterEach(() => rig.close());
 
-async function create(checkpoint?: string): Promise<Task> {
-  const task = await rig.create({ args: COUNTER, env, ...(checkpoint ? { create: { checkpoint } } : {}) });
+async function create(checkpoint?: string, user?: object): Promise<Task> {
+  const task = await rig.create({
+    args: COUNTER,
+    env,
+    seccomp,
+    ...(user ? { user } : {}),
+    ...(checkpoint ? { create: { checkpoint } } : {}),
+  });
   // containerd makes it, as a link.
   mkdirSync(join(task.bundle, 'work'), { recursive: true });
   return task;
 }
 
 async function count(task: Task): Promise<number> {
+  return Number((await ask(task)).count);
+}
+
+async function ask(task: Task): Promise<{ count: string; made: string }> {
   const root = `/proc/${(await task.client.state()).pid}/root`;
   writeFileSync(`${root}/ask`, '');
   await until('an answer', () => !existsSync(`${root}/ask`));
-  return Number(readFileSync(`${root}/count`, 'utf8'));
+  const [count = '', made = ''] = readFileSync(`${root}/count`, 'utf8').trim().split(' ');
+  return { count, made };
 }
 
 /** Images of its own, forged. */
@@ -125,4 +151,32 @@ it('limits and oom_score_adj are those that the container would have anew', asyn
   expect(await limits(task)).toEqual(await limits(anew));
   await task.remove();
   await anew.remove();
+});
+
+it.each([
+  ['filters that allow everything do', forgeFilters],
+  ['no filter does', forgeNoFilter],
+])("%s not take the place of the pod's", async (_, forge) => {
+  const task = await create(await forged(forge));
+  await task.client.start();
+  const { count, made } = await ask(task);
+  expect(Number(count)).toBeGreaterThan(reached);
+  expect(made).toBe('no');
+  await task.remove();
+});
+
+it('a process of another user is restored in a container of that user, and in no other', async () => {
+  const images = await forged((dir) => forgeUser(dir, 1000));
+  const task = await create(images, { uid: 1000, gid: 1000 });
+  await task.client.start();
+  const { pid, status } = await task.client.state();
+  expect(status).toBe('RUNNING');
+  const said = readFileSync(`/proc/${pid}/status`, 'utf8');
+  for (const line of ['Uid', 'Gid']) expect(said).toMatch(new RegExp(`^${line}:(\t1000){4}$`, 'm'));
+  expect(said).toMatch(/^CapEff:\t0+$/m);
+  await task.remove();
+  const other = await create(images, { uid: 1001, gid: 1001 });
+  await expect(other.client.start()).rejects.toThrow(/runs as user 1000, the pod asks for user 1001/);
+  await other.client.delete();
+  await other.shutdown();
 });

@@ -216,13 +216,20 @@ describe('hostile images', () => {
   });
 
   it('what an image leaves out is not taken for zero', () => {
-    const creds = { uid: 0, gid: 0, euid: 0, egid: 0, suid: 0, sgid: 0, fsuid: 0, fsgid: 0, secbits: 0 };
-    const core = rights.Core.encode({ tc: { comm: 'x', oldSeccompMode: 2 }, threadCore: { creds } }).finish();
-    const bytes = writeMessages(Magic.core, [core]);
-    expect(rightsOfCore(1, bytes, 'core-1.img').task.seccompMode).toBe(2);
     const reg = { id: 1, flags: 0, pos: 0, name: '/x' };
     const file = criu.dump.File.encode({ type: 1, id: 1, reg }).finish();
     expect(readFiles(writeMessages(Magic.files, [file]))[0]?.size).toBeUndefined();
+  });
+
+  it('seccomp filters in the form of older CRIU, which CRIU would prefer, are refused', () => {
+    const creds = { uid: 0, gid: 0, euid: 0, egid: 0, suid: 0, sgid: 0, fsuid: 0, fsgid: 0, secbits: 0 };
+    for (const old of [{}, { oldSeccompMode: 0 }, { oldSeccompFilter: 0 }]) {
+      const threadCore = { creds, seccompMode: 2 };
+      const core = rights.Core.encode({ tc: { comm: 'x', ...old }, threadCore }).finish();
+      const read = () => rightsOfCore(1, writeMessages(Magic.core, [core]), 'core-1.img').task.seccompMode;
+      if (Object.keys(old).length === 0) expect(read()).toBe(2);
+      else expect(read).toThrow('as no CRIU of today does');
+    }
   });
 
   it('a process name cannot drive a terminal', () => {

@@ -1,11 +1,20 @@
-/** Gives the process of a core image other limits. What is not known here of its other fields stays as it is, byte for byte. */
+/** Gives the task of a core image other limits and a seccomp filter. What is not known here of its other fields stays as it is, byte for byte. */
 import { Reader, Writer } from 'protobufjs/minimal.js';
 import { broken, Magic, readMessages, writeMessages } from './framing.ts';
 import type { Rlimit } from './task-rights.ts';
 
-/** Of Core and TaskCore in proto/criu/rights.proto. */
-const Field = { tc: 3, rlimits: 8, oomScoreAdj: 14 } as const;
+/** Of Core, TaskCore and ThreadCore in proto/criu/rights.proto. */
+const Field = {
+  tc: 3,
+  rlimits: 8,
+  oomScoreAdj: 14,
+  threadCore: 5,
+  seccompMode: 11,
+  seccompFilter: 12,
+} as const;
 const LENGTH_DELIMITED = 2;
+/** SECCOMP_MODE_FILTER */
+const FILTERED = 2;
 
 export interface ProcessLimits {
   /** By RLIMIT_* number. */
@@ -13,25 +22,54 @@ export interface ProcessLimits {
   oomScoreAdj?: number | undefined;
 }
 
-export function fitCore(bytes: Uint8Array, name: string, { rlimits, oomScoreAdj }: ProcessLimits): Buffer {
+export interface TaskFit extends ProcessLimits {
+  /** The last one, by number in the image of all. */
+  seccompFilter?: number | undefined;
+}
+
+export function fitCore(
+  bytes: Uint8Array,
+  name: string,
+  { rlimits, oomScoreAdj, seccompFilter }: TaskFit,
+): Buffer {
   const [core, ...rest] = readMessages(bytes, Magic.core, name);
   if (!core || rest.length > 0) throw broken(name, 'it holds not exactly one entry');
-  const fields = new Map<number, Uint8Array>();
+  const ofProcess = new Map<number, Uint8Array>();
   if (rlimits)
-    fields.set(
+    ofProcess.set(
       Field.rlimits,
       encoded((writer) => writeRlimits(writer, rlimits)),
     );
   if (oomScoreAdj !== undefined)
-    fields.set(
+    ofProcess.set(
       Field.oomScoreAdj,
       encoded((writer) => writer.uint32(Field.oomScoreAdj << 3).int32(oomScoreAdj)),
     );
-  const process = lastField(core, Field.tc, name);
-  if (!process) throw broken(name, 'it says nothing about its process');
-  const fitted = replaceFields(process, fields, name);
-  const tc = encoded((writer) => writer.uint32((Field.tc << 3) | LENGTH_DELIMITED).bytes(fitted));
-  return writeMessages(Magic.core, [replaceFields(core, new Map([[Field.tc, tc]]), name)]);
+  const ofThread = new Map<number, Uint8Array>();
+  if (seccompFilter !== undefined)
+    for (const [field, value] of [
+      [Field.seccompMode, FILTERED],
+      [Field.seccompFilter, seccompFilter],
+    ] as const)
+      ofThread.set(
+        field,
+        encoded((writer) => writer.uint32(field << 3).uint32(value)),
+      );
+  const parts = new Map<number, Uint8Array>();
+  for (const [part, fields] of [
+    [Field.tc, ofProcess],
+    [Field.threadCore, ofThread],
+  ] as const) {
+    if (fields.size === 0) continue;
+    const message = onlyField(core, part, name);
+    if (!message) throw broken(name, 'it says nothing about its process');
+    const fitted = replaceFields(message, fields, name);
+    parts.set(
+      part,
+      encoded((writer) => writer.uint32((part << 3) | LENGTH_DELIMITED).bytes(fitted)),
+    );
+  }
+  return writeMessages(Magic.core, [replaceFields(core, parts, name)]);
 }
 
 function encoded(write: (writer: Writer) => void): Uint8Array {
@@ -79,7 +117,7 @@ function walk(
 }
 
 /** protobuf merges a message field that is there twice; a dump has none of that, and a forged image is not to be guessed at. */
-function lastField(message: Uint8Array, wanted: number, name: string): Uint8Array | undefined {
+function onlyField(message: Uint8Array, wanted: number, name: string): Uint8Array | undefined {
   let found: Uint8Array | undefined;
   walk(message, name, (field, _begin, _end, content) => {
     if (field !== wanted) return;

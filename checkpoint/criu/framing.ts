@@ -25,6 +25,7 @@ export const Magic = {
   pidns: 0x61157326,
   cgroup: 0x59383330,
   ghostFile: 0x52583605,
+  seccomp: 0x64413049,
 } as const;
 export type Magic = (typeof Magic)[keyof typeof Magic];
 

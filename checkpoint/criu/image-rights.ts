@@ -4,6 +4,7 @@ import { ImageDir } from './image-dir.ts';
 import { type DumpedNamespaces, readNamespaces } from './namespaces.ts';
 import { type RestoredMount, readRestoredMounts } from './restored-mounts.ts';
 import { type RestoredObjects, readObjects } from './restored-objects.ts';
+import { filtersOf, type ProcessFilters, readThreads } from './task-filters.ts';
 import { type ProcessRights, readCores, type TaskRights } from './task-rights.ts';
 
 export interface ImageRights {
@@ -13,6 +14,8 @@ export interface ImageRights {
   namespaces: DumpedNamespaces;
   mounts: readonly RestoredMount[];
   objects: RestoredObjects;
+  /** Of every process. */
+  filters: readonly ProcessFilters[];
 }
 
 /**
@@ -29,15 +32,18 @@ export async function readImageRights(imagesDir: string): Promise<ImageRights> {
   const refused = names.find((name) => REFUSED.test(name));
   if (refused !== undefined) throw broken(refused, 'a container has nothing that belongs there');
   // Every one has ended before the directory is closed.
-  const [cores, namespaces, mounts, objects] = await Promise.allSettled([
+  const [cores, threads, namespaces, mounts, objects] = await Promise.allSettled([
     readCores(images, names),
+    readThreads(images),
     readNamespaces(images, names),
     readRestoredMounts(images, names),
     readObjects(images, names),
   ]);
   const found = settled(cores);
+  const tasks = found.map(({ task }) => task);
   return {
-    tasks: found.map(({ task }) => task),
+    tasks,
+    filters: filtersOf(tasks, settled(threads)),
     processes: found.flatMap(({ process }) => process ?? []),
     namespaces: settled(namespaces),
     mounts: settled(mounts),

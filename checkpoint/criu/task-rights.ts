@@ -20,6 +20,8 @@ export interface TaskRights {
   noNewPrivileges: boolean;
   /** 0 none, 1 strict, 2 filter. */
   seccompMode: number;
+  /** The last of its filters, by number in the image of all. */
+  seccompFilter: number | undefined;
   /** SECBIT_* of linux/securebits.h. */
   securebits: number;
   /** Of AppArmor or SELinux; undefined if the task has none. */
@@ -69,7 +71,10 @@ export function rightsOfCore(pid: number, bytes: Uint8Array, name: string): Core
   const creds = core.threadCore?.creds;
   // Without them CRIU would take those of another image, or keep its own: root with everything.
   if (!creds) throw broken(name, 'it names no credentials');
-  const { threadCore } = core;
+  const { threadCore, tc } = core;
+  // CRIU would prefer these, and they are the process's instead of the thread's.
+  if (tc && (optional(tc, 'oldSeccompMode') ?? optional(tc, 'oldSeccompFilter')) !== undefined)
+    throw broken(name, 'it names its seccomp filters as no CRIU of today does');
   const task: TaskRights = {
     pid,
     uids: [creds.uid, creds.euid, creds.suid, creds.fsuid],
@@ -81,14 +86,15 @@ export function rightsOfCore(pid: number, bytes: Uint8Array, name: string): Core
     capBounding: mask(creds.capBnd),
     capAmbient: mask(creds.capAmb),
     noNewPrivileges: (creds.noNewPrivs ?? 0) !== 0,
-    seccompMode: seccompModeOf(core),
+    seccompMode: threadCore?.seccompMode ?? 0,
+    seccompFilter: threadCore ? optional(threadCore, 'seccompFilter') : undefined,
     securebits: creds.secbits,
     lsmLabel: optional(creds, 'lsmProfile'),
     lsmSocketLabel: optional(creds, 'lsmSockcreate'),
     schedPolicy: threadCore?.schedPolicy ?? 0,
     nice: threadCore?.schedNice ?? 0,
   };
-  return { task, process: core.tc ? processRights(pid, core.tc) : undefined };
+  return { task, process: tc ? processRights(pid, tc) : undefined };
 }
 
 function processRights(pid: number, tc: criu.ITaskCore): ProcessRights {
@@ -108,12 +114,6 @@ function processRights(pid: number, tc: criu.ITaskCore): ProcessRights {
 function limitOf(value: Int64): bigint {
   const limit = toBigInt(value);
   return limit > BigInt(Number.MAX_SAFE_INTEGER) ? 2n ** 64n - 1n : limit;
-}
-
-/** Older CRIU noted it for the process; the threads of newer dumps have their own. */
-function seccompModeOf({ threadCore, tc }: criu.Core): number {
-  const own = threadCore ? optional(threadCore, 'seccompMode') : undefined;
-  return own ?? tc?.oldSeccompMode ?? 0;
 }
 
 function mask(words: readonly number[] | null | undefined): bigint {

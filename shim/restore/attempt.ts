@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fitCore } from '../../checkpoint/criu/fit-core.ts';
 import { ImageDir } from '../../checkpoint/criu/image-dir.ts';
 import type { ImageRights } from '../../checkpoint/criu/image-rights.ts';
+import { SECCOMP_IMAGE } from '../../checkpoint/criu/seccomp-image.ts';
 import type { AfterRestore } from '../../checkpoint/facts.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { restoreConf } from '../criu-conf.ts';
@@ -29,6 +30,7 @@ import type { PreparedMemory } from './lazy/prepare.ts';
 import { setOomScore } from './oom-score.ts';
 import { checkOpenFiles } from './open-files.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
+import { podFilters } from './seccomp/index.ts';
 import { FILES_IMAGE, movedSockets } from './sockets.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
 
@@ -113,7 +115,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     const grants = await deps.grants(spec, join(bundle, 'rootfs'));
     const granted = (input.checked ?? checkImages(input.imagesDir, deps)).then((rights) => {
       refuseExcess(imageExcess(rights, grants));
-      return fittedCores(input.imagesDir, rights, grants);
+      return fittedImages(input.imagesDir, rights, grants);
     });
     // Side by side, as each waits for files more than it computes; all have ended before anything is undone.
     const ready = await Promise.allSettled([
@@ -234,21 +236,23 @@ function refuseExcess(excess: readonly string[]): void {
   );
 }
 
-/** Images of processes that get other limits than they had, by name. */
-async function fittedCores(
+/** Images that give tasks other limits and filters than they had, by name. */
+async function fittedImages(
   dir: string,
-  { processes }: ImageRights,
+  { processes, filters }: ImageRights,
   grants: Grants,
 ): Promise<Map<string, Buffer>> {
-  const limits = fittedLimits(processes, grants);
-  if (limits.size === 0) return new Map();
   await using images = await ImageDir.open(dir);
-  const cores = new Map<string, Buffer>();
-  for (const [pid, fitted] of limits) {
-    const name = `core-${pid}.img`;
-    cores.set(name, fitCore(await images.read(name), name, fitted));
+  const fitted = new Map<string, Buffer>();
+  const limits = fittedLimits(processes, grants);
+  const pod = await podFilters(images, filters, grants.spec);
+  if (pod) fitted.set(SECCOMP_IMAGE, pod.image);
+  for (const task of new Set([...limits.keys(), ...(pod?.given.keys() ?? [])])) {
+    const name = `core-${task}.img`;
+    const fits = { ...limits.get(task), seccompFilter: pod?.given.get(task) };
+    fitted.set(name, fitCore(await images.read(name), name, fits));
   }
-  return cores;
+  return fitted;
 }
 
 /** The pod's label, in the place of the one in the images. */

@@ -1,6 +1,7 @@
 /** Images of a real dump, changed as somebody would who wants more than his pod has: one change at a time. */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { Reader, Writer } from 'protobufjs/minimal.js';
 import { fitCore } from '../../checkpoint/criu/fit-core.ts';
 import { Magic, readMessages, writeMessages } from '../../checkpoint/criu/framing.ts';
 import { criu } from '../../proto/gen/criu-forge.js';
@@ -21,7 +22,7 @@ export interface Forgery {
 
 const root = 'core-1.img';
 
-/** Everything but limits and oom_score_adj, which are fitted. */
+/** Everything but limits, oom_score_adj and seccomp, which are fitted. */
 export const forgeries: readonly Forgery[] = [
   credentials('user 0', { euid: 0 }, /runs as user 0/),
   credentials('another group', { egid: 7 }, /is in group 7/),
@@ -40,7 +41,11 @@ export const forgeries: readonly Forgery[] = [
   credentials('a label', { lsmProfile: 'unconfined_t' }, /has the label unconfined_t/),
   credentials('a label of sockets', { lsmSockcreate: 'x' }, /gives its sockets the label x/),
   core('no credentials', (core) => delete core.threadCore?.creds, /names no credentials/),
-  core('seccomp off', (core) => Object.assign(core.threadCore ?? {}, { seccompMode: 0 }), /seccomp profile/),
+  core(
+    'seccomp off in an older form',
+    (core) => Object.assign(core.tc ?? {}, { oldSeccompMode: 0 }),
+    /seccomp/,
+  ),
   core(
     'a real-time priority',
     (core) => Object.assign(core.threadCore ?? {}, { schedPolicy: 1 }),
@@ -176,6 +181,66 @@ export async function forgeLimits(dir: string): Promise<void> {
   const path = join(dir, root);
   const rlimits = Array.from({ length: 16 }, () => ({ soft: UNLIMITED, hard: UNLIMITED }));
   await writeFile(path, fitCore(await readFile(path), root, { rlimits, oomScoreAdj: -1000 }));
+}
+
+/** Fields of Core and ThreadCore in proto/criu/rights.proto. */
+const Field = { threadCore: 5, creds: 10, seccompMode: 11, seccompFilter: 12 } as const;
+
+/** All processes as if another user had started them, without capabilities. */
+export function forgeUser(dir: string, id: number): Promise<void> {
+  const ids = { uid: id, euid: id, suid: id, fsuid: id, gid: id, egid: id, sgid: id, fsgid: id };
+  const none = { capPrm: [0, 0], capEff: [0, 0], capInh: [0, 0] };
+  const creds = (bytes: Uint8Array) =>
+    criu.Creds.encode({ ...criu.Creds.decode(bytes), ...ids, ...none, groups: [] }).finish();
+  return rewriteCores(dir, (thread) =>
+    rewrite(thread, (field, bytes) => (field === Field.creds ? creds(bytes) : undefined)),
+  );
+}
+
+/** No filter for any process. */
+export function forgeNoFilter(dir: string): Promise<void> {
+  const gone = new Set<number>([Field.seccompMode, Field.seccompFilter]);
+  return rewriteCores(dir, (thread) => rewrite(thread, (field) => (gone.has(field) ? null : undefined)));
+}
+
+/** With all that is not known here of a task, so that CRIU takes it. */
+async function rewriteCores(dir: string, change: (threadCore: Uint8Array) => Uint8Array): Promise<void> {
+  for (const name of (await readdir(dir)).filter((one) => /^core-\d+\.img$/.test(one))) {
+    const [core = Buffer.alloc(0)] = readMessages(await readFile(join(dir, name)), Magic.core, name);
+    const changed = rewrite(core, (field, bytes) => (field === Field.threadCore ? change(bytes) : undefined));
+    await writeFile(join(dir, name), writeMessages(Magic.core, [changed]));
+  }
+}
+
+/** `change`: other content of a field that is a message; null takes a field away, undefined leaves it. */
+function rewrite(
+  message: Uint8Array,
+  change: (field: number, bytes: Uint8Array) => Uint8Array | null | undefined,
+): Uint8Array {
+  const reader = Reader.create(message);
+  const writer = Writer.create();
+  const parts: Uint8Array[] = [];
+  while (reader.pos < reader.len) {
+    const begin = reader.pos;
+    const tag = reader.uint32();
+    const isMessage = (tag & 7) === 2;
+    const bytes = isMessage ? reader.bytes() : new Uint8Array();
+    if (!isMessage) reader.skipType(tag & 7);
+    const other = change(tag >>> 3, bytes);
+    if (other === undefined) parts.push(message.subarray(begin, reader.pos));
+    else if (other !== null) parts.push(writer.uint32(tag).bytes(other).finish());
+  }
+  return Buffer.concat(parts);
+}
+
+/** Filters that allow everything, in the place of those that the tasks had. */
+export async function forgeFilters(dir: string): Promise<void> {
+  const allow = Buffer.alloc(8);
+  allow.writeUInt16LE(0x06);
+  allow.writeUInt32LE(0x7fff_0000, 4);
+  await edit(dir, 'seccomp.img', Magic.seccomp, criu.SeccompFilters, ({ seccompFilters }) => {
+    for (const filter of seccompFilters ?? []) Object.assign(filter, { filter: allow });
+  });
 }
 
 function words(capability: string): number[] {

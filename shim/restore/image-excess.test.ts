@@ -155,6 +155,14 @@ describe('fitted images', () => {
     expect(sorted(again)).toEqual(sorted(bytes));
   });
 
+  it('a task is given the number of its last filter', async () => {
+    await using images = await ImageDir.open(fixtures);
+    const bytes = fitCore(await images.read('core-1.img'), 'c', { seccompFilter: 3, oomScoreAdj: 7 });
+    const { task, process } = rightsOfCore(1, bytes, 'c');
+    expect(task).toMatchObject({ seccompMode: 2, seccompFilter: 3 });
+    expect(process?.oomScoreAdj).toBe(7);
+  });
+
   it('a process that raised its own oom_score_adj keeps it', () => {
     const process = (pid: number, oomScoreAdj: number | undefined) => ({
       pid,

@@ -21,7 +21,7 @@ const NO_IMAGES = new Set([DUMP_FACTS_FILE, SHM_DATA_FILE, SHM_LIST_FILE]);
 /** A UTS image holds two names of at most 64 bytes. */
 const MAX_UTSNS_BYTES = 4096;
 
-/** Makes `target`, replacing what an earlier attempt left there. `changed`: images to write in place of the saved ones. */
+/** Makes `target`, replacing what an earlier attempt left there. `changed`: images to write, in place of the saved ones if there are. */
 export async function makeImagesDir(
   source: string,
   target: string,
@@ -33,7 +33,8 @@ export async function makeImagesDir(
   // CRIU opens images below its directory's descriptor after it has entered the container's root: an absolute link
   // would lead into the container, a relative one stays in the tree of the descriptor.
   const away = relative(await realpath(target), await realpath(source));
-  const files = (await readdir(source)).filter((name) => !NO_IMAGES.has(name));
+  const saved = (await readdir(source)).filter((name) => !NO_IMAGES.has(name));
+  const files = new Set([...saved, ...changed.keys()]);
   const make = async (name: string) => {
     const from = join(source, name);
     const to = join(target, name);
@@ -47,7 +48,7 @@ export async function makeImagesDir(
     }
   };
   // All have ended before anybody removes the directory.
-  const made = await Promise.allSettled(files.map(make));
+  const made = await Promise.allSettled(Array.from(files, make));
   for (const result of made) if (result.status === 'rejected') throw result.reason;
 }
 

@@ -5,6 +5,7 @@ import type { Grants } from './grants.ts';
 export const noRights: ImageRights = {
   tasks: [],
   processes: [],
+  filters: [],
   namespaces: { outside: {}, root: {}, others: [], netKeys: [], pidKeys: [] },
   mounts: [],
   objects: {

@@ -23,6 +23,7 @@ import type { PreparedMemory } from './lazy/prepare.ts';
 import { wishesOf } from './policy.ts';
 import { memoryLimitOf, namespaceObstacles, preflight } from './preflight.ts';
 import type { Phase, Report } from './report.ts';
+import { profileObstacles } from './seccomp/index.ts';
 import { deservesSecondTry } from './second-try.ts';
 import { shapeOf } from './shape.ts';
 import { listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
@@ -146,6 +147,7 @@ function unfit(spec: PlanInput['spec']): string[] {
     // The saved process may have had none, or another one's settings; CRIU has to be told which before it is known.
     ...(spec.process?.terminal ? ['the container has a terminal'] : []),
     ...namespaceObstacles(spec),
+    ...profileObstacles(spec),
   ];
 }
 

@@ -4,7 +4,7 @@ import type { ProcessRights, Rlimit } from '../../checkpoint/criu/task-rights.ts
 import { procTree, treeOf } from '../process/process-tree.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import { type Grants, hardLimitsOf, labelOf, readLabel } from './grants.ts';
-import { excessOfProcess, excessRights, rightsFromStatus } from './rights.ts';
+import { excessOfProcess, excessOfRunning, rightsFromStatus } from './rights.ts';
 
 /** By type of an OCI spec. */
 const NS_FILES: Readonly<Record<string, string>> = {
@@ -18,7 +18,7 @@ const NS_FILES: Readonly<Record<string, string>> = {
 /** Of `root` and all its descendants, threads included. Rejects if there is no such process. */
 export async function excessInProc(root: number, grants: Grants): Promise<string[]> {
   const status = await readFile(`/proc/${root}/status`, 'utf8');
-  const own = excessRights(rightsFromStatus(root, status), taskGrants(grants));
+  const own = excessOfRunning(rightsFromStatus(root, status), taskGrants(grants));
   const pids = await treeOf(root, procTree);
   const found = await Promise.all([
     ...pids.map((pid) => excessOfOne(pid, grants)),
@@ -29,7 +29,7 @@ export async function excessInProc(root: number, grants: Grants): Promise<string
 }
 
 /** A status says nothing of labels, which are looked at apart. */
-function taskGrants({ spec, nice }: Grants): Parameters<typeof excessRights>[1] {
+function taskGrants({ spec, nice }: Grants): Parameters<typeof excessOfRunning>[1] {
   const { apparmorProfile: _, selinuxLabel: __, ...process } = spec.process ?? {};
   return { spec: { ...spec, process }, nice, ownLabel: undefined };
 }
@@ -42,7 +42,7 @@ async function excessOfThreads(pid: number, grants: Grants): Promise<string[]> {
   return statuses.flatMap((status, i) =>
     status === undefined
       ? []
-      : excessRights(rightsFromStatus(Number(threads[i]), status), taskGrants(grants)),
+      : excessOfRunning(rightsFromStatus(Number(threads[i]), status), taskGrants(grants)),
   );
 }
 

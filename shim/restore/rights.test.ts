@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
 import { capabilityMask, capabilityNames } from './capabilities.ts';
 import { hardLimits, labelOf, readLabel, UNLIMITED } from './grants.ts';
-import { excessOfProcess, excessRights, rightsFromStatus } from './rights.ts';
+import { excessOfProcess, excessOfRunning, excessRights, rightsFromStatus } from './rights.ts';
 
 const granted = ['CAP_CHOWN', 'CAP_NET_BIND_SERVICE'];
 const spec = {
@@ -25,6 +25,7 @@ const modest: TaskRights = {
   capAmbient: 0n,
   noNewPrivileges: true,
   seccompMode: 2,
+  seccompFilter: 0,
   securebits: 0,
   lsmLabel: undefined,
   lsmSocketLabel: undefined,
@@ -33,9 +34,9 @@ const modest: TaskRights = {
 };
 const grants = { spec, nice: 0, ownLabel: undefined };
 
-describe('excessRights', () => {
+describe('what runs', () => {
   it('lets a task have what the pod grants, or less', () => {
-    expect(excessRights(modest, grants)).toEqual([]);
+    expect(excessOfRunning(modest, grants)).toEqual([]);
   });
   it.each([
     [{ capBounding: capabilityMask(['SYS_ADMIN']) }, /CAP_SYS_ADMIN in its bounding set/],
@@ -55,7 +56,7 @@ describe('excessRights', () => {
     [{ schedPolicy: 1 }, /has a real-time priority/],
     [{ nice: -5 }, /has the nice value -5, the pod 0/],
   ])('finds what the pod does not grant (case %#)', (change, message) => {
-    const found = excessRights({ ...modest, ...change }, grants);
+    const found = excessOfRunning({ ...modest, ...change }, grants);
     expect(found).toHaveLength(1);
     expect(found[0]).toMatch(message);
   });

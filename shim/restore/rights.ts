@@ -24,6 +24,15 @@ export function excessRights(task: TaskRights, grants: TaskGrants): string[] {
   );
 }
 
+/** The same of one that runs; in images every task is given the pod's filter. */
+export function excessOfRunning(task: TaskRights, grants: TaskGrants): string[] {
+  const isBare = grants.spec.linux?.seccomp && task.seccompMode === 0;
+  return [
+    ...excessRights(task, grants),
+    ...(isBare ? [`process ${task.pid} runs without the pod's seccomp profile`] : []),
+  ];
+}
+
 function excessCapabilities(task: TaskRights, spec: OciSpec): string[] {
   const { capabilities: granted = {}, noNewPrivileges, user } = spec.process ?? {};
   const bounding = capabilityMask(granted.bounding);
@@ -68,7 +77,6 @@ function excessFlags(task: TaskRights, { spec, nice, ownLabel }: TaskGrants): st
   const label = labelOf(spec)?.label;
   const excess: string[] = [];
   if (noNewPrivileges && !task.noNewPrivileges) excess.push('may gain privileges, the pod forbids it');
-  if (spec.linux?.seccomp && task.seccompMode === 0) excess.push("runs without the pod's seccomp profile");
   if (task.securebits !== 0 && !hasCapability(spec, 'SETPCAP'))
     excess.push(`has secure bits ${task.securebits}, which the pod may not set`);
   if (label !== undefined && task.lsmLabel === undefined)
@@ -127,6 +135,7 @@ export function rightsFromStatus(pid: number, status: string): TaskRights {
     capAmbient: mask('CapAmb'),
     noNewPrivileges: field('NoNewPrivs') === '1',
     seccompMode: Number(field('Seccomp') || '0'),
+    seccompFilter: undefined,
     // Not told there.
     securebits: 0,
     lsmLabel: undefined,

@@ -16,6 +16,8 @@ export interface BundleOptions {
   resources?: object;
   user?: object;
   capabilities?: readonly string[];
+  /** The OCI `linux.seccomp`. */
+  seccomp?: object;
 }
 
 const CAPABILITIES = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_SETGID', 'CAP_SETUID', 'CAP_KILL'];
@@ -41,7 +43,7 @@ export function containerSpec(id: string, namespace: string, options: BundleOpti
     annotations = {},
     resources,
   } = options;
-  const { user, capabilities, pidNamespace } = options;
+  const { user, capabilities, pidNamespace, seccomp } = options;
   const namespaces: object[] = ['ipc', 'uts', 'mount', 'network'].map((type) => ({ type }));
   if (!hostPid) namespaces.push({ type: 'pid', ...(pidNamespace ? { path: pidNamespace } : {}) });
   return {
@@ -70,6 +72,7 @@ export function containerSpec(id: string, namespace: string, options: BundleOpti
       cgroupsPath: `/${namespace}/${id}`,
       namespaces,
       resources: { devices: [{ allow: false, access: 'rwm' }], ...resources },
+      ...(seccomp ? { seccomp } : {}),
     },
   };
 }
