@@ -2,11 +2,23 @@
  * What cannot be restored starts cold, on the base image alone, says why, and leaves nothing behind; what cannot be
  * saved goes on running.
  */
-import { readdirSync, readFileSync, renameSync, truncateSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { containerdVersion } from './lib/containerd.ts';
 import { factsLayer, forge } from './lib/forge.ts';
-import { assertNothingLeft, busybox, type Leftovers, layer, sleep, takeStock, until } from './lib/index.ts';
+import {
+  assertNothingLeft,
+  busybox,
+  type Leftovers,
+  layer,
+  privateDir,
+  run as runProgram,
+  sleep,
+  takeStock,
+  until,
+} from './lib/index.ts';
 import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
 
 /** Keeps a file of the rootfs diff open, so that a restore without it must fail. */
@@ -56,15 +68,60 @@ function blobFile(digest: string): string {
   return join(node.registry.dir, 'data/docker/registry/v2/blobs/sha256', hex.slice(0, 2), hex, 'data');
 }
 
+/** Without what was changed in the root file system: CRIU does not find the file that the process had open. */
+function withoutDiff(repository: string): Promise<string> {
+  return forge(node.registry.host, repository, ['warm', 'no-diff'], async (parts) => {
+    const empty = await layer([{ path: 'nothing', content: '' }]);
+    parts.diff = { layer: empty, diffId: empty.digest };
+    parts.facts.layers.diff = factsLayer(empty);
+  });
+}
+
+const HOOKS = ['prestart', 'createRuntime', 'createContainer', 'poststart', 'poststop'];
+let hooksDir: string;
+
+/** Settings of containerd by which every container of the runtime class has all hooks; each writes a line. */
+async function withHooks() {
+  hooksDir = privateDir('hooks');
+  const spec = JSON.parse((await runProgram('ctr', ['oci', 'spec'])).stdout) as { hooks?: object };
+  const hook = (name: string) => [
+    { path: '/bin/sh', args: ['sh', '-c', `echo "${name} $(cat)" >>${hooksDir}/log`] },
+  ];
+  spec.hooks = Object.fromEntries(HOOKS.map((name) => [name, hook(name)]));
+  const file = join(hooksDir, 'spec.json');
+  writeFileSync(file, JSON.stringify(spec));
+  const cri = (await containerdVersion()) === '2' ? 'cri.v1.runtime' : 'grpc.v1.cri';
+  return {
+    plugins: {
+      [`io.containerd.${cri}`]: { containerd: { runtimes: { thaw: { base_runtime_spec: file } } } },
+    },
+  };
+}
+
+/** Names of the hooks that were run for it, in order. */
+function hooksOf({ containerId }: Pod): string[] {
+  const lines = readFileSync(join(hooksDir, 'log'), 'utf8').split('\n');
+  return lines
+    .filter((line) => line.includes(`"id":"${containerId}"`))
+    .map((line) => line.split(' ')[0] ?? '');
+}
+
+const COLD_HOOKS = ['prestart', 'createRuntime', 'createContainer', 'poststart'];
+/** What runc runs of them for a process that has been started before, and the shim after it. */
+const RESTORE_HOOKS = ['prestart', 'createRuntime', 'poststart'];
+
 beforeAll(async () => {
-  node = await KubeletNode.start();
+  node = await KubeletNode.start({ extra: await withHooks() });
   cold = await node.pushImage(repository, [{ path: 'server.sh', content: server }], command);
   const pod = await run(cold);
   await until('the server to have counted far', async () => (await countOf(pod)) > 60);
   await node.checkpoint(pod, repository);
   await removePods();
 });
-afterAll(() => node.stop());
+afterAll(async () => {
+  await node.stop();
+  rmSync(hooksDir, { recursive: true });
+});
 beforeEach(() => {
   stock = takeStock();
 });
@@ -89,27 +146,30 @@ describe('a checkpoint that cannot be restored', () => {
   it('control: unchanged, it is restored', async () => {
     const image = await forge(node.registry.host, repository, ['warm', 'same'], () => {});
     const log = fromHere();
-    expect(await countOf(await run(image))).toBeGreaterThan(50);
+    const pod = await run(image);
+    expect(await countOf(pod)).toBeGreaterThan(50);
     expect(log()).toMatch(/"restored"/);
+    expect(hooksOf(pod)).toEqual(RESTORE_HOOKS);
+    await removePods();
+    expect(hooksOf(pod)).toEqual([...RESTORE_HOOKS, 'poststop']);
   });
 
   it('starts cold where CRIU fails, as if no restore had been tried', async () => {
-    const image = await forge(node.registry.host, repository, ['warm', 'no-diff'], async (parts) => {
-      const empty = await layer([{ path: 'nothing', content: '' }]);
-      parts.diff = { layer: empty, diffId: empty.digest };
-      parts.facts.layers.diff = factsLayer(empty);
-    });
+    const image = await withoutDiff(repository);
     const failed = await expectCold(image, /restore failed, starting cold/);
     expect(await node.why(failed.name)).toEqual({
       outcome: 'RestoreFailed',
       reasons: [expect.stringMatching(/CRIU: /)],
     });
+    // What had been run for the attempt is undone before it is run for the start.
+    expect(hooksOf(failed)).toEqual(['prestart', 'createRuntime', 'poststop', ...COLD_HOOKS]);
     // Another pod of the same kind need not find that out again, until somebody asks for it.
     const again = await expectCold(
       image,
       /failed on this node at .*nothing has changed since.*starting cold/,
     );
     expect((await node.why(again.name)).outcome).toBe('StartedCold');
+    expect(hooksOf(again)).toEqual(COLD_HOOKS);
     const [, id = ''] =
       /thaw retry (sha256:[0-9a-f]+)/.exec(JSON.stringify(await node.why(again.name))) ?? [];
     expect((await node.thaw(['retry', id])).stdout).toMatch(/^Will be tried again: sha256:/);
@@ -216,6 +276,61 @@ describe('a checkpoint that cannot be restored', () => {
     }
   });
 });
+
+it('a server that runs only where its pid file and its socket are not is started cold after a failed restore', async () => {
+  const alone = ['/pod-server', '/run', '/data'];
+  const server = { path: 'pod-server', mode: 0o755, content: readFileSync('/thaw/build/test/pod-server') };
+  const image = await node.pushImage('test/alone', [server, { path: 'run/kept', content: '' }], alone);
+  const dirs: string[] = [];
+  /** In a new pod with a new emptyDir. */
+  const start = async (reference: string) => {
+    const dir = privateDir('volume');
+    dirs.push(dir);
+    const mounts = [{ containerPath: '/data', hostPath: dir }];
+    const pod = await run(reference, { command: alone, mounts });
+    const { network } = await node.cri.podSandboxStatus(pod.podId);
+    const ask = (question: string) => until('an answer', () => answerOf(network.ip, question));
+    return { pod, dir, ask };
+  };
+  const source = await start(image);
+  expect(await source.ask('set secret')).toBe('ok');
+  await node.exec(source.pod, 'sh', '-c', 'echo kept >/run/held');
+  expect(await source.ask('open /run/held')).toBe('ok');
+  const warm = await node.checkpoint(source.pod, 'test/alone');
+  await removePods();
+
+  const restored = await start(warm);
+  expect(await restored.ask('get')).toMatch(/^memory=secret /);
+  // In the volume too its socket is there again.
+  expect(readdirSync(restored.dir)).toEqual(['server.sock']);
+
+  const log = fromHere();
+  const failed = await start(await withoutDiff('test/alone'));
+  expect(await failed.ask('get')).toMatch(/^memory=none /);
+  // CRIU had bound its sockets: files are opened in the order of their descriptors.
+  expect(log()).toMatch(/restore failed, starting cold/);
+  expect(readFileSync(join(node.bundle(failed.pod), 'criu-restore.log'), 'utf8')).toMatch(
+    /bind id .* addr \/data\/server\.sock/,
+  );
+  expect(readdirSync(failed.dir).sort()).toEqual(['server.pid', 'server.sock']);
+  await removePods();
+  for (const dir of dirs) rmSync(dir, { recursive: true });
+});
+
+/** Of a pod-server; undefined while none listens. */
+function answerOf(host: string, question: string): Promise<string | undefined> {
+  const socket = connect({ host, port: 9000 });
+  return new Promise((resolve) => {
+    let answer = '';
+    socket.once('connect', () => socket.write(`${question}\n`));
+    socket.on('data', (bytes) => {
+      answer += bytes.toString();
+    });
+    socket.once('close', () => resolve(answer.trim() || undefined));
+    socket.once('error', () => resolve(undefined));
+    socket.setTimeout(5_000, () => socket.destroy());
+  });
+}
 
 it('a shim killed in the middle of a restore leaves nothing, and the pod can be run again', async () => {
   const image = `${node.registry.host}/${repository}:warm`;

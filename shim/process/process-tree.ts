@@ -29,6 +29,20 @@ export async function killTree(root: number, deps: ProcessTreeDeps): Promise<num
   return seen.size;
 }
 
+/** The same of all descendants and not of the process itself, which goes on. */
+export async function killBelow(root: number, deps: ProcessTreeDeps): Promise<void> {
+  const seen = new Set<number>();
+  for (;;) {
+    const children = (await deps.childrenOf(root)).filter((pid) => !seen.has(pid));
+    // One that has ended is listed until its parent has reaped it.
+    if (children.length === 0) return;
+    for (const child of children) {
+      seen.add(child);
+      await killTree(child, deps);
+    }
+  }
+}
+
 async function stopAll(pid: number, seen: Set<number>, deps: ProcessTreeDeps): Promise<void> {
   if (!seen.has(pid)) {
     if (!deps.signal(pid, SIGSTOP)) return;

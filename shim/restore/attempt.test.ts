@@ -29,8 +29,8 @@ beforeEach(async () => {
 afterEach(() => rm(dir, { recursive: true }));
 
 /** Stands in for runc: a shell script that gets runc's arguments. */
-async function fakeRunc(script: string): Promise<Runc> {
-  const binary = join(dir, 'fake-runc');
+async function fakeRunc(script: string, name = 'fake-runc'): Promise<Runc> {
+  const binary = join(dir, name);
   await writeFile(binary, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   const env = { PATH: '/usr/bin:/bin', DIR: dir };
   return new Runc({ binary, root: join(dir, 'root'), systemdCgroup: false, env }, new ChildSpawner(native));
@@ -155,6 +155,40 @@ describe('attemptRestore', () => {
     expect(await procTree.childrenOf(child)).toEqual([]);
     expect(await readdir(join(dir, 'bundle/work'))).not.toContain('images');
     expect(await readFile(join(dir, 'bundle/criu.conf'), 'utf8')).toBe('');
+  });
+
+  it('leaves runc the time to undo what it had run, when a restore hangs', async () => {
+    const runc = await fakeRunc('sleep 60; echo undone > "$DIR/undone"; exit 1');
+    await expect(attemptRestore(input(runc, { deadlineMs: 500 }), deps())).rejects.toMatchObject({
+      code: Code.deadlineExceeded,
+    });
+    expect(await readFile(join(dir, 'undone'), 'utf8')).toBe('undone\n');
+  });
+
+  it('takes no restore for one that came through as it was ended', async () => {
+    const runc = await fakeRunc('echo $$ > "$DIR/bundle/init.pid"; sleep 60; exit 0');
+    await expect(attemptRestore(input(runc, { deadlineMs: 500 }), deps())).rejects.toMatchObject({
+      code: Code.deadlineExceeded,
+    });
+  });
+
+  it('runs poststart hooks, which runc leaves out, and ends a process for which one fails', async () => {
+    const runc = await fakeRunc('sleep 60 & echo $! > "$DIR/bundle/init.pid"', 'runc');
+    const restore = (status: number) => {
+      const args = ['sh', '-c', `cat > "$DIR/state"; pwd > "$DIR/cwd"; exit ${status}`];
+      const poststart = [{ path: '/bin/sh', args, env: [`DIR=${dir}`] }];
+      return attemptRestore(input(runc, { spec: { annotations: { a: 'b' }, hooks: { poststart } } }), deps());
+    };
+    const said = async () => JSON.parse(await readFile(join(dir, 'state'), 'utf8')) as { pid: number };
+    const bundle = join(dir, 'bundle');
+    const { pid } = await restore(0);
+    const annotations = { a: 'b' };
+    const ociVersion = '1.0.0';
+    expect(await said()).toEqual({ ociVersion, id: 'c', status: 'running', pid, bundle, annotations });
+    expect(await readFile(join(dir, 'cwd'), 'utf8')).toBe(`${bundle}\n`);
+    process.kill(pid, 'SIGKILL');
+    await expect(restore(3)).rejects.toThrow('The poststart hook /bin/sh ended with 3');
+    expect(await isGone((await said()).pid)).toBe(true);
   });
 
   it('quotes CRIU, and keeps its log', async () => {

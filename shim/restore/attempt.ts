@@ -15,7 +15,7 @@ import type { CudaFacts } from '../cuda/gpus.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
 import type { Origin } from '../identity/restore-file.ts';
 import type { TellInput, Telling } from '../identity/tell.ts';
-import { killTree, procTree } from '../process/process-tree.ts';
+import { killBelow, killTree, procTree } from '../process/process-tree.ts';
 import type { FilledShm } from '../shm/fill.ts';
 import { within } from '../stdio/index.ts';
 import { writeConfig } from '../task/bundle.ts';
@@ -23,6 +23,7 @@ import type { OciSpec } from '../task/oci-spec.ts';
 import type { PlanInput, RestoreInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
 import { type Grants, labelOf } from './grants.ts';
+import { runPoststart } from './hooks.ts';
 import { fittedLimits, imageExcess } from './image-excess.ts';
 import { makeImagesDir, type PodNames } from './images-dir.ts';
 import type { LazyMemory } from './lazy/lazy-memory.ts';
@@ -32,6 +33,7 @@ import { checkOpenFiles } from './open-files.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
 import { podFilters } from './seccomp/index.ts';
 import { FILES_IMAGE, movedSockets } from './sockets.ts';
+import { type VolumeSockets, volumeSockets } from './volume-sockets.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
 
 export interface AttemptDeps {
@@ -97,6 +99,8 @@ export interface Restored {
   shm?: FilledShm | undefined;
 }
 
+/** What runc may take to end after CRIU. */
+const UNDO_MS = 5_000;
 /** What a failed attempt may take until nothing of its memory is served any more. */
 const MEMORY_END_MS = 10_000;
 
@@ -110,6 +114,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
   let restored: number | undefined;
   let memory: LazyMemory | undefined;
   let shm: FilledShm | undefined;
+  let sockets: VolumeSockets | undefined;
   try {
     await mkdir(work, { recursive: true, mode: 0o700 });
     const grants = await deps.grants(spec, join(bundle, 'rootfs'));
@@ -124,12 +129,14 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
       startMemory(input, work, deps),
       deps.fillShm(input.imagesDir, spec),
       checkOpenFiles(input.imagesDir, spec),
+      volumeSockets(input.imagesDir, spec),
       writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 }),
     ]);
     if (input.edited) writeConfig(bundle, input.edited.after);
-    const [, , started, filled] = ready;
+    const [, , started, filled, , looked] = ready;
     if (started.status === 'fulfilled') memory = started.value;
     if (filled.status === 'fulfilled') shm = filled.value;
+    if (looked.status === 'fulfilled') sockets = looked.value;
     for (const step of ready) if (step.status === 'rejected') throw step.reason;
     tell.before();
     await withDeadline(
@@ -170,6 +177,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     // Its memory arrives meanwhile: the slower of the two decides.
     await input.gpu?.resume(pid, input.gpuDeadlineMs).catch(stuck);
     await tell.running(pid);
+    await runPoststart(spec, { id, bundle, pid }, runc);
     return { pid, memory, shm };
   } catch (cause) {
     if (restored !== undefined) await killTree(restored, procTree);
@@ -180,6 +188,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     await undo(input, deps, images);
     tell.takeBack();
     await shm?.takeAway();
+    await sockets?.takeAway();
     if (memory && !(await within(memory.ended, MEMORY_END_MS)))
       log.warn({ container: id }, 'processes of the failed restore are still there');
     throw reason;
@@ -261,27 +270,40 @@ function labelFlags(spec: OciSpec): string[] {
   return granted ? ['--lsm-profile', `${granted.lsm}:${granted.label}`] : [];
 }
 
-/** Ends the whole tree of the started process at the deadline; then the call itself settles. */
+/** Ends what the started process has started at the deadline; then the call itself settles. */
 async function withDeadline(start: (onSpawn: (pid: number) => void) => Promise<void>, deadlineMs: number) {
   let root: number | undefined;
-  let killing: Promise<number> | undefined;
+  let ending: Promise<void> | undefined;
+  const started = start((pid) => {
+    root = pid;
+  });
   const timer = setTimeout(() => {
     // While the call is pending runc has not been reaped, so its pid is still its own.
-    if (root !== undefined) killing = killTree(root, procTree);
+    if (root !== undefined) ending = endRestore(root, started);
   }, deadlineMs);
   try {
-    await start((pid) => {
-      root = pid;
-    });
+    await started;
   } catch (cause) {
-    if (!killing) throw cause;
-    await killing;
-    throw new RestoreError(Code.deadlineExceeded, `The restore did not end within ${deadlineMs} ms`, {
-      cause,
-    });
+    if (!ending) throw cause;
+    throw tooLate(deadlineMs, cause);
   } finally {
     clearTimeout(timer);
+    await ending;
   }
+  // It may have got through in the same moment; what it restored has been killed.
+  if (ending) throw tooLate(deadlineMs);
+}
+
+/** runc itself is left alone at first: it finds CRIU gone, and runs the hooks that undo those that it ran before. */
+async function endRestore(runc: number, started: Promise<void>): Promise<void> {
+  await killBelow(runc, procTree);
+  if (!(await within(started, UNDO_MS))) await killTree(runc, procTree);
+}
+
+function tooLate(deadlineMs: number, cause?: unknown): RestoreError {
+  return new RestoreError(Code.deadlineExceeded, `The restore did not end within ${deadlineMs} ms`, {
+    cause,
+  });
 }
 
 /** Quotes what CRIU says, and keeps its whole log where it outlives the attempt. */

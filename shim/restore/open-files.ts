@@ -36,7 +36,7 @@ export async function checkOpenFiles(imagesDir: string, spec: OciSpec): Promise<
   throw new RestoreError(Code.unavailable, said.join('; '));
 }
 
-interface Place {
+export interface Place {
   /** Of the volume, on the node. */
   source: string;
   /** Below it; empty for a file that is mounted by itself. */

@@ -23,6 +23,15 @@ export interface OciMount {
   options?: string[];
 }
 
+export interface OciHook {
+  path: string;
+  /** The first one is the name of the program. */
+  args?: string[];
+  env?: string[];
+  /** Seconds. */
+  timeout?: number;
+}
+
 export interface OciSpec {
   ociVersion?: string;
   process?: OciProcess;
@@ -30,7 +39,7 @@ export interface OciSpec {
   hostname?: string;
   mounts?: OciMount[];
   annotations?: Record<string, string>;
-  hooks?: { poststart?: unknown[] };
+  hooks?: { poststart?: OciHook[] };
   linux?: {
     namespaces?: { type: string; path?: string }[];
     cgroupsPath?: string;

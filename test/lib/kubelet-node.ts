@@ -1,6 +1,7 @@
 /** Everything of a thaw node in one place: registry, thaw-snapshotter, containerd, a kubelet's CRI calls, the CLI. */
 import { randomUUID } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { stringify, type TomlTable } from 'smol-toml';
 import { Containerd, type ContainerdOptions } from './containerd.ts';
 import { type ContainerOptions, CriClient, containerConfig, podCgroup, podConfig } from './cri/index.ts';
@@ -240,6 +241,12 @@ export class KubeletNode {
     const last = items.at(-1);
     const reasons = JSON.parse(last?.metadata.annotations['thaw.dev/reasons'] ?? '[]') as string[];
     return { outcome: last?.reason ?? '', reasons };
+  }
+
+  /** Of a container, while it is there. */
+  bundle({ containerId }: Pick<Pod, 'containerId'>): string {
+    const state = dirname(this.containerd.socket);
+    return `${state}/state/io.containerd.runtime.v2.task/k8s.io/${containerId}`;
   }
 
   /** What shims wrote; containerd copies it into its own log. */
