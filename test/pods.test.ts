@@ -15,6 +15,7 @@ import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { native } from '../native/index.ts';
+import { hasSysResource } from '../shim/checkpoint/other-users.ts';
 import { podCgroup } from './lib/cri/index.ts';
 import { privateDir } from './lib/dirs.ts';
 import {
@@ -72,13 +73,8 @@ function volumes(revision: string, token: string): Volumes {
   return { dir, mounts };
 }
 
-/** CRIU reads the limits of another user's process, for which the kernel wants CAP_SYS_RESOURCE. */
-function maySaveOthers(): boolean {
-  const effective = /^CapEff:\t(\S+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? '0';
-  return ((BigInt(`0x${effective}`) >> 24n) & 1n) === 1n;
-}
-
-const USER = maySaveOthers() ? 1000 : 0;
+const MAY_SAVE_OTHERS = hasSysResource(readFileSync('/proc/self/status', 'utf8'));
+const USER = MAY_SAVE_OTHERS ? 1000 : 0;
 
 /** Non-root, a read-only root file system, the default seccomp profile, masked paths. */
 const secured = {
@@ -192,6 +188,9 @@ it('has addresses, volumes, /dev/shm, limits and OOM score of the new pod, in tw
     const status = await read('/proc/1/status');
     expect(status).toMatch(new RegExp(`^Uid:(\\t${USER}){4}$`, 'm'));
     expect(status).toMatch(/^Seccomp:\t2$/m);
+    // Its second thread has the same filters: the pod's own, and what it was started with.
+    const threads = await node.exec(pod, 'sh', '-c', 'cat /proc/1/task/*/status');
+    expect(threads.match(/^Seccomp_filters:\t2$/gm)).toHaveLength(2);
     const tried = 'echo x > /x; echo $?; cat /proc/timer_list /proc/keys | wc -c';
     expect(await node.exec(pod, 'sh', '-c', tried)).toMatch(/^1\n0\n$/);
     const limit = memoryLimit(pod);
@@ -253,6 +252,18 @@ it('is probed, logs, ends with its grace period, and is restored again when it h
   await node.cri.stopContainer(second.containerId, 30);
   expect(await ended(second.containerId)).toMatchObject({ exitCode: 7 });
 });
+
+it.skipIf(MAY_SAVE_OTHERS)(
+  'of another user it is not saved without CAP_SYS_RESOURCE, and goes on',
+  async () => {
+    const pod = await run({ image: cold, ...volumes('first', 'token-1'), runAsUser: 1000 });
+    await ask(await ipOf(pod), 'set kept');
+    await expect(node.checkpoint(pod, REPOSITORY, 'never')).rejects.toThrow(
+      /it runs as user 1000, and CRIU may read .* only with CAP_SYS_RESOURCE/,
+    );
+    expect(await ask(await ipOf(pod), 'get')).toMatch(/^memory=kept /);
+  },
+);
 
 describe('starts cold, and says why, where', () => {
   it('volumes, root file system, masks, devices and namespaces differ: each of it is named', async () => {

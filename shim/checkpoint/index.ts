@@ -24,6 +24,7 @@ import type { OciSpec } from '../task/oci-spec.ts';
 import type { AfterResume, DumpInput, PrepareDump } from '../task/start-plan.ts';
 import { nodeVersions } from '../versions.ts';
 import { hugePagesOf } from './huge-pages.ts';
+import { checkUsers } from './other-users.ts';
 
 /** `cuda`: where the program is that takes processes off the GPU. */
 export function dumpPreparer(cuda: CudaFiles): PrepareDump {
@@ -31,6 +32,7 @@ export function dumpPreparer(cuda: CudaFiles): PrepareDump {
     const conf = join(input.bundle, 'criu.conf');
     const spec = specOf(input);
     expectReady(input, containerFiles);
+    await checkUsers(input.pid);
     const facts = await dumpFacts(input, spec);
     const shm = sharedMemoryDir(spec);
     await writeFile(conf, dumpConf({ ...input, linkRemap: shm !== undefined }), { mode: 0o600 });
