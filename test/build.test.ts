@@ -93,7 +93,16 @@ async function pushed(repository: string): Promise<boolean> {
 
 describe('a build', () => {
   it('is warm, at rest, verified, and restored in a pod that asks for the same', async () => {
+    mkdirSync(`${DIR}/config`);
+    writeFileSync(`${DIR}/config/settings`, 'a');
+    const volume = `${DIR}/pods/1/volumes/kubernetes.io~configmap/settings`;
+    mkdirSync(volume, { recursive: true });
+    writeFileSync(`${volume}/settings`, 'a');
     const spec = file({
+      mounts: [
+        ...PERL.map((mount) => ({ ...mount, read_only: true })),
+        { source: `${DIR}/config`, destination: '/config', config: true },
+      ],
       warm_up: [{ http: { port: 8080, method: 'POST', path: '/', body: 'x' }, times: 3 }, { exec: ['true'] }],
       quiesce: { signal: 'SIGUSR1', until: { file: '/quiet' } },
     });
@@ -120,7 +129,9 @@ describe('a build', () => {
     const pod = await node.runPod({
       image: report.image,
       env: { MODEL: 'small' },
-      mounts: PERL.map(({ source, destination }) => ({
+      // It was built without one.
+      seccomp: 'RuntimeDefault',
+      mounts: [...PERL, { source: volume, destination: '/config' }].map(({ source, destination }) => ({
         hostPath: source,
         containerPath: destination,
         readonly: true,

@@ -15,6 +15,7 @@ import { CliError } from '../error.ts';
 import type { BaseImage } from './base.ts';
 import { claim } from './claim.ts';
 import type { Watched } from './condition.ts';
+import { stageConfigs } from './config-mounts.ts';
 import { LogWatch } from './log-watch.ts';
 import { ociSpec } from './oci-spec.ts';
 import { checkMounts } from './plan.ts';
@@ -78,7 +79,7 @@ export async function startSource(options: SourceOptions): Promise<Watched> {
   const rootfs = await store.snapshots(snapshotter).prepare(id, options.parent);
   const accounts = await readUserFiles(rootfs, join(dir, 'root'), calls, cleanup);
   const oci = ociSpec({
-    spec,
+    spec: await stageConfigs(spec, dir),
     config: base.run,
     user: resolveUser(spec.user, base.run.User ?? undefined, accounts),
     files,

@@ -67,6 +67,8 @@ const mount = z.strictObject({
   source: absolute,
   destination: absolute.refine((path) => path !== '/', 'must not be the root'),
   read_only: z.boolean().default(false),
+  /** A config map or secret of the pods. */
+  config: z.boolean().default(false),
 });
 
 const capability = z.string().regex(/^(CAP_)?[A-Z_]+$/, 'must be a capability, as "NET_BIND_SERVICE"');
