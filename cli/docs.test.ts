@@ -1,18 +1,12 @@
 /** Command lines in the documents are ones that the program takes. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { docCommands } from '../scripts/docs-commands.ts';
 import type { Handlers } from './commands/handlers.ts';
 import { createProgram } from './program.ts';
 
-const DOCUMENTS = ['docs/operations.md'];
-
-const lines = DOCUMENTS.flatMap((path) =>
-  [...readFileSync(join(import.meta.dirname, '..', path), 'utf8').matchAll(/^```sh\n(.*?)^```/gms)]
-    .flatMap(([, block = '']) => block.split('\n'))
-    .map((line) => line.replace(/\s+#.*$/, '').trim())
-    .filter((line) => /^(\S*\/)?thaw /.test(line)),
-);
+const lines = docCommands()
+  .map(({ line }) => line)
+  .filter((line) => /^(\S*\/)?thaw /.test(line));
 
 it('are there', () => expect(lines.length).toBeGreaterThan(5));
 

@@ -11,6 +11,7 @@ export function daemonsetCommand(handlers: Handlers): Command {
     .option('--prefix <dir>', 'where on the node', '/opt/thaw')
     .requiredOption('--daemonset <name>', 'whose deletion takes thaw off the node')
     .requiredOption('--pod-namespace <name>', 'where that DaemonSet is')
+    .option('--node-name <name>', 'which node it is: labelled once it has thaw')
     .action(async (_options: unknown, command: Command) => {
       await handlers.daemonset(command.optsWithGlobals<DaemonSetOptions>());
     });

@@ -115,6 +115,8 @@ export interface DaemonSetOptions {
   prefix: string;
   daemonset: string;
   podNamespace: string;
+  /** The node's name in Kubernetes; it is not labelled without. */
+  nodeName?: string;
 }
 
 export interface EvictOptions extends DaemonOptions {

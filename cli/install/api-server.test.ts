@@ -1,16 +1,26 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { type ApiServer, apiServer, type DaemonSetState, daemonSetState, wasDeleted } from './api-server.ts';
+import {
+  type ApiServer,
+  apiServer,
+  type DaemonSetState,
+  daemonSetState,
+  labelNode,
+  wasDeleted,
+} from './api-server.ts';
 
 /** A fake API server: the real one needs a cluster. */
 let server: Server;
 let api: ApiServer;
 let answer: { status: number; body: unknown };
 let asked: { url: string | undefined; authorization: string | undefined };
+let sent: string;
 
 beforeAll(async () => {
-  server = createServer((request, response) => {
+  server = createServer(async (request, response) => {
+    sent = '';
+    for await (const part of request) sent += String(part);
     asked = { url: request.url, authorization: request.headers.authorization };
     response.writeHead(answer.status).end(JSON.stringify(answer.body));
   });
@@ -19,6 +29,27 @@ beforeAll(async () => {
   api = { url: `http://127.0.0.1:${port}`, token: async () => 'secret', ca: undefined };
 });
 afterAll(() => new Promise((resolve) => server.close(resolve)));
+
+it.each([
+  [true, 'true'],
+  [false, null],
+])('labels its node, and takes the label away: %s', async (isReady, value) => {
+  answer = { status: 200, body: {} };
+  await labelNode(api, 'node-1', isReady);
+  expect(asked).toEqual({ url: '/api/v1/nodes/node-1', authorization: 'Bearer secret' });
+  expect(JSON.parse(sent)).toEqual({ metadata: { labels: { 'thaw.dev/ready': value } } });
+});
+
+it('says why a node cannot be labelled', async () => {
+  answer = { status: 403, body: {} };
+  await expect(labelNode(api, 'node-1', true)).rejects.toThrow(
+    'Cannot label the node node-1: the API server answered 403',
+  );
+  await expect(labelNode(undefined, 'node-1', true)).rejects.toThrow('there is no API server');
+  await expect(labelNode({ ...api, url: 'http://127.0.0.1:1' }, 'node-1', true)).rejects.toThrow(
+    'ECONNREFUSED',
+  );
+});
 
 describe('a DaemonSet', () => {
   it.each([

@@ -1,12 +1,20 @@
-/** The one question that the installer has for Kubernetes: whether its DaemonSet is there. */
+/**
+ * What the installer has to do with Kubernetes: it asks whether its DaemonSet is there, and labels its node, which the runtime
+ * class asks for.
+ */
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Agent, request } from 'undici';
-import { describeError } from '../../proto/status.ts';
+import { Code, describeError } from '../../proto/status.ts';
+import { InstallError } from './error.ts';
 
 /** Source: Kubernetes, "Accessing the Kubernetes API from a Pod". */
 const ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount';
 const ANSWER_MS = 10_000;
+/** In deploy/kubernetes/runtimeclass.yaml. */
+const READY_LABEL = 'thaw.dev/ready';
+
+const NO_SERVER = 'there is no API server in the environment';
 
 export interface ApiServer {
   url: string;
@@ -42,19 +50,47 @@ export async function daemonSetState(
   namespace: string,
   name: string,
 ): Promise<DaemonSetState> {
-  if (!api) return { kind: 'unknown', why: 'there is no API server in the environment' };
-  const dispatcher = new Agent({ connect: api.ca === undefined ? {} : { ca: api.ca } });
+  if (!api) return { kind: 'unknown', why: NO_SERVER };
   try {
-    const path = ['apis/apps/v1/namespaces', namespace, 'daemonsets', name].map(encodeURI).join('/');
-    const { statusCode, body } = await request(`${api.url}/${path}`, {
-      dispatcher,
-      headers: { authorization: `Bearer ${await api.token()}`, accept: 'application/json' },
-      signal: AbortSignal.timeout(ANSWER_MS),
-    });
-    const text = await body.text();
-    return stateOfAnswer(statusCode, text);
+    const { status, text } = await ask(api, ['apis/apps/v1/namespaces', namespace, 'daemonsets', name]);
+    return stateOfAnswer(status, text);
   } catch (error) {
     return { kind: 'unknown', why: describeError(error).message };
+  }
+}
+
+/** `isReady`: whether pods of the runtime class may be sent there. Rejects if the node could not be labelled. */
+export async function labelNode(api: ApiServer | undefined, node: string, isReady: boolean): Promise<void> {
+  const unlabelled = (why: string, cause?: unknown) =>
+    new InstallError(Code.unavailable, `Cannot label the node ${node}: ${why}`, { cause });
+  if (!api) throw unlabelled(NO_SERVER);
+  const patch = { metadata: { labels: { [READY_LABEL]: isReady ? 'true' : null } } };
+  const answer = await ask(api, ['api/v1/nodes', node], patch).catch((cause: unknown) => {
+    throw unlabelled(describeError(cause).message, cause);
+  });
+  if (answer.status !== 200) throw unlabelled(`the API server answered ${answer.status}`);
+}
+
+/** `patch`: to be merged into what is there (RFC 7386); without it is read. */
+async function ask(
+  api: ApiServer,
+  path: readonly string[],
+  patch?: object,
+): Promise<{ status: number; text: string }> {
+  const dispatcher = new Agent({ connect: api.ca === undefined ? {} : { ca: api.ca } });
+  try {
+    const { statusCode, body } = await request(`${api.url}/${path.map(encodeURI).join('/')}`, {
+      dispatcher,
+      method: patch ? 'PATCH' : 'GET',
+      headers: {
+        authorization: `Bearer ${await api.token()}`,
+        accept: 'application/json',
+        ...(patch ? { 'content-type': 'application/merge-patch+json' } : {}),
+      },
+      ...(patch ? { body: JSON.stringify(patch) } : {}),
+      signal: AbortSignal.timeout(ANSWER_MS),
+    });
+    return { status: statusCode, text: await body.text() };
   } finally {
     await dispatcher.close();
   }

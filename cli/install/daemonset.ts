@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
 import type { DaemonSetOptions } from '../commands/handlers.ts';
 import type { Context } from '../context.ts';
-import { apiServer, type DaemonSetState, daemonSetState, wasDeleted } from './api-server.ts';
+import { apiServer, type DaemonSetState, daemonSetState, labelNode, wasDeleted } from './api-server.ts';
 import { InstallError, refused } from './error.ts';
 import { ownTree } from './node.ts';
 import { placeTree, versionOf } from './versions.ts';
@@ -31,11 +31,25 @@ export async function runDaemonSet(options: DaemonSetOptions, context: Context):
   await mkdir(below, { recursive: true });
   await placeTree(tree, below, version);
   await onNode(options, version.name, 'install');
+  const label = async (isReady: boolean) => {
+    if (options.nodeName === undefined) return;
+    await labelNode(api, options.nodeName, isReady).catch((error: unknown) =>
+      context.warn(`note: ${describeError(error).message}; "kubectl label node" does it by hand`),
+    );
+  };
+  await label(true);
   await writeFile(READY, '');
   await stopped(context.signal);
   const state = await ask();
-  if (wasDeleted(atStart, state)) await onNode(options, version.name, 'uninstall');
-  else context.print(`thaw stays: ${wordsOf(state)}`);
+  if (!wasDeleted(atStart, state)) return context.print(`thaw stays: ${wordsOf(state)}`);
+  await label(false);
+  try {
+    await onNode(options, version.name, 'uninstall');
+  } catch (error) {
+    // Pods use it still.
+    await label(true);
+    throw error;
+  }
 }
 
 function wordsOf(state: DaemonSetState): string {

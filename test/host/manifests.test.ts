@@ -39,6 +39,8 @@ function keysOf(value: unknown): string[] {
 describe('deploy/kubernetes', () => {
   it('makes what an installation needs', () => {
     expect(manifests.map(({ kind, metadata }) => `${kind} ${metadata.name}`).sort()).toEqual([
+      'ClusterRole thaw-installer',
+      'ClusterRoleBinding thaw-installer',
       'DaemonSet thaw-installer',
       'Namespace thaw-system',
       'Role thaw-installer',
@@ -53,10 +55,17 @@ describe('deploy/kubernetes', () => {
     expect(written.length).toBeGreaterThan(50);
     expect(written.filter((key) => key !== undefined && !known.has(key))).toEqual([]);
   });
-  it('lets the installer ask for its own DaemonSet and nothing else', () => {
+  it('lets the installer ask for its own DaemonSet, label nodes, and nothing else', () => {
     expect(of('Role').map(({ rules }) => rules)).toEqual([
       [{ apiGroups: ['apps'], resources: ['daemonsets'], resourceNames: ['thaw-installer'], verbs: ['get'] }],
     ]);
+    expect(of('ClusterRole').map(({ rules }) => rules)).toEqual([
+      [{ apiGroups: [''], resources: ['nodes'], verbs: ['patch'] }],
+    ]);
+    expect(of('ClusterRoleBinding')[0]).toMatchObject({
+      roleRef: { kind: 'ClusterRole', name: 'thaw-installer' },
+      subjects: [{ kind: 'ServiceAccount', name: 'thaw-installer', namespace: 'thaw-system' }],
+    });
     expect(of('RoleBinding')[0]).toMatchObject({
       roleRef: { kind: 'Role', name: 'thaw-installer' },
       subjects: [{ kind: 'ServiceAccount', name: 'thaw-installer', namespace: 'thaw-system' }],
