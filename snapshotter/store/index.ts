@@ -223,26 +223,30 @@ export class SnapshotStore {
 
   /** Committed snapshots whose layer is known. */
   committedLayers(): Snapshot[] {
-    return this.#sql<Row>(`${SELECT} WHERE s.kind = 'committed' AND d.diff_id IS NOT NULL`)
+    return this.#sql<Row>(`${SELECT} WHERE s.kind = 'committed' AND ${inDirectories('diff_id IS NOT NULL')}`)
       .all()
       .map(fromRow);
   }
 
   /** Snapshots that stand for layers of one checkpoint. */
   withCheckpoint(checkpoint: string): Snapshot[] {
-    return this.#sql<Row>(`${SELECT} WHERE d.checkpoint = ? ORDER BY s.id`).all(checkpoint).map(fromRow);
+    return this.#sql<Row>(`${SELECT} WHERE ${inDirectories('checkpoint = ?')} ORDER BY s.id`)
+      .all(checkpoint)
+      .map(fromRow);
   }
 
   /** Snapshots that need an entry of the node cache: layers of a checkpoint, or a lazy layer. */
   withCached(id: string): Snapshot[] {
-    return this.#sql<Row>(`${SELECT} WHERE d.checkpoint = ? OR d.layer = ? ORDER BY s.id`)
+    return this.#sql<Row>(`${SELECT} WHERE ${inDirectories('checkpoint = ? OR layer = ?')} ORDER BY s.id`)
       .all(id, id)
       .map(fromRow);
   }
 
   /** Snapshots of lazy layers. */
   lazyLayers(): Snapshot[] {
-    return this.#sql<Row>(`${SELECT} WHERE d.layer IS NOT NULL ORDER BY s.id`).all().map(fromRow);
+    return this.#sql<Row>(`${SELECT} WHERE ${inDirectories('layer IS NOT NULL')} ORDER BY s.id`)
+      .all()
+      .map(fromRow);
   }
 
   withDirectory(directory: number): Snapshot[] {
@@ -300,4 +304,8 @@ export class SnapshotStore {
     }
     return statement as Statement<unknown[], R>;
   }
+}
+
+function inDirectories(condition: string): string {
+  return `s.directory IN (SELECT id FROM directories WHERE ${condition})`;
 }
