@@ -36,9 +36,11 @@ export type FailedRestore = z.infer<typeof failureSchema>;
 
 export class FailedRestores {
   readonly #dir: string;
+  readonly #keep: number;
 
-  constructor(dir = FAILED_RESTORES_DIR) {
+  constructor(dir = FAILED_RESTORES_DIR, keep = MAX_FAILURES) {
     this.#dir = dir;
+    this.#keep = keep;
   }
 
   /** Undefined unless it failed on a node that was as `node` is. */
@@ -52,8 +54,8 @@ export class FailedRestores {
   add(failure: FailedRestore): void {
     const name = nameOf(failure.checkpoint, failure.shape);
     writeState(this.#dir, name, failure);
-    // By name, so not the oldest; there is one for each checkpoint that fails, and no node has so many.
-    pruneState(this.#dir, MAX_FAILURES);
+    // What cannot be read goes first.
+    pruneState(this.#dir, this.#keep, (file) => this.#read(file)?.at ?? '');
   }
 
   list(): FailedRestore[] {

@@ -50,10 +50,15 @@ export function removeState(dir: string, name: string): void {
   rmSync(join(dir, name), { force: true });
 }
 
-/** Removes the first ones by name until `keep` are left, and what writers that were killed left behind. */
-export function pruneState(dir: string, keep: number): void {
+/**
+ * Removes the oldest until `keep` are left, and what writers that were killed left behind. `age` sorts: by name if not given.
+ */
+export function pruneState(dir: string, keep: number, age: (name: string) => string = (name) => name): void {
   const names = listState(dir);
-  for (const name of names.slice(0, Math.max(0, names.length - keep))) removeState(dir, name);
+  if (names.length > keep) {
+    const oldestFirst = names.map((name) => ({ name, at: age(name) })).sort((a, b) => (a.at < b.at ? -1 : 1));
+    for (const { name } of oldestFirst.slice(0, -keep)) removeState(dir, name);
+  }
   for (const name of readdirSync(dir)) {
     const [, pid] = /^\.(\d+)-/.exec(name) ?? [];
     if (pid !== undefined && !isAlive(Number(pid))) removeState(dir, name);

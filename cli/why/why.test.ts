@@ -115,6 +115,16 @@ describe('thaw retry', () => {
     expect(failures.find(checkpoint, 's', node)).toBeUndefined();
   });
 
+  it('keeps the newest failures of too many', () => {
+    const failures = new FailedRestores(dir, 3);
+    const days = [5, 2, 4, 1, 3];
+    for (const day of days)
+      failures.add({ ...failure, shape: `of day ${day}`, at: `2026-01-0${day}T00:00:00Z` });
+    // Each that was added made the oldest go, be it itself.
+    const kept = failures.list().map(({ shape }) => shape);
+    expect(kept.sort()).toEqual(['of day 3', 'of day 4', 'of day 5']);
+  });
+
   it('says so where nothing has failed', async () => {
     const failures = new FailedRestores(dir);
     expect(await printed((context) => runRetry({ json: false }, context, failures))).toEqual([
