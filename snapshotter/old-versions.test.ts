@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { CURRENT, RETIRED } from '../checkpoint/install-names.ts';
 import { removeOldVersions, watchOldVersions } from './old-versions.ts';
 
 let root: string;
@@ -13,12 +14,12 @@ beforeEach(() => {
   prefix = join(root, 'opt');
   removed = [];
   for (const version of ['1', '2', '3']) mkdirSync(join(prefix, version, 'bin'), { recursive: true });
-  symlinkSync('3', join(prefix, 'current'));
+  symlinkSync('3', join(prefix, CURRENT));
   mkdirSync(join(root, 'proc/self'), { recursive: true });
 });
 afterEach(() => rmSync(root, { recursive: true }));
 
-const retire = (version: string) => writeFileSync(join(prefix, version, '.retired'), '');
+const retire = (version: string) => writeFileSync(join(prefix, version, RETIRED), '');
 const runs = (pid: number, version: string) => {
   mkdirSync(join(root, `proc/${pid}`));
   symlinkSync(join(prefix, version, 'bin/node'), join(root, `proc/${pid}/exe`));

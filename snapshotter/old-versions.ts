@@ -4,8 +4,8 @@
  */
 import { access, open, readdir, readlink, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { CURRENT, INSTALL_LOCK, RETIRED } from '../checkpoint/install-names.ts';
 
-const RETIRED = '.retired';
 const EVERY_MS = 60_000;
 
 export interface OldVersionsDeps {
@@ -47,10 +47,10 @@ export async function removeOldVersions(
     if (entry.isDirectory() && (await isThere(join(prefix, entry.name, RETIRED)))) retired.push(entry.name);
   if (retired.length === 0) return;
   // Not while an installation may bring one back.
-  const lock = await open(join(prefix, 'install.lock'), 'a', 0o600);
+  const lock = await open(join(prefix, INSTALL_LOCK), 'a', 0o600);
   try {
     if (!tryLock(lock.fd, true)) return;
-    const current = await readlink(join(prefix, 'current')).catch(() => undefined);
+    const current = await readlink(join(prefix, CURRENT)).catch(() => undefined);
     const used = await programs(proc);
     for (const version of retired) {
       const folder = join(prefix, version);

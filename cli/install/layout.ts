@@ -1,5 +1,6 @@
 /** Where the parts of an installation lie, beside the folder of the version itself. Pure. */
 import { join } from 'node:path';
+import { CURRENT } from '../../checkpoint/install-names.ts';
 import type { DaemonConfig } from '../doctor/machine.ts';
 import type { FileState } from './files.ts';
 
@@ -15,7 +16,7 @@ const PROGRAMS = ['containerd-shim-thaw-v2', 'thaw', 'thaw-snapshotter'] as cons
 export const SERVICE = 'thaw-snapshotter.service';
 export const SOCKET = 'thaw-snapshotter.socket';
 
-export const currentOf = (prefix: string) => join(prefix, 'current');
+export const currentOf = (prefix: string) => join(prefix, CURRENT);
 export const shimOf = (prefix: string) => join(prefix, 'current/bin/containerd-shim-thaw-v2');
 
 export interface Wanted {

@@ -1,6 +1,7 @@
 /** What an installation, and its end, look at before they plan anything. */
 import { open, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { INSTALL_LOCK } from '../../checkpoint/install-names.ts';
 import { native } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { PlaceOptions } from '../commands/handlers.ts';
@@ -11,7 +12,7 @@ import { usageError } from '../error.ts';
 import { refused } from './error.ts';
 import { followed } from './files.ts';
 import type { Layout } from './layout.ts';
-import { type InstallRecord, LOCK, readRecord } from './record.ts';
+import { type InstallRecord, readRecord } from './record.ts';
 import { BOOTED } from './services.ts';
 import { type Running, runningIn, runningProgram } from './versions.ts';
 
@@ -90,7 +91,7 @@ export function needsRestart({ record, containerdStarted }: Node): boolean {
 
 /** One at a time: the function that it answers lets the next one in. */
 export async function lockPrefix(prefix: string): Promise<() => Promise<void>> {
-  const handle = await open(join(prefix, LOCK), 'a', 0o600);
+  const handle = await open(join(prefix, INSTALL_LOCK), 'a', 0o600);
   if (!native.tryLock(handle.fd, true)) {
     await handle.close();
     throw refused(`Another "thaw install" or "thaw uninstall" runs on ${prefix}: wait for it`);

@@ -41,8 +41,6 @@ export interface Change {
 }
 
 export const RECORD = 'install.json';
-/** Beside it, held while one command changes what it tells. */
-export const LOCK = 'install.lock';
 /** Of an installation whose last attempts were cut off between the record and the change. */
 const FINGERPRINTS = 8;
 

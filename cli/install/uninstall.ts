@@ -1,6 +1,7 @@
 import { rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { parse } from 'smol-toml';
+import { INSTALL_LOCK } from '../../checkpoint/install-names.ts';
 import { Code } from '../../proto/status.ts';
 import type { UninstallOptions } from '../commands/handlers.ts';
 import type { Containerd } from '../containerd/index.ts';
@@ -25,7 +26,6 @@ import {
 import {
   type Entry,
   type InstallRecord,
-  LOCK,
   readRecord,
   removeRecord,
   restorationOf,
@@ -253,7 +253,7 @@ async function execute(
     }
     if (isCut) return;
     await removeRecord(prefix);
-    await rm(join(prefix, LOCK), { force: true });
+    await rm(join(prefix, INSTALL_LOCK), { force: true });
     // Ours if nothing else is in it.
     await rmdir(prefix).catch(() => {});
     context.print('thaw is uninstalled');

@@ -10,11 +10,11 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { RETIRED } from '../../checkpoint/install-names.ts';
 import {
   bringBack,
   daemonOf,
   placeTree,
-  RETIRED,
   removeUnused,
   retire,
   runningIn,

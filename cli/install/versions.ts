@@ -14,10 +14,11 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
+import { INSTALL_LOCK, RETIRED } from '../../checkpoint/install-names.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { refused } from './error.ts';
 import { syncDirectory } from './files.ts';
-import { LOCK, RECORD } from './record.ts';
+import { RECORD } from './record.ts';
 
 /** Of a tree: its version, and what it was made of. */
 export interface Version {
@@ -27,8 +28,6 @@ export interface Version {
 
 /** Written last when a folder is made (scripts/stage): one that has it is whole. */
 const VERSION = 'VERSION';
-/** In the folder of a version that goes when its last process has ended; see snapshotter/old-versions.ts. */
-export const RETIRED = '.retired';
 
 /** Undefined for a folder that is no installation, or half of one. */
 export async function versionOf(tree: string): Promise<Version | undefined> {
@@ -171,7 +170,7 @@ export async function sweep(prefix: string): Promise<void> {
 export async function hasRemains(prefix: string): Promise<boolean> {
   const names = await orUndefined(readdir(prefix));
   if (names === undefined) return false;
-  return names.length === 0 || names.some((name) => isHalf(name) || name === RECORD || name === LOCK);
+  return names.length === 0 || names.some((name) => isHalf(name) || name === RECORD || name === INSTALL_LOCK);
 }
 
 /** The version goes when nobody runs from it any more. */
