@@ -27,6 +27,18 @@ describe("the drop-ins' own settings", () => {
       findings: [{ check: 'containerd configuration', status: 'ok', found: 'plug-in thaw, handlers thaw' }],
     });
   });
+
+  it('declare no capability that is not there: containerd would remap ids, and commit onto other parents', () => {
+    for (const name of [
+      'containerd-1.7.toml',
+      'containerd-2.toml',
+      'whole-node-1.7.toml',
+      'whole-node-2.toml',
+    ])
+      expect(parse(dropIn(name)), name).toMatchObject({
+        proxy_plugins: { thaw: expect.not.objectContaining({ capabilities: expect.anything() }) },
+      });
+  });
 });
 
 describe('a setting that is wrong is named', () => {

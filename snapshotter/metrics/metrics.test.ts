@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import type { CacheEntry } from '../cache/index.ts';
@@ -23,6 +25,32 @@ beforeEach(() => {
 const lines = async () => (await metrics.render()).split('\n').filter((line) => line.startsWith('thaw_'));
 
 describe('metrics', () => {
+  it('are those of docs/operations.md, with their kinds and labels', async () => {
+    const table = readFileSync(join(import.meta.dirname, '../../docs/operations.md'), 'utf8')
+      .split('| metric | kind | meaning |')[1]
+      ?.split('\n\n')[0];
+    const documented = [...(table ?? '').matchAll(/^\| (`thaw_[^|]+) \| (\w+) \| [^|]+ \|$/gm)].flatMap(
+      ([, names = '', kind]) =>
+        [...names.matchAll(/`(\w+)(?:\{([\w,]+)\})?`/g)].map(([, name, labels = '']) => ({
+          name,
+          kind,
+          labels: labels.split(',').filter((label) => label !== ''),
+        })),
+    );
+    // One that is only there with a limit, and some that are only there with a checkpoint.
+    metrics = new Metrics({ entries: () => [entry('sha256:1', 'complete', 1n)] }, 1);
+    const text = await metrics.render();
+    const kinds = [...text.matchAll(/^# TYPE (thaw_\w+) (\w+)$/gm)];
+    const found = kinds.map(([, name = '', kind]) => {
+      const sample = new RegExp(`^${name}(?:_count)?(?:\\{(.*)\\})? `, 'm').exec(text)?.[1] ?? '';
+      return { name, kind, labels: [...sample.matchAll(/(\w+)="/g)].map(([, label]) => label) };
+    });
+    const byName = (a: { name?: string | undefined }, b: { name?: string | undefined }) =>
+      (a.name ?? '') < (b.name ?? '') ? -1 : 1;
+    expect(found.length).toBeGreaterThan(10);
+    expect(documented.sort(byName)).toEqual(found.sort(byName));
+  });
+
   it('are all there, as zeros, before anything happens', async () => {
     expect(await lines()).toEqual(
       expect.arrayContaining([
