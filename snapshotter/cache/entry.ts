@@ -1,12 +1,13 @@
 /** One checkpoint in the node cache: its files, and the state of bringing them here. */
 import { existsSync } from 'node:fs';
-import { open, readFile, rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CheckpointIndex, ChunkIndex } from '../../checkpoint/index-format.ts';
 import { Code } from '../../proto/status.ts';
 import { internal, invalidArgument, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
+import { COMPLETE, isMarkedComplete, markComplete } from './complete-marker.ts';
 import { Demand } from './demand.ts';
 import { download } from './download.ts';
 import { type EntryContent, INDEX } from './entry-content.ts';
@@ -19,6 +20,7 @@ import { loadPresence, PRESENCE_FILE, type SavedPresence } from './presence-file
 import { PresenceSaver } from './presence-saver.ts';
 import { PresenceWatch } from './presence-watch.ts';
 import type { Transfers } from './transfers.ts';
+import { untilAborted } from './until-aborted.ts';
 import { verifyChunks } from './verify.ts';
 
 export type EntryState =
@@ -81,7 +83,6 @@ export interface PresentChunks {
   complete: boolean;
 }
 
-const COMPLETE = 'complete';
 /** A failure that waiting does not help is the answer for so long; then it is tried again. */
 const STALE_MS = 10_000;
 
@@ -186,7 +187,7 @@ export class CacheEntry {
   /** Takes over what an earlier run of the daemon left here; false if that is not all. */
   async adopt(): Promise<boolean> {
     if (!(await this.#files.exist(this.index.files))) return false;
-    if (await this.#isMarkedComplete()) {
+    if (await isMarkedComplete(this.directory, this.id)) {
       this.#local = this.#storedBytes;
       this.#state = { kind: 'complete', synced: Promise.resolve() };
       return true;
@@ -195,15 +196,6 @@ export class CacheEntry {
     this.#madeFiles = true;
     this.#left = await loadPresence(this.directory, this.id, this.index.chunkCount);
     return false;
-  }
-
-  async #isMarkedComplete(): Promise<boolean> {
-    try {
-      return (await readFile(join(this.directory, COMPLETE), 'utf8')) === `${this.id}\n`;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-      throw error;
-    }
   }
 
   /** Starts to bring here what is missing, unless that is done or going on. */
@@ -410,20 +402,10 @@ export class CacheEntry {
       throw new SnapshotError(Code.internal, 'The fetch of the checkpoint ended with chunks missing');
   }
 
-  /** The marker appears only after everything that it vouches for is on disk. */
   async #persist(): Promise<void> {
     await this.#files.writeBack(this.index.files, () => !this.#hurried);
     await this.#files.sync(this.index.files);
-    const marker = join(this.directory, COMPLETE);
-    const handle = await open(`${marker}.new`, 'w', 0o600);
-    try {
-      await handle.writeFile(`${this.id}\n`);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(`${marker}.new`, marker);
-    await syncPath(this.directory);
+    await markComplete(this.directory, this.id);
     await rm(join(this.directory, PRESENCE_FILE), { force: true });
   }
 }
@@ -433,19 +415,4 @@ function allSet(count: number): Uint8Array {
   const last = count & 7;
   if (last !== 0) bits[bits.length - 1] = (1 << last) - 1;
   return bits;
-}
-
-/** The promise, or the signal's reason if that comes first. */
-function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = () =>
-      reject(
-        new SnapshotError(Code.canceled, 'The caller gave up waiting for the checkpoint', {
-          cause: signal.reason,
-        }),
-      );
-    if (signal.aborted) return onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }
