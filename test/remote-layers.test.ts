@@ -265,7 +265,10 @@ describe('thaw-snapshotter with containerd', () => {
       await cri.removeImage(reference);
       await until('the snapshots to be gone', async () => (await snapshots.list()).length === 0);
       await until('the cache to be gone', async () => (await thaw.checkpoints()).length === 0);
-      expect(readdirSync(join(thaw.root, 'cache', checkpoint.id.slice(7)))).toEqual(['lock']);
+      // It is not to be found from before its files are removed.
+      const files = () => readdirSync(join(thaw.root, 'cache', checkpoint.id.slice(7)));
+      await until('its files to be gone', () => files().length === 1);
+      expect(files()).toEqual(['lock']);
     });
 
     it('do not unpack the base again if the node has it', async () => {

@@ -117,7 +117,8 @@ class Connection {
     const timer = setTimeout(() => this.#asked.resolve(), FIRST_REQUEST_MS);
     await this.#asked.promise;
     clearTimeout(timer);
-    await Promise.all(this.#inFlight);
+    // Others may be asked while the first ones are answered.
+    while (this.#inFlight.size > 0) await Promise.all(this.#inFlight);
   }
 
   end(): void {

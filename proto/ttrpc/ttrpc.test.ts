@@ -131,6 +131,29 @@ describe('server', () => {
     await expect.poll(() => silent.socket.destroyed).toBe(true);
   });
 
+  it('that ends answers what is asked while it answers', async () => {
+    const path = join(tmpdir(), `ttrpc-${randomUUID()}.sock`);
+    const answers = [Promise.withResolvers<Uint8Array>(), Promise.withResolvers<Uint8Array>()];
+    const asked: Uint8Array[] = [];
+    const Echo = (payload: Uint8Array) => answers[asked.push(payload) - 1]?.promise ?? Promise.reject();
+    const server = new TtrpcServer({ services: { 'test.v1.Echo': { Echo } } });
+    await server.listen({ path });
+    const { socket, answer } = raw(path);
+    socket.write(encodeFrame(1, 1, 0, request(hello)));
+    await expect.poll(() => asked.length).toBe(1);
+    const closed = server.close(60_000);
+    // Time for whoever would look only once.
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    socket.write(encodeFrame(3, 1, 0, request(hello)));
+    await expect.poll(() => asked.length).toBe(2);
+    answers[0]?.resolve(hello);
+    expect(await answer(1)).toEqual({ kind: 'ok', payload: hello });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    answers[1]?.resolve(hello);
+    expect(await answer(3)).toEqual({ kind: 'ok', payload: hello });
+    await closed;
+  });
+
   it('answers ResourceExhausted instead of an oversized response', async () => {
     const big: Services = { S: { Big: async () => Buffer.alloc(MAX_DATA_LENGTH) } };
     const c = await client(await serve(big));

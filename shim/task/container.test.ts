@@ -127,6 +127,24 @@ describe('a cold container', () => {
     await container.delete();
   });
 
+  it('is deleted only when the signal that ended it is answered', async () => {
+    const container = newContainer();
+    await container.create({ kind: 'cold', rootfs: rootfs('o') });
+    await container.start();
+    const slow = Promise.withResolvers<void>();
+    program.hooks.set('kill', () => slow.promise);
+    const told: string[] = [];
+    const killed = container.kill(9, false).then(() => told.push('kill'));
+    processes.end(100, 137);
+    await container.init.exited;
+    const deleted = container.delete().then(() => told.push('delete'));
+    await settle();
+    expect(program.calls).toEqual(['create c', 'start c', 'kill c 9']);
+    slow.resolve();
+    await Promise.all([killed, deleted]);
+    expect(told).toEqual(['kill', 'delete']);
+  });
+
   it('deletes an init that was never started once its end is seen', async () => {
     const container = newContainer();
     await container.create({ kind: 'cold', rootfs: [] });

@@ -55,6 +55,8 @@ const DRAIN_MS = 10_000;
 const REAP_MS = 5_000;
 /** How long the page server may take to see that all processes are gone. */
 const MEMORY_END_MS = 5_000;
+/** How long a signal may take to be answered once what it ended has ended. */
+const SIGNALLED_MS = 5_000;
 const SIGKILL = 9;
 const RESTORE_FAILED = 'OCI runtime restore failed: ';
 
@@ -73,6 +75,8 @@ export class Container {
   /** What a dump of the paused container has left to do. */
   #afterResume: AfterResume | undefined;
   readonly #cgroup: InitCgroup;
+  /** Kills that are not answered yet. */
+  readonly #signals = new Set<Promise<void>>();
   /** Settles when the init has ended, also before that may be told. */
   #initGone: Promise<unknown> = Promise.resolve();
 
@@ -245,6 +249,9 @@ export class Container {
     return this.#lock.run(async () => {
       const { init } = this;
       init.checkDeletable();
+      // After a Delete containerd closes its connection, also to whoever waits there for the answer to a Kill whose runc is
+      // slower than the end of what it killed. Its own shim's Delete waits for the same lock.
+      await within(Promise.allSettled(this.#signals), SIGNALLED_MS);
       this.#pendingRestore = undefined;
       if (init.state.kind === 'stopped') await init.io?.finish(DRAIN_MS);
       await this.config.runc.delete(this.id, false);
@@ -265,7 +272,13 @@ export class Container {
   }
 
   async #signal(signal: number, all: boolean): Promise<void> {
-    await this.config.runc.kill(this.id, signal, all);
+    const killing = this.config.runc.kill(this.id, signal, all);
+    this.#signals.add(killing);
+    try {
+      await killing;
+    } finally {
+      this.#signals.delete(killing);
+    }
   }
 
   /** Only if nothing else, an exit for example, came in between. */

@@ -60,6 +60,8 @@ export class NodeCache {
   readonly #options: NodeCacheOptions;
   readonly #entries = new Map<string, CacheEntry>();
   readonly #adding = new Map<string, Promise<CacheEntry>>();
+  /** Whose files are being removed. */
+  readonly #leaving = new Map<string, Promise<unknown>>();
   readonly #retries = new Map<string, NodeJS.Timeout>();
   readonly #entryOptions: EntryOptions;
   /** One makes room at a time, or two would count the same free bytes. */
@@ -195,13 +197,20 @@ export class NodeCache {
       'Cannot evict the checkpoint: the memory of a container still comes from it; try again when all is there';
     return this.#locked(entry.directory, refusal, async () => {
       this.#entries.delete(id);
-      clearTimeout(this.#retries.get(id));
-      this.#retries.delete(id);
-      await entry.stop(notFound(`Checkpoint ${id} was evicted from this node; locate it again`));
-      const { size } = await diskUsage(entry.directory);
-      await this.#empty(entry.directory);
-      return size;
+      const leaving = this.#removeFiles(entry).finally(() => this.#leaving.delete(id));
+      this.#leaving.set(id, leaving);
+      return leaving;
     });
+  }
+
+  async #removeFiles(entry: CacheEntry): Promise<bigint> {
+    const { id, directory } = entry;
+    clearTimeout(this.#retries.get(id));
+    this.#retries.delete(id);
+    await entry.stop(notFound(`Checkpoint ${id} was evicted from this node; locate it again`));
+    const { size } = await diskUsage(directory);
+    await this.#empty(directory);
+    return size;
   }
 
   async close(): Promise<void> {
@@ -215,6 +224,8 @@ export class NodeCache {
     if (digestOf(indexBytes) !== id)
       throw dataLoss(`Cannot trust the index of checkpoint ${id}: its digest differs`);
     const content = decode();
+    // Pulled again as it is evicted: what is written now would be removed with what was there.
+    await this.#leaving.get(id)?.catch(() => {});
     const directory = this.#directoryOf(id);
     await mkdir(directory, { recursive: true, mode: 0o700 });
     await writeFile(join(directory, INDEX), indexBytes, { mode: 0o600, flush: true });

@@ -133,6 +133,25 @@ test('adding at the same time gives one entry, starting twice one fetch', async 
   expect(log).toEqual(['started', 'complete']);
 });
 
+test('what is added again while it is evicted is there', async () => {
+  const cache = makeCache();
+  const first = await add(cache);
+  first.start(new FakeSource(checkpoint.blobs));
+  await cache.wait(checkpoint.id, never);
+  await synced(first);
+  const evicted = cache.evict(checkpoint.id);
+  await expect.poll(() => cache.find(checkpoint.id), { interval: 1 }).toBeUndefined();
+  const again = await add(cache);
+  again.start(new FakeSource(checkpoint.blobs));
+  await evicted;
+  await cache.wait(checkpoint.id, never);
+  expectContents(again);
+  await synced(again);
+  expect(readdirSync(again.directory)).toEqual(
+    expect.arrayContaining(['checkpoint.json', 'complete', 'files', 'index', 'lock']),
+  );
+});
+
 test('a chunk that arrives wrong once is fetched again alone', async () => {
   const source = new FakeSource(checkpoint.blobs);
   source.tamper = (bytes, _, count) => {
