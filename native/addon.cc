@@ -5,6 +5,7 @@
 #include "bridge.h"
 #include "chunk.h"
 #include "collapse.h"
+#include "copy-pages.h"
 #include "fifo.h"
 #include "files.h"
 #include "idmap.h"
@@ -54,12 +55,14 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("duplicate", thaw::Duplicate);
   add("fchown", thaw::Fchown);
   add("trimMemory", thaw::TrimMemory);
+  add("makeFifo", thaw::MakeFifo);
   add("fifoRead", thaw::FifoRead);
   add("relayStart", thaw::RelayStart);
   add("relayDrain", thaw::RelayDrain);
   add("relayStop", thaw::RelayStop);
   add("watchCgroupEvent", thaw::WatchCgroupEvent);
   add("watchFile", thaw::WatchFile);
+  add("watchOpens", thaw::WatchOpens);
   add("watchStop", thaw::WatchStop);
   add("readFiles", thaw::ReadFiles);
   add("consoleListen", thaw::ConsoleListen);
@@ -90,6 +93,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("takeDescriptor", thaw::TakeDescriptor);
   add("writeBack", thaw::WriteBack);
   add("collapse", thaw::Collapse);
+  add("copyPages", thaw::CopyPages);
   add("touchCost", thaw::TouchCost);
   add("messageSockets", thaw::MessageSockets);
   return exports;

@@ -97,6 +97,21 @@ uint64_t Args::Offset(size_t index) {
   return 0;
 }
 
+std::vector<uint64_t> Args::Numbers(size_t index, size_t record) {
+  if (failed_) return {};
+  napi_typedarray_type type;
+  size_t length;
+  void* data;
+  if (info_[index].IsTypedArray() &&
+      napi_get_typedarray_info(info_.Env(), info_[index], &type, &length, &data, nullptr, nullptr) == napi_ok &&
+      type == napi_biguint64_array && length % record == 0) {
+    const auto* const numbers = static_cast<const uint64_t*>(data);
+    return {numbers, numbers + length};
+  }
+  Fail(index, "a BigUint64Array of whole records");
+  return {};
+}
+
 Bytes Args::Uint8Array(size_t index) {
   if (failed_) return {};
   if (info_[index].IsTypedArray()) {

@@ -32,6 +32,8 @@ class Args {
   // Descriptors, or -1 where there is none; at most `most` of them.
   std::vector<int> Descriptors(size_t index, size_t most);
   uint64_t Offset(size_t index);
+  // A BigUint64Array of whole records of so many numbers.
+  std::vector<uint64_t> Numbers(size_t index, size_t record);
   // Points into the JavaScript heap: valid while the value is referenced.
   Bytes Uint8Array(size_t index);
   Napi::Function Function(size_t index);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 
 #include <memory>
 #include <string>
@@ -56,6 +57,15 @@ class FifoTask : public Task {
 };
 
 }  // namespace
+
+Napi::Value MakeFifo(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const std::string path = args.String(0);
+  if (!args.ok()) return info.Env().Undefined();
+  // Safe: fails where anything of that name is there.
+  if (mkfifo(path.c_str(), 0600) != 0) return Throw(info.Env(), {errno, "mkfifo", path, {}});
+  return info.Env().Undefined();
+}
 
 Napi::Value FifoRead(const Napi::CallbackInfo& info) {
   Args args(info);

@@ -190,6 +190,8 @@ export interface Addon {
   /** TIOCSWINSZ; 0 is allowed and means unknown. */
   setWindowSize(fd: number, columns: number, rows: number): void;
 
+  /** mkfifo(3), mode 0600. */
+  makeFifo(path: string): void;
   /**
    * Opens a fifo as its reader, which lets a writer that waits for one go on, and reads until the writer has closed it;
    * a writer may also come later. The callback gets the number of bytes. Returns an id for relayStop, with which the
@@ -227,6 +229,11 @@ export interface Addon {
    * for a file that is none of kernfs. The removal of the file is not told. This waits with poll, which needs none of the few inotify instances of a user.
    */
   watchFile(path: string, changed: (error: Error | null, text?: string) => void): number;
+  /**
+   * Calls back with the names, a line each, of files in a directory that somebody has opened since (inotify, IN_OPEN; a name
+   * once for each time). An error ends the watch: EOVERFLOW where names were lost. Returns a number for watchStop.
+   */
+  watchOpens(directory: string, opened: (error: Error | null, names?: string) => void): number;
   /** Ends a watch and closes its descriptor; it does not call back any more. Unknown numbers are ignored. */
   watchStop(id: number): void;
 
@@ -336,6 +343,14 @@ export interface Addon {
    * takes no more memory then. The descriptors are duplicated.
    */
   collapse(pidfd: number, ranges: BigUint64Array, pagemap?: number): Promise<bigint>;
+  /**
+   * Writes pages of `source` to `target` with that many threads, and answers with the bytes written; what is all zeros is not.
+   * Pieces are triples of a position in the target in bytes, a first page of the source and a number of pages, in order of
+   * the source. A target may be /proc/PID/mem: then it is the memory of that process and never another one's, and what
+   * it takes is the process's own, also for its cgroup. Rejects with EIO where the source is too short, the process is gone or
+   * the memory cannot be had. Both descriptors are duplicated.
+   */
+  copyPages(target: number, source: number, pieces: BigUint64Array, threads: number): Promise<bigint>;
   /**
    * Nanoseconds that a process pays, on this machine and in the middle, for its first touch of a small page that the kernel
    * has mapped already. Takes that some 30 times. Throws EINVAL where the kernel cannot map ahead (before 5.14).

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <memory>
@@ -95,6 +96,31 @@ class FileTask : public WatchTask {
   }
 };
 
+class OpensTask : public WatchTask {
+ public:
+  OpensTask(UniqueFd fd, std::string path) : WatchTask(std::move(fd), std::move(path)) {}
+
+ private:
+  uint32_t Events() const override { return EPOLLIN; }
+  // Names, a line each.
+  int Look(bool* changed, std::string* text) override {
+    alignas(inotify_event) char events[4096];
+    for (;;) {
+      // Safe: whole events into a buffer of this function, which has room for the longest; it does not block.
+      const ssize_t size = read(fd_.get(), events, sizeof events);
+      if (size < 0 && errno == EINTR) continue;
+      if (size < 0) return errno == EAGAIN ? 0 : errno;
+      for (const char* at = events; at < events + size;) {
+        const auto* const event = reinterpret_cast<const inotify_event*>(at);
+        if (event->mask & IN_Q_OVERFLOW) return EOVERFLOW;
+        if (event->len > 0) text->append(event->name).append("\n");
+        at += sizeof *event + event->len;
+      }
+      *changed = !text->empty();
+    }
+  }
+};
+
 Napi::Value Submit(Napi::Env env, std::unique_ptr<Task> task, const Napi::Function& changed) {
   const uint64_t id = Bridge::Of(env).Submit(task, changed);
   return id == 0 ? env.Undefined() : Napi::Number::New(env, static_cast<double>(id));
@@ -130,6 +156,19 @@ Napi::Value WatchFile(const Napi::CallbackInfo& info) {
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!fd.valid()) return Throw(env, {errno, "open", path, {}});
   return Submit(env, std::make_unique<FileTask>(std::move(fd), path), changed);
+}
+
+Napi::Value WatchOpens(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Args args(info);
+  const std::string path = args.String(0);
+  const Napi::Function opened = args.Function(1);
+  if (!args.ok()) return env.Undefined();
+  UniqueFd fd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!fd.valid()) return Throw(env, {errno, "inotify_init1", {}, {}});
+  if (inotify_add_watch(fd.get(), path.c_str(), IN_OPEN | IN_ONLYDIR) < 0)
+    return Throw(env, {errno, "inotify_add_watch", path, {}});
+  return Submit(env, std::make_unique<OpensTask>(std::move(fd), path), opened);
 }
 
 Napi::Value WatchStop(const Napi::CallbackInfo& info) {

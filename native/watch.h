@@ -1,4 +1,5 @@
-// Waits for what the kernel says of a cgroup: events of v1 by eventfd, changed control files of v2 by poll.
+// Waits for what the kernel says: events of a v1 cgroup by eventfd, changed control files of v2 by poll, opened files by
+// inotify.
 #pragma once
 
 #include <napi.h>
@@ -7,6 +8,7 @@ namespace thaw {
 
 Napi::Value WatchCgroupEvent(const Napi::CallbackInfo& info);
 Napi::Value WatchFile(const Napi::CallbackInfo& info);
+Napi::Value WatchOpens(const Napi::CallbackInfo& info);
 Napi::Value WatchStop(const Napi::CallbackInfo& info);
 
 }  // namespace thaw

@@ -1,4 +1,6 @@
 /** Memory that comes later, over a link that fails: the process waits, goes on, and never reads a wrong byte. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { sleep } from './lib/index.ts';
 import { type LazyNode, useLazyNode } from './lib/lazy-node.ts';
@@ -20,6 +22,40 @@ it('runs while most of its memory is not here, and reads all of it right', async
   await lazy.drained();
   await lazy.ask(pod, 'touch');
   await lazy.check(pod);
+});
+
+/** What counts for the container. Source: the kernel's cgroup-v2.rst and cgroup-v1/memory.rst. */
+function sharedBytes(pid: number): number {
+  const cgroups = readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+  const v1 = /^\d+:(?:[^:]*,)?memory(?:,[^:]*)?:(.*)$/m.exec(cgroups)?.[1];
+  const dir = v1 === undefined ? (/^0::(.*)$/m.exec(cgroups)?.[1] ?? '') : `memory${v1}`;
+  const stat = readFileSync(join('/sys/fs/cgroup', dir, 'memory.stat'), 'utf8');
+  return Number(/^(?:total_)?shmem (\d+)$/m.exec(stat)?.[1]);
+}
+
+it('has its shared memory right when it runs: memfds, sealed ones, and what it has without a file', async () => {
+  const command = [...lazy.command(64), 'shared'];
+  const source = await lazy.run(lazy.cold, { command });
+  await lazy.beats(source);
+  await lazy.ask(source, 'share');
+  const image = await lazy.save(source, 'test/shared');
+  await lazy.ask(source, 'share');
+  await lazy.removePods();
+  await lazy.node.forget(image);
+  const log = lazy.shimLog();
+  const pod = await lazy.run(image, { command });
+  const line = log()
+    .split('\n')
+    .find((text) => text.includes('shared memory is in place'));
+  expect(JSON.parse(line ?? '{}')).toMatchObject({ segments: 3 });
+  // Blocks of zeros stay holes.
+  expect(sharedBytes(lazy.workloads()[0] ?? 0)).toBeGreaterThan(36 << 20);
+  await lazy.ask(pod, 'share');
+  await lazy.ask(pod, 'fork 2');
+  await lazy.drained();
+  await lazy.check(pod);
+  await lazy.removePods();
+  await lazy.node.forget(image);
 });
 
 it('waits for a snapshotter that was killed, and goes on', async () => {

@@ -14,6 +14,7 @@ export const Magic = {
   pstree: 0x50273030,
   mm: 0x57492820,
   pagemap: 0x56084025,
+  memfdInode: 0x48453499,
   inventory: 0x58313116,
   mountpoints: 0x55563928,
   ipcnsVars: 0x53115007,

@@ -31,6 +31,8 @@ export interface DumpedVma {
   flags: number;
   /** One bit for each MADV_* in force. */
   advice: bigint;
+  /** Which shared memory it is of, and from which byte on. */
+  shared: { id: bigint; offset: bigint };
 }
 
 /** CRIU's TASK_DEAD; a zombie has no memory. */
@@ -72,6 +74,7 @@ export function readVmas(bytes: Uint8Array, name: string): DumpedVma[] {
     const [start, end] = [toBigInt(vma.start as Int64), toBigInt(vma.end as Int64)];
     if (start >= end) throw broken(name, 'a mapping ends before it begins');
     const advice = toBigInt(optional(vma, 'madv') as Int64 | undefined);
-    return { start, end, status: vma.status, protection: vma.prot, flags: vma.flags, advice };
+    const shared = { id: toBigInt(vma.shmid as Int64), offset: toBigInt(vma.pgoff as Int64) };
+    return { start, end, status: vma.status, protection: vma.prot, flags: vma.flags, advice, shared };
   });
 }

@@ -11,6 +11,9 @@ const MADV_WIPEONFORK = 18n;
 const STATUS_VSYSCALL = 1 << 2;
 const STATUS_VDSO = 1 << 3;
 const STATUS_VVAR = 1 << 12;
+const STATUS_ANON_SHARED = 1 << 8;
+const STATUS_SYSVIPC = 1 << 10;
+const STATUS_MEMFD = 1 << 14;
 const STATUS_GUARD = 1 << 16;
 
 /** Whether CRIU leaves its pages to a lazy-pages server. Source: vma_entry_can_be_lazy in CRIU's vma.h. */
@@ -31,4 +34,10 @@ export function isWipedOnFork({ advice }: DumpedVma): boolean {
 /** No mapping, but a part of one that nobody may touch (MADV_GUARD_INSTALL). Source: CRIU 4.2's image.h. */
 export function isGuard({ status }: DumpedVma): boolean {
   return (status & STATUS_GUARD) !== 0;
+}
+
+/** Of a memfd that CRIU makes for shared anonymous memory. Source: open_shmem in CRIU's shmem.c. */
+export function isSharedAnonymous({ flags, status }: DumpedVma): boolean {
+  const others = STATUS_SYSVIPC | STATUS_MEMFD;
+  return (status & STATUS_ANON_SHARED) !== 0 && (status & others) === 0 && (flags & MAP_HUGETLB) === 0;
 }

@@ -57,6 +57,7 @@ const input = (runc: Runc, change: Partial<AttemptInput> = {}): AttemptInput => 
 const deps = (change: Partial<AttemptDeps> = {}): AttemptDeps => ({
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
+  fillShared: async () => undefined,
   telling: () => ({
     before: () => done.push('before'),
     running: async (pid) => {

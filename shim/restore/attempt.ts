@@ -15,6 +15,7 @@ import type { CudaFacts } from '../cuda/gpus.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
 import type { Origin } from '../identity/restore-file.ts';
 import type { TellInput, Telling } from '../identity/tell.ts';
+import type { Log } from '../log.ts';
 import { killBelow, killTree, procTree } from '../process/process-tree.ts';
 import type { FilledShm } from '../shm/fill.ts';
 import { within } from '../stdio/index.ts';
@@ -32,6 +33,7 @@ import { setOomScore } from './oom-score.ts';
 import { checkOpenFiles } from './open-files.ts';
 import { type NamespaceFiles, restoreNamespaces, saveNamespaces } from './pod-namespaces.ts';
 import { podFilters } from './seccomp/index.ts';
+import type { SharedFill } from './shared/fill.ts';
 import { FILES_IMAGE, movedSockets } from './sockets.ts';
 import { type VolumeSockets, volumeSockets } from './volume-sockets.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
@@ -52,6 +54,8 @@ export interface AttemptDeps {
   cgroupDirs(spec: OciSpec): Promise<string[]>;
   /** Puts what was in /dev/shm where the container has it. All or nothing; undefined if there is nothing to put. */
   fillShm(imagesDir: string, spec: OciSpec): Promise<FilledShm | undefined>;
+  /** Fills large shared memory in CRIU's place, which is given `target`. Undefined where CRIU does it all itself. */
+  fillShared(imagesDir: string, target: string, log: Log): Promise<SharedFill | undefined>;
   /** Removes runc's state, CRIU's root bind and the container's cgroups, and ends what still runs in them. */
   removeTraces(input: AttemptInput): Promise<void>;
 }
@@ -115,6 +119,7 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
   let memory: LazyMemory | undefined;
   let shm: FilledShm | undefined;
   let sockets: VolumeSockets | undefined;
+  let shared: SharedFill | undefined;
   try {
     await mkdir(work, { recursive: true, mode: 0o700 });
     const grants = await deps.grants(spec, join(bundle, 'rootfs'));
@@ -133,7 +138,8 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
       writeFile(join(bundle, 'criu.conf'), restoreConf(), { mode: 0o600 }),
     ]);
     if (input.edited) writeConfig(bundle, input.edited.after);
-    const [, , started, filled, , looked] = ready;
+    const [, fifos, started, filled, , looked] = ready;
+    if (fifos.status === 'fulfilled') shared = fifos.value;
     if (started.status === 'fulfilled') memory = started.value;
     if (filled.status === 'fulfilled') shm = filled.value;
     if (looked.status === 'fulfilled') sockets = looked.value;
@@ -158,12 +164,19 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
             stdio: input.stdio,
             // The attempt's own deadline comes first and ends the whole tree.
             deadlineMs: input.deadlineMs + 10_000,
-            onSpawn,
+            onSpawn: (pid) => {
+              shared?.within(pid);
+              onSpawn(pid);
+            },
           },
         ),
       input.deadlineMs,
     );
     restored = Number((await readFile(input.pidFile, 'utf8')).trim());
+    if (shared) {
+      await shared.stop();
+      log.info({ container: id, ...shared.done }, 'shared memory is in place');
+    }
     refuseExcess(await deps.excessInProc(restored, grants));
     const pid = restored;
     await setOomScore(pid, spec, log);
@@ -179,8 +192,10 @@ export async function attemptRestore(input: AttemptInput, deps: AttemptDeps): Pr
     await tell.running(pid);
     await runPoststart(spec, { id, bundle, pid }, runc);
     return { pid, memory, shm };
-  } catch (cause) {
+  } catch (failed) {
+    const cause = shared?.failure ?? failed;
     if (restored !== undefined) await killTree(restored, procTree);
+    await shared?.stop();
     memory?.finish();
     // What CRIU says explains nothing once it is through.
     const criuLog = restored === undefined ? join(work, 'restore.log') : undefined;
@@ -213,15 +228,16 @@ async function makeImages(
   target: string,
   names: PodNames,
   fitted: Promise<ReadonlyMap<string, Uint8Array>>,
-  { namespaceFiles }: Pick<AttemptDeps, 'namespaceFiles'>,
-): Promise<void> {
+  deps: Pick<AttemptDeps, 'namespaceFiles' | 'fillShared'>,
+): Promise<SharedFill | undefined> {
   const changed = new Map([...(memory?.images ?? []), ...(await fitted)]);
-  const sockets = await movedSockets(imagesDir, spec, namespaceFiles);
+  const sockets = await movedSockets(imagesDir, spec, deps.namespaceFiles);
   if (sockets) {
     changed.set(FILES_IMAGE, sockets.image);
     log.info({ container: id, moved: sockets.moved }, "sockets get the pod's address");
   }
   await makeImagesDir(imagesDir, target, names, changed);
+  return deps.fillShared(imagesDir, target, log);
 }
 
 async function startMemory(

@@ -26,6 +26,8 @@ import { prepareRecorded } from './lazy/recorded.ts';
 import type { PlanDeps } from './plan.ts';
 import { excessInProc } from './proc-rights.ts';
 import { failuresOfNode, nodeFacts, tellNode, tidyNode } from './remember.ts';
+import { SharedFill } from './shared/fill.ts';
+import { readSegments } from './shared/segments.ts';
 import {
   cgroupDirs,
   cgroupMounts,
@@ -86,11 +88,7 @@ export function planDeps(config: RestoreConfig, { spec, log }: Pick<PlanInput, '
       }
     },
     versions: ({ runc }) => nodeVersions(runc),
-    unmountRootfs: (bundle) => unmountRootfs(bundlePaths(bundle).rootfs, native),
-    mountRootfs(bundle, mounts) {
-      const { rootfs, layers } = bundlePaths(bundle);
-      return mountRootfs(mounts, rootfs, layers, native);
-    },
+    ...rootfsDeps,
     async lockShared(file) {
       const fd = openSync(file, 'r');
       if (!native.tryLock(fd, false)) {
@@ -107,6 +105,14 @@ export function planDeps(config: RestoreConfig, { spec, log }: Pick<PlanInput, '
     },
   };
 }
+
+export const rootfsDeps: Pick<PlanDeps, 'unmountRootfs' | 'mountRootfs'> = {
+  unmountRootfs: (bundle) => unmountRootfs(bundlePaths(bundle).rootfs, native),
+  mountRootfs(bundle, mounts) {
+    const { rootfs, layers } = bundlePaths(bundle);
+    return mountRootfs(mounts, rootfs, layers, native);
+  },
+};
 
 export const editsOf: PlanDeps['wrapperEdits'] = (input) => wrapperEdits(input.runc, input, input.log);
 
@@ -136,6 +142,10 @@ export function attemptDeps(): AttemptDeps {
     async fillShm(imagesDir, spec) {
       const target = sharedMemoryDir(spec);
       return target === undefined ? undefined : fillShm(imagesDir, target);
+    },
+    async fillShared(imagesDir, target, log) {
+      const segments = await readSegments(imagesDir);
+      return segments.length === 0 ? undefined : SharedFill.start(imagesDir, target, segments, native, log);
     },
     imageRights: readImageRights,
     grants: readGrants,

@@ -67,6 +67,7 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
   mountRootfs: async () => {},
   namespaceFiles: { read: () => undefined, write: () => {} },
   checkImages: async () => {},
+  fillShared: async () => undefined,
   telling: () => ({ before: () => {}, running: async () => {}, takeBack: () => {} }),
   imageRights: async () => noRights,
   grants: grantsOf,

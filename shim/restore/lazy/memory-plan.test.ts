@@ -50,6 +50,7 @@ const vma = (page: number, pages: number, change: Partial<DumpedVma> = {}): Dump
   protection: 3,
   flags: ANONYMOUS,
   advice: 0n,
+  shared: { id: 0n, offset: 0n },
   ...change,
 });
 
