@@ -1,12 +1,16 @@
 import { expect, it } from 'vitest';
-import { dumpConf, restoreConf } from './criu-conf.ts';
+import { type DumpConf, dumpConf, restoreConf } from './criu-conf.ts';
+
+const conf = (change: Partial<DumpConf> = {}) =>
+  dumpConf({ openTcp: false, linkRemap: false, skippedMounts: [], ...change });
 
 it('closes connections in the images, unless they are to be saved', () => {
-  expect(dumpConf({ openTcp: false, linkRemap: false })).toMatch(/^tcp-close\nnetwork-lock skip\n/);
+  expect(conf()).toMatch(/^tcp-close\nnetwork-lock skip\n/);
   // CRIU must hold back packets for what it saves, and a word for closing would win over runc's flag.
-  expect(dumpConf({ openTcp: true, linkRemap: true })).not.toMatch(/tcp-close|network-lock/);
-  expect(dumpConf({ openTcp: true, linkRemap: true })).toMatch(/^skip-in-flight$/m);
-  expect(dumpConf({ openTcp: true, linkRemap: true })).toMatch(/^link-remap$/m);
-  expect(dumpConf({ openTcp: false, linkRemap: false })).not.toMatch(/link-remap/);
+  expect(conf({ openTcp: true })).not.toMatch(/tcp-close|network-lock/);
+  expect(conf({ openTcp: true, linkRemap: true })).toMatch(/^skip-in-flight$/m);
+  expect(conf({ linkRemap: true })).toMatch(/^link-remap$/m);
+  expect(conf()).not.toMatch(/link-remap|skip-mnt/);
+  expect(conf({ skippedMounts: ['/a', '/b'] })).toMatch(/^skip-mnt \/a\nskip-mnt \/b$/m);
   expect(restoreConf()).toMatch(/^tcp-close$/m);
 });

@@ -31,13 +31,16 @@ export interface DumpConf {
   openTcp: boolean;
   /** See shim/shm/links.ts. */
   linkRemap: boolean;
+  /** Mount points that are not saved, and not made again: see shim/nvidia-mounts.ts. */
+  skippedMounts: readonly string[];
 }
 
-export function dumpConf({ openTcp, linkRemap }: DumpConf): string {
+export function dumpConf({ openTcp, linkRemap, skippedMounts }: DumpConf): string {
   return lines([
     ...(openTcp ? [] : CLOSED_CONNECTIONS),
     ...(linkRemap ? [LINK_REMAP] : []),
     ...DUMP,
+    ...skippedMounts.map((point) => `skip-mnt ${point}`),
     `ghost-limit ${GHOST_LIMIT_BYTES}`,
   ]);
 }

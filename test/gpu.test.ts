@@ -25,6 +25,7 @@ const repository = 'test/gpu';
 /** Of the driver's files on the node, by GPU, and of what gives them to containers. */
 const FILES = privateDir('gpu');
 const WRAPPER = `${FILES}/fake-nvidia-container-runtime`;
+const CDI_HOOK = `${FILES}/fake-nvidia-cdi-hook`;
 /** Its handler. */
 const WRAPPED = 'thaw-wrapped';
 
@@ -60,6 +61,13 @@ function writeCdi(): void {
     name: `${minor}`,
     containerEdits: {
       deviceNodes: [device(minor)],
+      hooks: [
+        {
+          hookName: 'createContainer',
+          path: CDI_HOOK,
+          args: ['fake-nvidia-cdi-hook', 'disable-device-node-modification'],
+        },
+      ],
       mounts: [{ hostPath: `${FILES}/driver-${minor}`, containerPath: '/driver', options: ['ro', 'bind'] }],
     },
   }));
@@ -138,6 +146,7 @@ beforeAll(async () => {
   }
   writeCdi();
   cpSync(join(import.meta.dirname, 'fixtures/fake-nvidia-container-runtime'), WRAPPER);
+  cpSync(join(import.meta.dirname, 'fixtures/fake-nvidia-cdi-hook'), CDI_HOOK);
   node = await KubeletNode.start({ extra: await settings() });
   const program = {
     path: 'bin/fake-cuda-process',
@@ -238,18 +247,22 @@ describe('with another GPU and the driver files that belong to it', () => {
     reset(gpuLine(value));
     writeFileSync(`${FILES}/minor`, `${value}`);
   };
-  const checks: [string, (minor: number) => Partial<PodRequest>][] = [
-    ['by CDI', (value) => ({ devices: [`nvidia.com/gpu=${value}`] })],
-    ['by a wrapper of runc', () => ({ handler: WRAPPED })],
+  /** How many mounts a hook makes that no spec has. */
+  const checks: [string, number, (minor: number) => Partial<PodRequest>][] = [
+    ['by CDI', 1, (value) => ({ devices: [`nvidia.com/gpu=${value}`] })],
+    ['by a wrapper of runc', 0, () => ({ handler: WRAPPED })],
   ];
-  const mounted = async (pod: Pod) =>
-    (await node.exec(pod, 'cat', '/proc/mounts')).split('\n').filter((line) => line.includes(' /driver '));
+  const mounted = async (pod: Pod, point: RegExp) =>
+    (await node.exec(pod, 'cat', '/proc/mounts')).split('\n').filter((line) => point.test(line));
+  const DRIVER = / \/driver /;
+  const HIDING = / \/run\/nvidia-ctk-hook\//;
 
-  it.each(checks)('%s', async (how, given) => {
+  it.each(checks)('%s', async (how, hooks, given) => {
     const name = `test/gpu-${how.split(' ').at(-1)?.toLowerCase()}`;
     minor(0);
     const source = await runPod({ image: cold, ...given(0) });
     expect(await node.exec(source, 'cat', '/driver/name')).toBe('driver 0');
+    expect(await mounted(source, HIDING)).toHaveLength(hooks);
     const before = await until('the process to have done something', async () => {
       const state = await look(source);
       return state.count > 100 && state;
@@ -263,6 +276,7 @@ describe('with another GPU and the driver files that belong to it', () => {
     expect(after.seen).toBe(seen(1));
     expect(after.count).toBeGreaterThan(before.count);
     expect(await node.exec(pod, 'cat', '/driver/name')).toBe('driver 1');
+    expect(await mounted(pod, HIDING)).toEqual([]);
     expect(await node.exec(pod, 'stat', '-c', '%t:%T', '/dev/nvidia1')).toBe('c3:1\n');
     await removePods();
 
@@ -271,7 +285,8 @@ describe('with another GPU and the driver files that belong to it', () => {
     fault('restore 0 2 2');
     const fresh = await runPod({ image, ...given(1) });
     expect((await look(fresh)).count).toBeLessThan(before.count);
-    expect(await mounted(fresh)).toHaveLength(1);
+    expect(await mounted(fresh, DRIVER)).toHaveLength(1);
+    expect(await mounted(fresh, HIDING)).toHaveLength(hooks);
   });
 });
 

@@ -2,17 +2,20 @@
  * What surrounds `runc checkpoint`: CRIU's configuration before it, the facts for a later restore after it. Called by
  * shim/main.ts alone, which hands it to the task service.
  */
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DUMP_FACTS_FILE, type DumpFacts } from '../../checkpoint/facts.ts';
 import { hostFacts, mountFacts } from '../../checkpoint/host-facts.ts';
 import { launchOf } from '../../checkpoint/launch.ts';
+import { Code } from '../../proto/status.ts';
 import { dumpConf } from '../criu-conf.ts';
 import { type CudaFiles, cudaHelper, suspendGpu } from '../cuda/index.ts';
+import { ShimError } from '../error.ts';
 import { afterRestore } from '../identity/after-restore.ts';
 import { containerFiles } from '../identity/container-files.ts';
 import { expectReady, hideTold } from '../identity/saving.ts';
 import { mountedFiles } from '../mounted-files.ts';
+import { hookMounts, savingObstacle } from '../nvidia-mounts.ts';
 import { procTree, treeOf } from '../process/process-tree.ts';
 import { isRunc } from '../runc/runc.ts';
 import { aliasesOf, lostNamesOf } from '../shm/links.ts';
@@ -35,7 +38,12 @@ export function dumpPreparer(cuda: CudaFiles): PrepareDump {
     await checkUsers(input.pid);
     const facts = await dumpFacts(input, spec);
     const shm = sharedMemoryDir(spec);
-    await writeFile(conf, dumpConf({ ...input, linkRemap: shm !== undefined }), { mode: 0o600 });
+    const mounted = hookMounts(await readFile(`/proc/${input.pid}/mountinfo`, 'utf8'), spec);
+    const obstacle = savingObstacle(mounted);
+    if (obstacle)
+      throw new ShimError(Code.failedPrecondition, `Cannot checkpoint the container: ${obstacle}`);
+    const words = { ...input, linkRemap: shm !== undefined, skippedMounts: mounted.needless };
+    await writeFile(conf, dumpConf(words), { mode: 0o600 });
     // From here on the workload stands still.
     const gpu = await suspendGpu({ ...input, spec }, () => cudaHelper(cuda, input.runc));
     const resume = await keepStill(input, shm).catch(async (error: unknown) => {

@@ -12,6 +12,7 @@ import type { GpuRestore } from '../cuda/resume.ts';
 import { afterRestore } from '../identity/after-restore.ts';
 import type { Log } from '../log.ts';
 import { mountedFiles } from '../mounted-files.ts';
+import { hookObstacles } from '../nvidia-mounts.ts';
 import type { FilledShm } from '../shm/fill.ts';
 import { surroundingsOf } from '../surroundings.ts';
 import type { Mount, PlanInput, StartPlan } from '../task/start-plan.ts';
@@ -107,6 +108,7 @@ export async function planRestore(
   const edited = await deps.wrapperEdits(input);
   const given = edited?.spec ?? spec;
   mismatches.push(
+    ...(facts.cuda ? hookObstacles(given) : []),
     ...preflight(facts, {
       launch: { ...launchOf(spec), files: await files },
       host,

@@ -39,7 +39,7 @@ export interface OciSpec {
   hostname?: string;
   mounts?: OciMount[];
   annotations?: Record<string, string>;
-  hooks?: { poststart?: OciHook[] };
+  hooks?: { prestart?: OciHook[]; createRuntime?: OciHook[]; poststart?: OciHook[] };
   linux?: {
     namespaces?: { type: string; path?: string }[];
     cgroupsPath?: string;
