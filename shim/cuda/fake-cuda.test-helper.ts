@@ -27,8 +27,11 @@ export const UUID = (digit: number) => `GPU-0000000${digit}-1111-2222-3333-44444
 const GIB = 2 ** 30;
 const PATIENCE_MS = 20_000;
 
-export function gpuLine(digit: number, { bytes = 80 * GIB, mig = 0, name = 'Fake H100' } = {}): string {
-  return `${UUID(digit)} ${digit} ${bytes} ${mig} 1 0 ${name}\n`;
+export function gpuLine(
+  digit: number,
+  { bytes = 80 * GIB, mig = 0, vgpu = 0, name = 'Fake H100' } = {},
+): string {
+  return `${UUID(digit)} ${digit} ${bytes} ${mig} 1 ${vgpu} ${name}\n`;
 }
 
 export class FakeCuda {

@@ -1,6 +1,6 @@
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { silent } from '../task/fakes.ts';
-import { FakeCuda, seen } from './fake-cuda.test-helper.ts';
+import { FakeCuda, gpuLine, seen } from './fake-cuda.test-helper.ts';
 import { prepareGpuRestore } from './resume.ts';
 import { type SuspendInput, suspendGpu } from './suspend.ts';
 
@@ -51,6 +51,31 @@ it('a restore that does not end is given up in the time that it has, and tried a
   await expect(restore.resume(process.pid, 100)).rejects.toThrow(/did not restore process .* within 100 ms/);
   await restore.resume(process.pid);
   expect(await process.next()).toBe(seen('token'));
+});
+
+describe('what the driver cannot save is refused with the reason, and the workload goes on:', () => {
+  it.each([
+    ['MIG', gpuLine(0, { mig: 1 }), [], undefined, /divided by MIG.*switch MIG off/],
+    ['vGPU', gpuLine(0, { vgpu: 1 }), [], undefined, /virtual \(vGPU\)/],
+    ['managed memory', gpuLine(0), ['managed'], undefined, /managed memory \(UVM\), MPS or memory shared/],
+    // A client of MPS, or memory of another process that is open here: the driver says no more than that.
+    ['MPS, IPC', gpuLine(0), [], ['checkpoint', 801], /managed memory \(UVM\), MPS or memory shared/],
+    [
+      'more than the host has room for',
+      gpuLine(0),
+      ['mib', '1000000000'],
+      undefined,
+      /this node has room for/,
+    ],
+    ['memory that does not come to the host', gpuLine(0), ['mib', '2048'], undefined, /of 2048 MiB there/],
+    ['work that does not end', gpuLine(0), ['busy'], ['lock', 600], /did not finish what it was given/],
+  ] as const)('%s', async (_, gpus, flags, fault, reason) => {
+    const cuda = new FakeCuda(gpus);
+    const process = await cuda.start('token', ...flags);
+    if (fault) cuda.fault(fault[0], fault[1]);
+    await expect(suspendGpu(input(process.pid), () => cuda.helper())).rejects.toThrow(reason);
+    expect(await process.next()).toBe(seen('token'));
+  });
 });
 
 it('leaves a container without GPU state alone', async () => {

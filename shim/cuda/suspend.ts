@@ -6,6 +6,7 @@
 import { Code, describeError } from '../../proto/status.ts';
 import { killTree, procTree } from '../process/process-tree.ts';
 import type { DumpInput } from '../task/start-plan.ts';
+import { expectCaptured, memoryOfAll } from './captured.ts';
 import type { CudaDriver } from './driver.ts';
 import { CudaError } from './error.ts';
 import { type CudaFacts, unsupported, visibleGpus } from './gpus.ts';
@@ -84,15 +85,17 @@ async function suspend(input: SuspendInput, pids: readonly number[], facts: Cuda
   const { id, runc, paused, log } = input;
   if (paused) await runc.resume(id);
   try {
+    const gpuBytes = facts.processes.reduce((sum, { bytes }) => sum + bytes, 0);
+    const before = await memoryOfAll(pids);
     const phases = await leaveGpu(pids, LOCK_TIMEOUT_MS, driver);
     try {
       await expectNoDevices(pids);
+      expectCaptured(gpuBytes, (await memoryOfAll(pids)) - before, pids.length);
       if (paused) await runc.pause(id);
     } catch (cause) {
       await comeBack(pids, driver);
       throw cause;
     }
-    const gpuBytes = facts.processes.reduce((sum, { bytes }) => sum + bytes, 0);
     log.info({ container: id, processes: pids.length, gpuBytes, ...phases }, 'GPU state is in memory');
   } catch (cause) {
     const { message, context } = describeError(cause);

@@ -1,6 +1,6 @@
 // A process that "uses CUDA" through the fake driver: one token in its memory, one in a file, one in GPU memory.
 //
-//   fake-cuda-process DIRECTORY TOKEN [busy|managed]… [children N]
+//   fake-cuda-process DIRECTORY TOKEN [busy|managed]… [children N] [mib N]
 //
 // DIRECTORY is that of THAW_FAKE_CUDA, mounted into the container. Writes what it sees to /state, again and again. Maps
 // /libcuda.so.1, by which a CUDA process is known. THAW_FAKE_ROOT is put before both.
@@ -111,10 +111,13 @@ int main(int argc, char** argv) {
   directory = argv[1];
   const std::string token = argv[2];
   int children = 0;
+  uint64_t bytes = kBytes;
   bool busy = false, managed = false;
   for (int at = 3; at < argc; at++) {
     busy |= strcmp(argv[at], "busy") == 0;
     managed |= strcmp(argv[at], "managed") == 0;
+    // More than there is: what is in GPU memory is the token.
+    if (strcmp(argv[at], "mib") == 0 && at + 1 < argc) bytes = strtoull(argv[at + 1], nullptr, 10) << 20;
     if (strcmp(argv[at], "children") == 0 && at + 1 < argc) children = atoi(argv[++at]);
   }
   const char* const root = getenv("THAW_FAKE_ROOT");
@@ -130,7 +133,7 @@ int main(int argc, char** argv) {
   close(library);
   if (mmap(cell, sizeof *cell, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != cell)
     return 1;
-  cell->bytes = kBytes;
+  cell->bytes = bytes;
   if (getrandom(&cell->handle, sizeof cell->handle, 0) != sizeof cell->handle) return 1;
   cell->gpus = Count(directory + "/gpus");
   strncpy(cell->gpu, Read(directory + "/gpus").c_str(), 40);
