@@ -1,13 +1,19 @@
-import { mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
-import { DUMP_FACTS_FILE } from '../../checkpoint/facts.ts';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { DUMP_FACTS_FILE, type DumpFacts } from '../../checkpoint/facts.ts';
 import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
+import { Code } from '../../proto/status.ts';
+import type { Runc } from '../runc/runc.ts';
 import { silent } from '../task/fakes.ts';
 import type { PlanInput } from '../task/start-plan.ts';
-import { savedFacts, writeLoss } from './given-images.ts';
+import { RestoreError } from './error.ts';
+import { type GivenDeps, planGiven, savedFacts, writeLoss } from './given-images.ts';
 import { createStartPlanner } from './index.ts';
+import { grantsOf, noRights } from './no-rights.test-helper.ts';
 
 const cuda = { program: '/nowhere/thaw-cuda', libcuda: '', nvml: '' };
 const planner = createStartPlanner({ daemonSocket: '/none', guardProgram: '/nowhere/guard', cuda });
@@ -42,6 +48,102 @@ describe('images that the caller names', () => {
 
   it('are nothing that another container is restored from', async () => {
     expect(await planner(input(undefined))).toEqual({ kind: 'cold', rootfs });
+  });
+});
+
+describe('a GPU part that fails', () => {
+  let dir: string;
+  let upper: string;
+  beforeEach(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'given-'));
+    upper = join(dir, 'upper');
+    for (const name of ['upper', 'bundle']) await mkdir(join(dir, name));
+  });
+  afterEach(() => rm(dir, { recursive: true }));
+
+  /** With so many failures of the GPU's part; a process stands in for the restored one. */
+  async function restore(failures: number, error = new RestoreError(Code.resourceExhausted, 'it is full')) {
+    const done: string[] = [];
+    const bundle = join(dir, 'bundle');
+    const children: ChildProcess[] = [];
+    const runc = {
+      async restore({ pidFile }: { pidFile: string }) {
+        done.push(existsSync(join(upper, 'left')) ? 'restore on what was left' : 'restore');
+        await writeFile(join(upper, 'left'), '');
+        const child = spawn('sleep', ['60']);
+        children.push(child);
+        await writeFile(pidFile, `${child.pid}`);
+      },
+    } as unknown as Runc;
+    let left = failures;
+    const deps: GivenDeps = {
+      namespaceFiles: { read: () => undefined, write: () => {} },
+      checkImages: async () => {},
+      fillShared: async () => undefined,
+      telling: () => ({ before: () => {}, running: async () => {}, takeBack: () => {} }),
+      imageRights: async () => noRights,
+      grants: grantsOf,
+      excessInProc: async () => [],
+      cgroupDirs: async () => [],
+      fillShm: async () => undefined,
+      removeTraces: async () => void done.push('removeTraces'),
+      prepareRecorded: async () => undefined,
+      savedFacts: async () => ({ cuda: { driver: '1', gpus: [], processes: [] } }) as unknown as DumpFacts,
+      prepareGpu: async () => ({
+        differences: async () => [],
+        async resume() {
+          if (left-- > 0) throw error;
+        },
+        close: () => void done.push('close'),
+      }),
+      wrapperEdits: async () => undefined,
+      unmountRootfs: async () => void done.push('unmount'),
+      mountRootfs: async () => void done.push('mount'),
+    };
+    const images = { imagePath: join(import.meta.dirname, '../../test/fixtures/criu-4.2'), workPath: '' };
+    const mounts = [
+      {
+        type: 'overlay',
+        source: 'overlay',
+        target: '',
+        options: ['lowerdir=/b:/a', `upperdir=${upper}`, 'workdir=/w'],
+      },
+    ];
+    const asked = { ...input(images), rootfs: mounts, bundle, runc };
+    try {
+      const outcome = await planGiven(asked, images, deps).restore({
+        ...asked,
+        stdio: ['ignore', 'ignore', 'ignore'],
+        pidFile: join(bundle, 'init.pid'),
+        workDir: join(bundle, 'work'),
+        noPivot: false,
+      });
+      return { outcome, done };
+    } finally {
+      for (const child of children) child.kill('SIGKILL');
+    }
+  }
+
+  it('is tried once more from CRIU on, with nothing left of the first try', async () => {
+    const { outcome, done } = await restore(1);
+    expect(outcome.kind).toBe('restored');
+    expect(done).toEqual(['restore', 'removeTraces', 'unmount', 'mount', 'restore', 'close']);
+  });
+
+  it('is an error after the second', async () => {
+    const { outcome, done } = await restore(2);
+    expect(outcome).toMatchObject({ kind: 'failed', reason: 'it is full' });
+    expect(done.filter((step) => step === 'restore')).toHaveLength(2);
+  });
+
+  it('is an error at once where files that were there may have changed, and for images that lack a process', async () => {
+    expect((await restore(1, new RestoreError(Code.dataLoss, 'x'))).outcome.kind).toBe('failed');
+    await rm(join(upper, 'left'));
+    await writeFile(join(upper, 'data'), '');
+    const { outcome, done } = await restore(1);
+    expect(outcome.kind).toBe('failed');
+    expect(done).toEqual(['restore', 'removeTraces', 'close']);
+    expect(existsSync(join(upper, 'data'))).toBe(true);
   });
 });
 

@@ -11,12 +11,16 @@ import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
 import { afterRestore } from '../identity/after-restore.ts';
+import { hookObstacles } from '../nvidia-mounts.ts';
 import type { FilledShm } from '../shm/fill.ts';
-import type { PlanInput, RestorePlan } from '../task/start-plan.ts';
+import type { Mount, PlanInput, RestorePlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore, type PrepareGpu } from './attempt.ts';
 import { RestoreError } from './error.ts';
+import { overlayOf } from './layers.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
 import { hasUserNamespace } from './preflight.ts';
+import { deservesSecondTry } from './second-try.ts';
+import { listUpper, resetUpper } from './upper-dir.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
 
 /** No cold start has to fit in after it; the caller's own deadline may be shorter. */
@@ -34,6 +38,8 @@ export interface GivenDeps extends AttemptDeps {
   /** What our own dump says beside the images. */
   savedFacts(imagePath: string): Promise<DumpFacts | undefined>;
   prepareGpu: PrepareGpu;
+  unmountRootfs(bundle: string): Promise<void>;
+  mountRootfs(bundle: string, mounts: readonly Mount[]): Promise<void>;
   /** Of a program in front of runc. */
   wrapperEdits(input: PlanInput): Promise<EditedConfig | undefined>;
 }
@@ -68,12 +74,31 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
         const spec = edited?.spec ?? input.spec;
         gpu = facts?.cuda && (await deps.prepareGpu(facts.cuda, { ...input, spec }));
         const differences = (await gpu?.differences()) ?? [];
+        if (gpu) differences.push(...hookObstacles(spec));
         if (differences.length > 0) throw new RestoreError(Code.failedPrecondition, differences.join('; '));
         const memory = workPath ? await deps.prepareRecorded(imagePath, workPath) : undefined;
-        const memoryLost = (reason: string) => writeLoss(workPath, reason);
+        let isLost = false;
+        const memoryLost = (reason: string) => {
+          isLost = true;
+          writeLoss(workPath, reason);
+        };
         const told = { checkpoint: {}, afterRestore: after };
         const attempt = { ...given, ...told, spec, edited, memory, memoryLost, gpu };
-        const restored = await attemptRestore(attempt, deps);
+        const began = performance.now();
+        const fresh = gpu && (await freshUpper(input.rootfs));
+        const restored = await attemptRestore(attempt, deps).catch(async (cause: unknown) => {
+          if (fresh === undefined || isLost || !deservesSecondTry(cause, performance.now() - began))
+            throw cause;
+          start.log.warn(
+            { container: start.id, reason: describeError(cause).message },
+            'GPU state is stuck, restoring once more',
+          );
+          // Its threads ran, and may have written.
+          await deps.unmountRootfs(start.bundle);
+          await resetUpper(fresh, new Set());
+          await deps.mountRootfs(start.bundle, input.rootfs);
+          return attemptRestore(attempt, deps);
+        });
         shm = restored.shm;
         return { kind: 'restored', ...restored };
       } catch (cause) {
@@ -85,6 +110,15 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
       }
     },
   };
+}
+
+/**
+ * The upper directory, if all that a first try writes can be taken away from it again. Whoever unpacked files there has no
+ * second try: what is changed in them cannot be told.
+ */
+async function freshUpper(rootfs: readonly Mount[]): Promise<string | undefined> {
+  const upper = overlayOf(rootfs)?.upperDir;
+  return upper !== undefined && (await listUpper(upper))?.size === 0 ? upper : undefined;
 }
 
 /** Undefined beside the images of other dumps. */

@@ -32,17 +32,17 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
   };
   return async (input) => {
     if (input.checkpoint) {
-      const { planGiven, attemptDeps, recordedMemory, gpuRestores, savedFacts, checkChain, editsOf } =
-        await load();
+      const code = await load();
       // Only what the caller names may be a chain of dumps; a checkpoint image never is.
-      const checkImages = checkChain;
-      return planGiven(input, input.checkpoint, {
-        ...attemptDeps(),
+      const checkImages = code.checkChain;
+      return code.planGiven(input, input.checkpoint, {
+        ...code.attemptDeps(),
+        ...code.rootfsDeps,
         checkImages,
-        prepareRecorded: recordedMemory(config),
-        prepareGpu: gpuRestores(config),
-        savedFacts,
-        wrapperEdits: editsOf,
+        prepareRecorded: code.recordedMemory(config),
+        prepareGpu: code.gpuRestores(config),
+        savedFacts: code.savedFacts,
+        wrapperEdits: code.editsOf,
       });
     }
     const overlay = overlayOf(input.rootfs);

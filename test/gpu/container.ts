@@ -21,6 +21,7 @@ import {
   editsOf,
   gpuRestores,
   planGiven,
+  rootfsDeps,
   savedFacts,
 } from '../../shim/restore/restoring.ts';
 import { dump } from '../../shim/task/dump.ts';
@@ -209,6 +210,7 @@ export class Container {
     const given = { imagePath: images, workPath };
     const plan = planGiven({ ...input, checkpoint: given }, given, {
       ...attemptDeps(),
+      ...rootfsDeps,
       checkImages: checkChain,
       prepareRecorded: () => pageServed(images, guardProgram),
       prepareGpu: gpuRestores({ daemonSocket: '', guardProgram, cuda }),

@@ -1,11 +1,12 @@
 // A process with a state to lose: one token in CPU memory, in a file and in a CUDA allocation, and as much device memory as
 // asked for, filled from the token. Writes what it sees to OUT, one line a time. Needs libcuda.so.1 and no CUDA toolkit.
 //
-//   hold --token TOKEN --file FILE --out OUT [--mib N] [--pinned MIB] [--managed] [--ipc] [--spin MS]
+//   hold --token TOKEN --file FILE --out OUT [--mib N] [--pinned MIB] [--managed] [--ipc | --peer] [--spin MS]
 //        [--host MIB [--memfd]] [--no-gpu]
 //
+// --peer: a child has some of the device memory open too (CUDA IPC), and says what it sees there.
 // --host: as much memory of the host, private or of a memfd. --no-gpu: nothing but that.
-// SIGUSR1: the checksum of all device memory and of that. SIGUSR2: starts a kernel of `--spin` milliseconds.
+// SIGUSR1: the checksum of all device memory, of that and of pinned memory. SIGUSR2: starts a kernel of `--spin` milliseconds.
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -77,6 +78,33 @@ uint64_t* MapHost(size_t size, bool memfd) {
   return memory == MAP_FAILED ? nullptr : static_cast<uint64_t*>(memory);
 }
 
+struct Handle {
+  char bytes[64];
+};
+
+// In a process that has not used CUDA yet. `handles`: where the parent writes the handle of its memory.
+void WatchMemory(int handles) {
+  Handle handle;
+  if (read(handles, &handle, sizeof handle) != sizeof handle) _exit(5);
+  cuda = dlopen("libcuda.so.1", RTLD_NOW);
+  if (!cuda) _exit(2);
+  int device = 0;
+  void* context = nullptr;
+  DevicePointer memory = 0;
+  Call("cuInit", 0U);
+  Call("cuDeviceGet", &device, 0);
+  Call("cuDevicePrimaryCtxRetain", &context, device);
+  Call("cuCtxSetCurrent", context);
+  Call("cuIpcOpenMemHandle_v2", &memory, handle, 1U);
+  for (;;) {
+    char seen[33] = {};
+    Call("cuMemcpyDtoH_v2", static_cast<void*>(seen), memory, size_t{32});
+    Say("peer gpu=%s", seen);
+    const timespec pause{0, 100000000};
+    nanosleep(&pause, nullptr);
+  }
+}
+
 std::string ReadFile(const char* path) {
   char text[128] = {};
   const int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -91,12 +119,13 @@ int main(int argc, char** argv) {
   std::string token, file, output;
   size_t mib = 64, pinned = 0, host = 0;
   uint64_t spin = 0;
-  bool managed = false, ipc = false, memfd = false, gpu = true;
+  bool managed = false, ipc = false, peer = false, memfd = false, gpu = true;
   for (int at = 1; at < argc; at++) {
     const std::string flag = argv[at];
     const char* const value = at + 1 < argc ? argv[at + 1] : "";
     if (flag == "--managed") managed = true;
     else if (flag == "--ipc") ipc = true;
+    else if (flag == "--peer") peer = ipc = true;
     else if (flag == "--memfd") memfd = true;
     else if (flag == "--no-gpu") gpu = false;
     else if (flag == "--token") token = value, at++;
@@ -117,6 +146,10 @@ int main(int argc, char** argv) {
   if (fd < 0 || write(fd, token.data(), token.size()) < 0) return 3;
   close(fd);
 
+  int handles[2] = {-1, -1};
+  if (peer && pipe(handles) != 0) return 4;
+  if (peer && fork() == 0) WatchMemory(handles[0]);
+  uint64_t* pinned_memory = nullptr;
   int device = 0;
   void *context = nullptr, *module = nullptr, *kernel = nullptr;
   DevicePointer small = 0, shared = 0;
@@ -136,13 +169,13 @@ int main(int argc, char** argv) {
       Call("cuMemsetD8_v2", shared, static_cast<unsigned char>(7), size_t{16} * kMiB);
     }
     if (ipc) {
-      char handle[64];
-      Call("cuIpcGetMemHandle", static_cast<void*>(handle), small);
+      Handle handle;
+      Call("cuIpcGetMemHandle", static_cast<void*>(&handle), small);
+      if (peer && write(handles[1], &handle, sizeof handle) != sizeof handle) return 4;
     }
     if (pinned > 0) {
-      void* memory = nullptr;
-      Call("cuMemHostAlloc", &memory, pinned * kMiB, 0U);
-      memset(memory, 0x5a, pinned * kMiB);
+      Call("cuMemHostAlloc", &pinned_memory, pinned * kMiB, 0U);
+      for (size_t word = 0; word < pinned * kMiB / 8; word++) pinned_memory[word] = word * 0x9e3779b97f4a7c15;
     }
   }
   std::vector<uint64_t> block(kBlock / 8);
@@ -188,6 +221,7 @@ int main(int argc, char** argv) {
           for (size_t word = 0; word < part / 8; word++) sum = sum * 31 + copy[word];
         }
       for (size_t word = 0; word < host / 8; word++) sum = sum * 31 + host_memory[word];
+      for (size_t word = 0; word < pinned * kMiB / 8; word++) sum = sum * 31 + pinned_memory[word];
       Say("sum %016llx", static_cast<unsigned long long>(sum));
     }
     char seen[33] = "none";

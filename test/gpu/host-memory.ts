@@ -4,7 +4,7 @@ import { IMAGES, type Machine, rate } from './machine.ts';
 
 /**
  * A process of the same shape without a GPU: private memory, which the page server fills, or a memfd of the same size,
- * which CRIU reads. How many cores worked is known for the page server alone, as it runs in this process.
+ * which the shim fills while CRIU waits. How many cores worked is known for these alone, as they run in this process.
  */
 export async function hostMemory(machine: Machine, kind: 'anonymous' | 'memfd', gib: number) {
   const args = hold(
@@ -31,7 +31,7 @@ export async function hostMemory(machine: Machine, kind: 'anonymous' | 'memfd', 
       memory_equal: (await box.sum()) === before,
       ms: { running: Math.round(criuMs), all: Math.round(allMs) },
       gb_per_s: rate(imageBytes, allMs),
-      page_server_cores: Math.round((user + system) / 100 / allMs) / 10,
+      cores: Math.round((user + system) / 100 / allMs) / 10,
     };
   } finally {
     await box.remove();

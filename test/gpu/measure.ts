@@ -6,9 +6,11 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { full } from './full.ts';
 import { hostMemory } from './host-memory.ts';
+import { ipcPeer } from './ipc-peer.ts';
 import { failure, Machine, WORK } from './machine.ts';
 import { model } from './model.ts';
 import { otherGpu } from './other-gpu.ts';
+import { pinned } from './pinned.ts';
 import { rollbacks } from './rollbacks.ts';
 import { tokens } from './tokens.ts';
 
@@ -50,6 +52,8 @@ async function main(): Promise<void> {
   if (gpus.length > 1) await section('other_gpu', () => otherGpu(machine));
   for (const kind of ['anonymous', 'memfd'] as const)
     await section(`host_memory ${kind}`, () => hostMemory(machine, kind, 8));
+  await section('ipc_peer', () => ipcPeer(machine));
+  await section('pinned', () => pinned(machine, 4));
   for (const gib of [8, 32]) await section(`size ${gib}`, () => tokens(machine, gib));
   machine.helper.close();
   rmSync(WORK, { recursive: true, force: true });
