@@ -41,6 +41,7 @@ describe('index', () => {
         { name: 'inventory.img', size: 5000n, chunks: chunkTableOf([chunk()]) },
       ],
       accessOrder: [2, 0],
+      layerReads: [{ layer: digestOf('layer index'), frames: [70_000, 3] }],
     });
     const read = decodeIndex(encodeIndex(made));
     expect(read.files.map((f) => [f.name, f.size, f.firstOrdinal, f.chunks.count])).toEqual([
@@ -52,6 +53,11 @@ describe('index', () => {
     expect(Buffer.compare(read.files[0]?.chunks.digest(1) ?? Buffer.of(), second.digest)).toBe(0);
     expect(read.files[0]?.chunks.storedBytes()).toBe(200);
     expect(read.accessOrder).toEqual([2, 0]);
+    expect(read.layerReads).toEqual(made.layerReads);
+    expect(decodeIndex(encodeIndex(index())).layerReads).toEqual([]);
+    expect(() => encodeIndex(index([], { layerReads: [{ layer: 'x', frames: [] }] }))).toThrow(
+      'no valid digest',
+    );
     expect(read.chunkCount).toBe(3);
     expect(read.dataLayers).toEqual(made.dataLayers);
     expect(read.checkpointJson).toEqual(made.checkpointJson);

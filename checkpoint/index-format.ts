@@ -56,11 +56,21 @@ export type ChunkCodec = 'lz4' | 'zstd';
 export interface CheckpointIndex extends ChunkIndex {
   codec: 'lz4';
   checkpointJson: BlobRange;
+  /** What a restore read of lazy base layers. */
+  layerReads: readonly LayerReads[];
+}
+
+/** Frames of a lazy layer in the order in which they were first read. Whether it has them only its own index knows. */
+export interface LayerReads {
+  /** Digest of the layer's index. */
+  layer: string;
+  frames: readonly number[];
 }
 
 /** What encodeIndex takes: ordinals follow from the order of the files. */
-export type NewIndex = Omit<CheckpointIndex, 'chunkCount' | 'files' | 'codec'> & {
+export type NewIndex = Omit<CheckpointIndex, 'chunkCount' | 'files' | 'codec' | 'layerReads'> & {
   files: readonly Omit<IndexFile, 'firstOrdinal'>[];
+  layerReads?: readonly LayerReads[];
 };
 
 /** Encodes, and checks the result as a reader would: throws what decodeIndex throws. */
@@ -79,6 +89,7 @@ export function encodeIndex(index: NewIndex): Uint8Array {
       length: index.checkpointJson.length,
       digest: index.checkpointJson.digest,
     },
+    layerReads: (index.layerReads ?? []).map(({ layer, frames }) => ({ layer, frames: [...frames] })),
   }).finish();
   decodeIndex(bytes);
   return bytes;
@@ -121,6 +132,7 @@ export function decodeIndex(bytes: Uint8Array): CheckpointIndex {
     files,
     accessOrder: message.accessOrder,
     checkpointJson: readCheckpointJsonRange(message.checkpointJson),
+    layerReads: readLayerReads(message.layerReads),
     chunkCount,
     codec: 'lz4',
   };
@@ -163,6 +175,15 @@ function readFiles(messages: readonly thaw.image.v1.File.$Properties[], layerEnd
     const file: IndexFile = { name, size, chunks, firstOrdinal };
     firstOrdinal += chunks.count;
     return file;
+  });
+}
+
+function readLayerReads(messages: readonly thaw.image.v1.LayerReads.$Properties[]): LayerReads[] {
+  if (messages.length > limits.lazyLayers) throw broken(`it has reads of ${messages.length} layers`);
+  return messages.map((message) => {
+    const layer = message.layer ?? '';
+    if (!isDigest(layer)) throw broken('a layer that was read has no valid digest');
+    return { layer, frames: message.frames ?? [] };
   });
 }
 

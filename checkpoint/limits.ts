@@ -12,6 +12,8 @@ export const limits = {
   /** Stored bytes of one data layer: the largest multiple of 512 that ustar's size field (11 octal digits) holds. */
   dataLayerBytes: 8 * 2 ** 30 - 512,
   decodedChunkBytes: 1024 * 1024,
+  /** Lazy layers whose reads an index has. */
+  lazyLayers: 1024,
   /** Decoded EROFS image of a lazy base layer. */
   metadataBytes: 1024 * 1024 * 1024,
 } as const;

@@ -20,6 +20,7 @@ function handlersOf(context: Context): Handlers {
     prefetch: async (options) => (await import('./prefetch/run.ts')).runPrefetch(options, context),
     doctor: async (options) => (await import('./doctor/run.ts')).runDoctor(options, context),
     convertLazy: async (options) => (await import('./convert-lazy/run.ts')).runConvertLazy(options, context),
+    record: async (options) => (await import('./record/run.ts')).runRecord(options, context),
     install: async (options) => (await import('./install/install.ts')).runInstall(options, context),
     uninstall: async (options) => (await import('./install/uninstall.ts')).runUninstall(options, context),
     daemonset: async (options) => (await import('./install/daemonset.ts')).runDaemonSet(options, context),

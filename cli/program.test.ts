@@ -17,6 +17,7 @@ async function run(...argv: string[]) {
     why: record('why'),
     retry: record('retry'),
     convertLazy: record('convertLazy'),
+    record: record('record'),
     doctor: record('doctor'),
     guard: record('guard'),
     install: record('install'),
@@ -53,6 +54,7 @@ describe('argv of build', () => {
           image: 'localhost:5000/a:b',
           dryRun: false,
           verify: true,
+          lazy: false,
           snapshotter: 'overlayfs',
           systemdCgroup: false,
           json: false,
@@ -65,10 +67,33 @@ describe('argv of build', () => {
       ],
     ]);
   });
+  it('unpacks lazy layers where they can be read on demand, unless told otherwise', async () => {
+    const snapshotters = [];
+    for (const more of [['--lazy'], ['--lazy', '--snapshotter', 'overlayfs']]) {
+      const { calls } = await run('build', 'server.toml', '--image', 'localhost:5000/a:b', ...more);
+      snapshotters.push(calls);
+    }
+    expect(snapshotters).toMatchObject([
+      [['build', { lazy: true, snapshotter: 'thaw' }]],
+      [['build', { lazy: true, snapshotter: 'overlayfs' }]],
+    ]);
+  });
   it('cannot do without an image', async () => {
     const { calls, err, status } = await run('build', 'server.toml');
     expect({ calls, status }).toEqual({ calls: [], status: 2 });
     expect(err).toContain("required option '--image <reference>' not specified");
+  });
+});
+
+describe('argv of record', () => {
+  it('says how long', async () => {
+    const { calls } = await run('record', '--seconds', '60');
+    expect(calls).toMatchObject([['record', { seconds: 60, socket: '/run/thaw/thaw.sock' }]]);
+    for (const wrong of ['0', '901', '1.5', 'x'])
+      expect((await run('record', '--seconds', wrong)).status).toBe(2);
+    const converted = await run('convert', '--lazy', 'a:1', 'b:1', '--order', 'order.json');
+    expect(converted.calls).toMatchObject([['convertLazy', { order: 'order.json' }]]);
+    expect((await run('convert', 'a.tar', '--image', 'b:1', '--order', 'order.json')).calls).toEqual([]);
   });
 });
 

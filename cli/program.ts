@@ -11,6 +11,7 @@ import type { Handlers } from './commands/handlers.ts';
 import { inspectCommand } from './commands/inspect.ts';
 import { installCommand, uninstallCommand } from './commands/install.ts';
 import { prefetchCommand } from './commands/prefetch.ts';
+import { recordCommand } from './commands/record.ts';
 import { retryCommand } from './commands/retry.ts';
 import { statusCommand } from './commands/status.ts';
 import { whyCommand } from './commands/why.ts';
@@ -68,6 +69,7 @@ export function createProgram(options: ProgramOptions): Command {
     buildCommand,
     checkpointCommand,
     convertCommand,
+    recordCommand,
     inspectCommand,
     fetchCommand,
     prefetchCommand,

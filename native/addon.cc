@@ -87,6 +87,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("layerServerAdd", thaw::LayerServerAdd);
   add("layerServerRemove", thaw::LayerServerRemove);
   add("layerServerPresent", thaw::LayerServerPresent);
+  add("layerServerReads", thaw::LayerServerReads);
   add("layerServerAnswer", thaw::LayerServerAnswer);
   add("layerServerResend", thaw::LayerServerResend);
   add("layerServerStop", thaw::LayerServerStop);

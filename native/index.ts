@@ -313,7 +313,8 @@ export interface Addon {
   ): LayerServer;
   /**
    * A file: `node` is its inode number, from 2 on, `present` has one bit a frame, lowest first. The descriptor is
-   * duplicated. EEXIST where number or name is taken.
+   * duplicated. EEXIST where number or name is taken. With `records`, whoever opens it reads it anew, without what the page
+   * cache had, and what is read from then on is noted.
    */
   layerServerAdd(
     server: LayerServer,
@@ -323,11 +324,14 @@ export interface Addon {
     size: bigint,
     frameBytes: number,
     present: Uint8Array,
+    records: boolean,
   ): void;
   /** What is read of it from now on fails with EIO. */
   layerServerRemove(server: LayerServer, node: number): void;
   /** A frame is verified and written. */
   layerServerPresent(server: LayerServer, node: number, frame: number): void;
+  /** Of a file that records: its frames in the order in which they were first read since it was last opened. */
+  layerServerReads(server: LayerServer, node: number): Uint32Array;
   /** With an errno, or 0 when the frames are here. Unknown tickets are ignored. */
   layerServerAnswer(server: LayerServer, ticket: number, error: number): void;
   /** Has the kernel send again what another server read and did not answer. EINVAL before Linux 6.9. */

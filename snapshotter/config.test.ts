@@ -11,6 +11,7 @@ test('an empty file gives the defaults', () => {
     log_level: 'info',
     fetch: { connections: 8, index_timeout_ms: 30_000, read_timeout_ms: 120_000 },
     cache: {},
+    layers: { mounts: 'auto' },
     metrics: {},
     image_service: { keep_credentials_s: 43_200 },
     pull_secrets: [],

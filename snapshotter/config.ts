@@ -34,6 +34,12 @@ export const configSchema = z.strictObject({
       max_bytes: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
     })
     .prefault({}),
+  layers: z
+    .strictObject({
+      /** `loop`: lazy layers are mounted from loop devices also where the kernel needs none. */
+      mounts: z.enum(['auto', 'loop']).default('auto'),
+    })
+    .prefault({}),
   metrics: z
     .strictObject({
       /** host:port for Prometheus; without it nothing listens. */

@@ -131,6 +131,7 @@ async function start(
     },
     threads: Math.min(availableParallelism(), MAX_LAYER_THREADS),
     readTimeoutMs: config.fetch.read_timeout_ms,
+    mounts: config.layers.mounts,
     log,
   });
   const snapshotter = new OverlaySnapshotter({
@@ -216,6 +217,7 @@ async function start(
       snapshotter,
       remote,
       cache,
+      layers,
       openBeneath: native.openBeneath,
       layersOfContainer: containerdLayers(config.containerd_address),
       log,

@@ -85,6 +85,8 @@ async function expectNothing(): Promise<void> {
   await assertNothingLeft(before, 10_000, [/^files: \/run\/mount$/]);
 }
 
+const mounts = () => readFileSync('/proc/self/mountinfo', 'utf8');
+
 async function pushed(repository: string): Promise<boolean> {
   const accept = 'application/vnd.oci.image.manifest.v1+json';
   const url = `http://${node.registry.host}/v2/${repository}/manifests/1`;
@@ -153,6 +155,28 @@ describe('a build', () => {
       await node.removePod(pod);
     }
     await node.forget(report.image);
+  });
+
+  it('makes lazy layers of the base, and runs on them', async () => {
+    const done = await build(file(), 'built/lazy', '--lazy', '--json');
+    expect(done.code, done.stderr).toBe(0);
+    const { image } = JSON.parse(done.stdout) as { image: string };
+    const { stdout } = await node.thaw(['inspect', image, '--json']);
+    const { index, facts } = JSON.parse(stdout) as {
+      index: { layerReads: { frames: number }[] };
+      facts: { layers: { base: { mediaType: string }[] } };
+    };
+    // The perl of the node has read it before it was saved: what a restore reads is shown by test/lazy-pods.test.ts.
+    expect(index.layerReads).toEqual([]);
+    expect(node.snapshotterLog().match(/"layer is lazy"/g)).toHaveLength(3);
+    expect(facts.layers.base.map(({ mediaType }) => mediaType.replace(/^.*\./, ''))).toEqual([
+      'tar',
+      'tar+zstd',
+      'tar+zstd',
+    ]);
+    await until('its layers to be unmounted', () => !mounts().includes(' erofs '), 30_000);
+    expect(mounts()).not.toContain(WORK);
+    expect(existsSync(WORK) ? readdirSync(WORK) : []).toEqual([]);
   });
 
   it('that waits for a line of the log and a file is not asked for them again', async () => {

@@ -1,16 +1,27 @@
 /** Lazy layers on a thaw node, read while their bytes come, and while daemon and registry go. */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { zstdDecompressSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { chainIds } from '../checkpoint/chain-id.ts';
-import { LAYER_ANNOTATION } from '../checkpoint/lazy/index-layer.ts';
 import { layerMetadata } from '../checkpoint/lazy/layer-index.ts';
+import { FRAME_BYTES } from '../checkpoint/lazy/write-frames.ts';
+import { formatReadOrder } from '../cli/convert-lazy/read-order.ts';
 import { native } from '../native/index.ts';
-import { Code } from '../proto/status.ts';
+import { thaw as protocol } from '../proto/gen/thaw.js';
 import { SnapshotsClient } from './conformance/snapshots-client.ts';
 import { ThawDaemon } from './conformance/thaw-daemon.ts';
 import { dumpTree } from './lib/dump-tree.ts';
@@ -27,16 +38,21 @@ import {
 import {
   convertLazily,
   type LazyImage,
+  NOISE_BYTES,
   noise,
   noiseLayer,
   oddLayer,
+  pullLazily,
   readLazyImage,
   topLayer,
 } from './lib/odd-layers.ts';
 import { SlowLink } from './lib/slow-link.ts';
+import { accepts } from './lib/snapshotter.ts';
 
 const MS_RDONLY = 1;
-const READ_TIMEOUT_MS = 3000;
+const MNT_DETACH = 2;
+const COMPLETE = protocol.v1.CheckpointStatus.State.STATE_COMPLETE;
+const fetchConfig = { fetch: { read_timeout_ms: 3000 } };
 const SLOW = 200_000;
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 /** In another process: a read that waits must not hold up this one. */
@@ -47,6 +63,7 @@ let before: Leftovers;
 let registry: Registry;
 let link: SlowLink;
 let thaw: ThawDaemon;
+let source: string;
 let lazy: LazyImage;
 let workDir: string;
 
@@ -54,7 +71,7 @@ beforeAll(async () => {
   registry = await Registry.start();
   workDir = privateDir('convert');
   const layers = [oddLayer(), topLayer(), noiseLayer()];
-  const source = await push(registry.host, 'test/odd', 'plain', image(layers, { cmd: ['sh'] }));
+  source = await push(registry.host, 'test/odd', 'plain', image(layers, { cmd: ['sh'] }));
   await convertLazily(source, `${registry.host}/test/odd:lazy`, workDir);
   lazy = await readLazyImage(registry.host, 'test/odd', 'lazy');
 });
@@ -67,7 +84,7 @@ beforeEach(async () => {
   link = await SlowLink.start(registry.host);
   // The stream of everything; what is waited for comes at once.
   link.rate = SLOW;
-  thaw = await ThawDaemon.start({ fetch: { read_timeout_ms: READ_TIMEOUT_MS } });
+  thaw = await ThawDaemon.start(fetchConfig);
 });
 afterEach(async () => {
   link.held = false;
@@ -91,15 +108,7 @@ async function withSnapshots<T>(work: (snapshots: SnapshotsClient) => Promise<T>
 /** What containerd asks for when it pulls the image. Answers the directory of each lazy layer, bottom first. */
 const pull = () =>
   withSnapshots(async (snapshots) => {
-    for (const [i, { digest, annotation }] of [lazy.indexLayer, ...lazy.layers].entries()) {
-      const prepared = snapshots.prepare(`k8s.io/${i}/extract ${chains()[i]}`, chains()[i - 1] ?? '', {
-        'containerd.io/snapshot.ref': chains()[i] ?? '',
-        [LAYER_ANNOTATION]: annotation,
-        'containerd.io/snapshot/cri.image-ref': `${link.host}/test/odd:lazy`,
-        'containerd.io/snapshot/cri.layer-digest': digest,
-      });
-      await expect(prepared).rejects.toMatchObject({ code: Code.alreadyExists });
-    }
+    await pullLazily(snapshots, lazy, `${link.host}/test/odd:lazy`);
     const [mount] = await snapshots.view('probe', chains().at(-1) ?? '');
     await snapshots.remove('probe');
     const lower = mount?.options.find((option) => option.startsWith('lowerdir=')) ?? '';
@@ -134,13 +143,40 @@ async function dumpWhole(i: number): Promise<string[]> {
   }
 }
 
+const erofsMounts = () => readFileSync('/proc/self/mountinfo', 'utf8').split(' erofs ').length - 1;
+const allHere = () =>
+  until(
+    'every byte to be here',
+    async () => {
+      const layers = await thaw.layers();
+      return layers.length === 3 && layers.every(({ state }) => state === COMPLETE);
+    },
+    30_000,
+  );
+
 it('show what the whole layers show, and go with their image', async () => {
   const directories = await pull();
   for (const [i, directory] of directories.entries())
     expect(await dumpTree(directory)).toEqual(await dumpWhole(i));
-  expect(readFileSync('/proc/self/mountinfo', 'utf8').split(' erofs ').length).toBe(4);
   await removeAll();
-  expect(readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(' erofs ');
+  expect(erofsMounts()).toBe(0);
+});
+
+it('are left to containerd where the cache has no room for them', async () => {
+  await thaw.stop();
+  thaw = await ThawDaemon.start({ ...fetchConfig, cache: { max_bytes: NOISE_BYTES } });
+  await expect(pull()).rejects.toThrow('layer 3 of');
+  // What containerd would unpack it into.
+  await withSnapshots((snapshots) => snapshots.remove(`k8s.io/3/extract ${chains()[3]}`));
+});
+
+it('are mounted from loop devices, as on kernels that mount EROFS from nothing else', async () => {
+  await thaw.stop();
+  thaw = await ThawDaemon.start({ ...fetchConfig, layers: { mounts: 'loop' } });
+  const directories = await pull();
+  expect(readFileSync('/proc/self/mountinfo', 'utf8')).toMatch(/ erofs \/dev\/loop\d+ /);
+  for (const [i, directory] of directories.entries())
+    expect(await dumpTree(directory)).toEqual(await dumpWhole(i));
 });
 
 it('are read on while the daemon is killed and started again', async () => {
@@ -171,4 +207,111 @@ it('give an error and the name of the file, never other bytes, when the registry
   link.held = false;
   link.rate = Number.POSITIVE_INFINITY;
   await until('the rest to come', async () => (await sumOf(file).catch(() => '')) === sha256(noise), 30_000);
+});
+
+it('are mounted again before anybody is answered after a reboot, and need no registry when all of them is here', async () => {
+  const directories = await pull();
+  link.rate = Number.POSITIVE_INFINITY;
+  await allHere();
+  await until('what vouches for them to be on the disk', () => everyEntryIsMarked(), 30_000);
+  await thaw.kill();
+  // What a boot takes away: mounts, processes, and the tmpfs with the record of the holder.
+  const record = join(thaw.state, 'layers.json');
+  process.kill((JSON.parse(readFileSync(record, 'utf8')) as { pid: number }).pid, 'SIGKILL');
+  for (const directory of [...directories, ...directories, join(thaw.root, 'layers')])
+    try {
+      native.umount(directory, MNT_DETACH);
+    } catch {
+      // There was one mount only.
+    }
+  expect(erofsMounts()).toBe(0);
+  rmSync(record);
+  await link.cut();
+  let atFirstAnswer = -1;
+  const watching = until('somebody to answer', async () => {
+    if (!(await accepts(thaw.socket))) return false;
+    atFirstAnswer = erofsMounts();
+    return true;
+  });
+  await thaw.restart();
+  await watching;
+  expect(atFirstAnswer).toBe(3);
+  for (const [i, directory] of directories.entries())
+    expect(await dumpTree(directory)).toEqual(await dumpWhole(i));
+});
+
+function everyEntryIsMarked(): boolean {
+  const cache = join(thaw.root, 'cache');
+  return readdirSync(cache).every((entry) => existsSync(join(cache, entry, 'complete')));
+}
+
+it('are read by the kernel alone by who starts when all of them is here, and by who started before as ever', async () => {
+  const [, , directory] = await pull();
+  const file = join(directory ?? '', 'noise');
+  const early = openSync(file, 'r');
+  try {
+    link.rate = Number.POSITIVE_INFINITY;
+    await allHere();
+    await until('the mounts to be there', () => erofsMounts() === 6);
+    writeFileSync('/proc/sys/vm/drop_caches', '3');
+    // Whoever needs the daemon would wait for it.
+    await thaw.kill();
+    expect(await sumOf(file)).toBe(sha256(noise));
+    await thaw.restart();
+    writeFileSync('/proc/sys/vm/drop_caches', '3');
+    expect(await sumOf(`/proc/${process.pid}/fd/${early}`)).toBe(sha256(noise));
+  } finally {
+    closeSync(early);
+  }
+  await removeAll();
+  expect(erofsMounts()).toBe(0);
+});
+
+it('go while somebody reads them, who reads on', async () => {
+  const [, , directory] = await pull();
+  const early = openSync(join(directory ?? '', 'noise'), 'r');
+  try {
+    link.rate = Number.POSITIVE_INFINITY;
+    await allHere();
+    await removeAll();
+    expect(erofsMounts()).toBe(0);
+    expect(await sumOf(`/proc/${process.pid}/fd/${early}`)).toBe(sha256(noise));
+  } finally {
+    closeSync(early);
+  }
+});
+
+it('are noted in the order in which they are read, while that is asked for', async () => {
+  const [, , directory] = await pull();
+  const file = join(directory ?? '', 'noise');
+  link.rate = Number.POSITIVE_INFINITY;
+  expect(await sumOf(file)).toBe(sha256(noise));
+  await thaw.recordReads();
+  await expect(thaw.recordReads()).rejects.toThrow('being recorded already');
+  const fd = openSync(file, 'r');
+  try {
+    const piece = Buffer.alloc(4096);
+    for (const mebibyte of [20, 3, 11]) {
+      readSync(fd, piece, 0, piece.length, mebibyte << 20);
+      expect(piece.equals(noise.subarray(mebibyte << 20, (mebibyte << 20) + piece.length))).toBe(true);
+    }
+  } finally {
+    closeSync(fd);
+  }
+  const [reads, ...others] = (await thaw.endReads()).filter(({ frames }) => (frames ?? []).length > 0);
+  expect(others).toEqual([]);
+  const frames: number[] = reads?.frames ?? [];
+  const at = [20, 3, 11].map((mebibyte) => frames.indexOf((((mebibyte << 20) + 512) / FRAME_BYTES) | 0));
+  expect(at.every((place) => place >= 0)).toBe(true);
+  expect(at).toEqual(at.toSorted((a, b) => a - b));
+  // The kernel reads ahead, but not everything.
+  expect(frames.length).toBeLessThan(noise.length / FRAME_BYTES / 2);
+  expect(await thaw.endReads()).toEqual([]);
+  expect(await sumOf(file)).toBe(sha256(noise));
+
+  const order = join(workDir, 'order.json');
+  writeFileSync(order, formatReadOrder([{ diffId: reads?.diffId ?? '', frames: [...frames, 1 << 20] }]));
+  await convertLazily(source, `${registry.host}/test/odd:ordered`, workDir, order);
+  const { layers } = await readLazyImage(registry.host, 'test/odd', 'ordered');
+  expect(layers.map(({ index }) => index.accessOrder)).toEqual([[], [], frames]);
 });

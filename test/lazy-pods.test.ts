@@ -64,6 +64,11 @@ it('start cold and warm before their layers are here', async () => {
   };
   const saved = await until('the counter to be far', far, 60_000);
   await node.checkpoint(cold.pod, REPOSITORY);
+  // What its restore read of the base, which comes first below: not of the noise.
+  const inspected = await node.thaw(['inspect', `${node.registry.host}/${REPOSITORY}:warm`, '--json']);
+  const { index } = JSON.parse(inspected.stdout) as { index: { layerReads: { frames: number }[] } };
+  expect(index.layerReads.map(({ frames }) => frames)).toEqual([expect.any(Number)]);
+  expect(index.layerReads[0]?.frames).toBeGreaterThan(0);
   await node.removePod(cold.pod);
   await forget(`${link.host}/${REPOSITORY}:lazy`);
 

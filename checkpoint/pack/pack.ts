@@ -7,7 +7,7 @@ import { CHUNK_RECORD_BYTES, ChunkTable } from '../chunk-table.ts';
 import { digestOf } from '../digest.ts';
 import { CheckpointError } from '../error.ts';
 import type { CheckpointFacts } from '../facts.ts';
-import { encodeIndex, type IndexFile } from '../index-format.ts';
+import { encodeIndex, type IndexFile, type LayerReads } from '../index-format.ts';
 import { buildIndexLayer, CHECKPOINT_JSON_OFFSET } from '../layer-layout.ts';
 import { limits } from '../limits.ts';
 import { isOpenLayerName } from './lane-writer.ts';
@@ -185,7 +185,10 @@ export async function packIndexLayer(
   scratchDir: string,
   packed: Pick<PackedData, 'layers' | 'files'>,
   facts: CheckpointFacts,
-  accessOrder: readonly number[] = [],
+  {
+    accessOrder = [],
+    layerReads = [],
+  }: { accessOrder?: readonly number[]; layerReads?: readonly LayerReads[] } = {},
 ): Promise<PackedIndex> {
   if (facts.layers.checkpoint !== packed.layers.length + 1)
     throw new CheckpointError(
@@ -197,6 +200,7 @@ export async function packIndexLayer(
     dataLayers: packed.layers.map(({ digest, size }) => ({ digest, size: BigInt(size) })),
     files: packed.files,
     accessOrder,
+    layerReads,
     checkpointJson: { offset: CHECKPOINT_JSON_OFFSET, length: json.length, digest: digestOf(json) },
   });
   const layer = buildIndexLayer(json, index);

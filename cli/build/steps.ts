@@ -1,3 +1,5 @@
+import { lazyAnnotations } from '../../checkpoint/lazy/lazy-image.ts';
+import { formatReference, parseReference, type Reference } from '../../checkpoint/registry/index.ts';
 import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { pushBaseLayers } from '../checkpoint/base-layers.ts';
@@ -8,8 +10,9 @@ import { type Cleanup, checkInterrupted, ignoreMissing } from '../cleanup.ts';
 import type { BuildOptions } from '../commands/handlers.ts';
 import { createContainerd } from '../containerd/index.ts';
 import type { Context } from '../context.ts';
+import { convertImage } from '../convert-lazy/convert-image.ts';
 import { CliError } from '../error.ts';
-import type { Registries } from '../registry.ts';
+import { hostPlatform, type Registries } from '../registry.ts';
 import { formatBytes } from '../ui/format.ts';
 import { pullBase } from './base.ts';
 import { checkRunning, type Watched, waitFor } from './condition.ts';
@@ -42,7 +45,6 @@ export async function buildImage(
   const created = createdOf(env['SOURCE_DATE_EPOCH']);
   const { address, namespace, snapshotter, workDir } = options;
 
-  const pulling = progress.step('Getting the base image');
   const containerd = await createContainerd(options);
   cleanup.add('close the connection to containerd', async () => containerd.close());
   const lease = await containerd
@@ -50,7 +52,11 @@ export async function buildImage(
     .leases.create({ lifetimeMs: LEASE_MS, name: 'thaw-build' });
   cleanup.add(`delete the lease ${lease.id}`, () => ignoreMissing(containerd.leases.remove(lease.id)));
   const store = containerd.within({ lease: lease.id, signal });
-  const base = await pullBase(store, registries, spec.image, signal, pulling);
+  const image = options.lazy
+    ? await lazyBase(spec.image, target, workDir, context, cleanup, registries)
+    : spec.image;
+  const pulling = progress.step('Getting the base image');
+  const base = await pullBase(store, registries, image, signal, pulling);
 
   // Before a long start: a registry that refuses is known at once.
   const pushing = progress.step('Pushing the base layers');
@@ -65,7 +71,13 @@ export async function buildImage(
 
   const unpacking = progress.step('Unpacking the base layers');
   const made = { store, undo: containerd, cleanup, signal, snapshotter };
-  const parent = await unpackLayers({ ...made, layers: base.layers, step: unpacking });
+  const parent = await unpackLayers({
+    ...made,
+    layers: base.layers,
+    lazy: base.lazy,
+    reference: base.reference,
+    step: unpacking,
+  });
 
   const starting = progress.step('Starting the container');
   const scratch = await makeScratch(workDir, cleanup);
@@ -93,6 +105,27 @@ export async function buildImage(
     registries,
   );
   return { saved, spec, base: base.reference, pushedBytes: pushedBytes + saved.pushedBytes };
+}
+
+/** The name of a base image whose layers are lazy: that one, or one made of it in the target's repository. */
+async function lazyBase(
+  name: string,
+  target: Reference,
+  workDir: string,
+  context: Context,
+  cleanup: Cleanup,
+  registries: Registries,
+): Promise<string> {
+  const source = parseReference(name);
+  const { signal } = context;
+  const { manifest } = await registries.reading(source.registry, signal, (client) =>
+    client.image(source, hostPlatform(), { signal }),
+  );
+  if (lazyAnnotations(manifest).size > 0) return name;
+  const { registry, repository } = target;
+  const to: Reference = { registry, repository, tag: undefined, digest: undefined };
+  const { digest } = await convertImage({ source, target: to, workDir }, context, cleanup, registries);
+  return formatReference({ ...to, digest });
 }
 
 async function makeWarm(spec: BuildSpec, source: Watched, { progress, signal }: Context): Promise<void> {

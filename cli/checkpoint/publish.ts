@@ -103,7 +103,7 @@ async function describe(
     verified: verified.kind === 'passed',
     containerName,
   });
-  const index = await packIndexLayer(scratch.layers, packed, facts, verified.accessOrder);
+  const index = await packIndexLayer(scratch.layers, packed, facts, verified);
   const composed = composeImage({
     config: image.config,
     baseStart: split.checkpoint,

@@ -144,7 +144,17 @@ export async function saveContainer(
   );
   const trialInput = { store, undo: containerd, cleanup, signal, id: trial, source: container, split, chain };
   const verified = await verify(
-    { ...trialInput, diff, scratch, packed, probe, memoryBytes, skip: !options.verify, stop },
+    {
+      ...trialInput,
+      diff,
+      scratch,
+      packed,
+      lazy: image.lazy,
+      probe,
+      memoryBytes,
+      skip: !options.verify,
+      stop,
+    },
     context,
   );
   const published = await publish({

@@ -17,6 +17,9 @@ The base image is started on this node under thaw, outside of any pod, with a ne
 is ready it is warmed up, brought to rest, saved and stopped; what was saved is restored once in its place, and pushed only
 if that works. Whatever happens, nothing of it is left on the node.
 
+With --lazy the base image is first converted as "thaw convert --lazy" does, into the repository of the image to push; what
+the restored one reads of it comes first on other nodes.
+
 Credentials come from ~/.docker/config.json, as "docker login" writes it.
 
 Examples:
@@ -33,7 +36,11 @@ export function buildCommand(handlers: Handlers): Command {
     .requiredOption('--image <reference>', 'name of the image to push')
     .option('--dry-run', 'say what would be done, and do nothing', false)
     .option('--no-verify', 'push it without restoring it first')
-    .option('--snapshotter <name>', 'where the base image is unpacked', 'overlayfs')
+    .option('--lazy', 'make the base layers such that thaw nodes read them on demand', false)
+    .option(
+      '--snapshotter <name>',
+      'where the base image is unpacked (default: "overlayfs", with --lazy "thaw")',
+    )
     .option('--systemd-cgroup', 'let systemd make the cgroups, where containerd does so for pods', false)
     .addOption(plainHttp())
     .addOption(hostsDir())
@@ -41,7 +48,10 @@ export function buildCommand(handlers: Handlers): Command {
     .addOption(json())
     .addHelpText('after', NOTES)
     .action(async (file: string, _options: unknown, command: Command) => {
-      const options = command.optsWithGlobals<Omit<BuildOptions, 'file'>>();
-      await handlers.build({ ...options, file });
+      const options = command.optsWithGlobals<
+        Omit<BuildOptions, 'file' | 'snapshotter'> & { snapshotter?: string }
+      >();
+      const snapshotter = options.snapshotter ?? (options.lazy ? 'thaw' : 'overlayfs');
+      await handlers.build({ ...options, snapshotter, file });
     });
 }

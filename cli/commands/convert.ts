@@ -24,6 +24,7 @@ type Common = Pick<ConvertOptions, 'address' | 'namespace' | 'plainHttp' | 'host
 
 interface Flags extends Common {
   lazy: boolean;
+  order?: string;
   image?: string;
   base?: string;
   archive?: string;
@@ -38,6 +39,7 @@ export function convertCommand(handlers: Handlers): Command {
     .argument('<source>', "the image's name, or the archive")
     .argument('[target]', 'name of the image to push, with --lazy')
     .option('--lazy', 'make layers that are read on demand', false)
+    .option('--order <file>', 'with --lazy: what "thaw record" printed, which comes first on nodes')
     .option('--image <reference>', 'name of the checkpoint image to push from an archive')
     .option('--base <reference>', 'image that the container ran from; what the archive says if not given')
     .addOption(
@@ -49,10 +51,11 @@ export function convertCommand(handlers: Handlers): Command {
     .addOption(json())
     .addHelpText('after', NOTES)
     .action(async (source: string, target: string | undefined, _options: unknown, command: Command) => {
-      const { lazy, image, base, archive, ...common } = command.optsWithGlobals<Flags>();
+      const { lazy, order, image, base, archive, ...common } = command.optsWithGlobals<Flags>();
       const checkpoint = image ?? archive;
       if (lazy && target !== undefined && checkpoint === undefined && base === undefined)
-        return handlers.convertLazy({ ...common, source, target });
+        return handlers.convertLazy({ ...common, source, target, order });
+      if (order !== undefined) throw usageError('--order goes with --lazy alone');
       if (!lazy && target === undefined && image !== undefined)
         return handlers.convert({ ...common, to: 'image', archive: source, image, base });
       if (!lazy && target === undefined && archive !== undefined)

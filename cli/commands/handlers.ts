@@ -29,6 +29,8 @@ export interface BuildOptions extends NodeOptions, RegistryOptions {
   image: string;
   dryRun: boolean;
   verify: boolean;
+  /** Base layers become lazy ones. */
+  lazy: boolean;
   snapshotter: string;
   systemdCgroup: boolean;
   json: boolean;
@@ -135,9 +137,16 @@ export interface RetryOptions {
   json: boolean;
 }
 
+export interface RecordOptions {
+  socket: string;
+  seconds: number;
+}
+
 export interface ConvertLazyOptions extends RegistryOptions {
   source: string;
   target: string;
+  /** What 'thaw record' printed: what comes first. */
+  order?: string | undefined;
   json: boolean;
   workDir: string;
 }
@@ -166,6 +175,7 @@ export interface Handlers {
   why(options: WhyOptions): Promise<void>;
   retry(options: RetryOptions): Promise<void>;
   convertLazy(options: ConvertLazyOptions): Promise<void>;
+  record(options: RecordOptions): Promise<void>;
   install(options: InstallOptions): Promise<void>;
   uninstall(options: UninstallOptions): Promise<void>;
   daemonset(options: DaemonSetOptions): Promise<void>;

@@ -1,4 +1,5 @@
 import { Option } from 'commander';
+import { DAEMON_SOCKET } from '../node/socket.ts';
 
 /** Options that several commands share, so that they read the same everywhere. */
 export const plainHttp = () =>
@@ -14,4 +15,4 @@ export const hostsDir = () =>
 export const json = () => new Option('--json', 'print JSON instead of text').default(false);
 
 export const daemonSocket = () =>
-  new Option('--socket <path>', "thaw-snapshotter's socket").default('/run/thaw/thaw.sock');
+  new Option('--socket <path>', "thaw-snapshotter's socket").default(DAEMON_SOCKET);

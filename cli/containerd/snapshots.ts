@@ -33,10 +33,10 @@ export function snapshots(caller: Caller, snapshotter: string) {
       return (await call<{ mounts: Mount[] }>(caller, 'View', request, { action })).mounts;
     },
     /** A writable snapshot; the caller removes it. */
-    async prepare(key: string, parent: string): Promise<Mount[]> {
+    async prepare(key: string, parent: string, labels: Record<string, string> = {}): Promise<Mount[]> {
       const action = `make a snapshot on ${parent}`;
-      return (await call<{ mounts: Mount[] }>(caller, 'Prepare', { snapshotter, key, parent }, { action }))
-        .mounts;
+      const request = { snapshotter, key, parent, labels };
+      return (await call<{ mounts: Mount[] }>(caller, 'Prepare', request, { action })).mounts;
     },
     /** Makes what was prepared as `key` a layer of that name. */
     async commit(name: string, key: string): Promise<void> {

@@ -17,6 +17,8 @@ export interface TarFile {
   path: string;
   bytes: number;
   diffId: string;
+  /** Frames that come first on nodes; those that it does not have are passed over. */
+  order: readonly number[];
 }
 
 export interface LazyLayer {
@@ -59,7 +61,7 @@ export async function convertLayer(
       size: tar.bytes,
       frameBytes: FRAME_BYTES,
       frames,
-      accessOrder: [],
+      accessOrder: [...new Set(tar.order)].filter((frame) => frame < frames.count),
       metadata: await promisify(zstdCompress)(metadata, {
         params: { [constants.ZSTD_c_compressionLevel]: METADATA_LEVEL },
       }),

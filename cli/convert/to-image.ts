@@ -93,7 +93,7 @@ export async function convertToImage(
     image: base,
     split: { base: base.layers, checkpoint: 0, diff: 0, unusedDiff: 0 },
     // A trial would run what the archive says, as root.
-    verified: { kind: 'unverified', accessOrder: [] },
+    verified: { kind: 'unverified', accessOrder: [], layerReads: [] },
     containerName: facts.containerName,
     engine: { name: facts.engine },
     created: new Date(),

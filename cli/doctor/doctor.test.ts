@@ -27,6 +27,7 @@ it('finds nothing on a node where all is right, and says what it looked at', asy
     'overlay file system',
     'checkpoint/restore',
     'userfaultfd',
+    'lazy layers',
     'cgroup',
     'CRIU',
     'runc',
@@ -59,7 +60,15 @@ const checkpointImage = (unpackedBy: string[]) => async () => [
 describe('one thing that is wrong is the one that is named', () => {
   it.each<[Finding['status'], string, FakeMachine, RegExp]>([
     ['failed', 'kernel', { kernel: '5.4.0' }, /older than 5.10/],
-    ['failed', 'overlay file system', { files: { '/proc/filesystems': '\text4\n' } }, /does not have it/],
+    ['failed', 'overlay file system', { files: { '/proc/filesystems': '\terofs\n' } }, /does not have it/],
+    ['warning', 'lazy layers', { files: { '/dev/fuse': undefined } }, /no \/dev\/fuse/],
+    ['warning', 'lazy layers', { files: { '/proc/filesystems': 'nodev\toverlay\n' } }, /no EROFS/],
+    [
+      'warning',
+      'lazy layers',
+      { kernel: '6.6.0', files: { '/dev/loop-control': undefined } },
+      /no loop devices/,
+    ],
     [
       'failed',
       'checkpoint/restore',

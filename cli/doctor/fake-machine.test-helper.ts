@@ -2,7 +2,9 @@
 import type { ContainerdView, Machine, Ran } from './machine.ts';
 
 export const FILES: Readonly<Record<string, string>> = {
-  '/proc/filesystems': 'nodev\toverlay\n\text4\n',
+  '/proc/filesystems': 'nodev\toverlay\n\text4\n\terofs\n',
+  '/dev/fuse': '',
+  '/dev/loop-control': '',
   '/proc/sys/kernel/ns_last_pid': '1',
   '/proc/sys/vm/unprivileged_userfaultfd': '0',
   '/sys/fs/cgroup/cgroup.controllers': 'cpuset cpu io memory pids\n',

@@ -46,6 +46,26 @@ export async function checkUserfaultfd({ exists }: Machine): Promise<Finding[]> 
   ];
 }
 
+/** Lazy layers: without it containerd unpacks them, as any others. Source: fs/erofs, which takes files from 6.12 on. */
+export async function checkLazyLayers({ kernel, exists, readText, run }: Machine): Promise<Finding[]> {
+  const check = 'lazy layers';
+  const without = (what: string, mend: string) => [
+    warning(check, `${what}: images with lazy layers are unpacked as any others`, mend),
+  ];
+  if (!(await exists('/dev/fuse'))) return without('there is no /dev/fuse', 'run "modprobe fuse"');
+  const here = /\terofs$/m.test((await readText('/proc/filesystems')) ?? '');
+  // A module is loaded by the first mount.
+  if (!here && (await run('modprobe', ['--dry-run', '--quiet', 'erofs']))?.code !== 0)
+    return without('the kernel has no EROFS', 'use a kernel with CONFIG_EROFS_FS');
+  if (isAtLeast(kernel, 6, 12)) return [ok(check, 'mounted from files')];
+  // Blocks that are smaller than a page: 6.4. Older kernels are no fault that somebody should mend.
+  if (!isAtLeast(kernel, 6, 4))
+    return [ok(check, `unpacked as any others: mounting them takes Linux 6.4, this is ${kernel}`)];
+  return (await exists('/dev/loop-control'))
+    ? [ok(check, 'mounted from loop devices')]
+    : without('there are no loop devices', 'run "modprobe loop", and at each boot');
+}
+
 /** Any of what limits of containers are written to. */
 const NEEDED = ['cpu', 'memory', 'pids'];
 

@@ -9,7 +9,7 @@ import { checkDaemon, readDaemonConfig } from './daemon.ts';
 import { checkDisk } from './disk.ts';
 import { type Finding, failed, type Status } from './finding.ts';
 import { checkGpu } from './gpu.ts';
-import { checkCgroup, checkKernel, checkUserfaultfd } from './kernel.ts';
+import { checkCgroup, checkKernel, checkLazyLayers, checkUserfaultfd } from './kernel.ts';
 import type { Machine } from './machine.ts';
 import { nodeMachine } from './node-machine.ts';
 import { checkCriu, checkRunc } from './programs.ts';
@@ -37,6 +37,7 @@ export async function diagnose(
   const checks: [string, () => Promise<Finding[]>][] = [
     ['kernel', () => checkKernel(machine)],
     ['userfaultfd', () => checkUserfaultfd(machine)],
+    ['lazy layers', () => checkLazyLayers(machine)],
     ['cgroup', () => checkCgroup(machine)],
     ['CRIU', () => checkCriu(machine)],
     ['runc', () => checkRunc(machine)],

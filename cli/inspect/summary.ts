@@ -43,6 +43,7 @@ export function summaryJson(checkpoint: OpenCheckpoint): object {
       digest: indexDigest,
       bytes: indexBytes,
       accessOrderRecorded: index.accessOrder.length > 0,
+      layerReads: index.layerReads.map(({ layer, frames }) => ({ layer, frames: frames.length })),
       dataLayers: index.dataLayers,
     },
     sizes: sizesOf(index),

@@ -1,4 +1,5 @@
 /** thaw.v1.Checkpoints of the daemon on this node, over ttrpc. */
+import type { LayerReads } from '../../checkpoint/index-format.ts';
 import { thaw } from '../../proto/gen/thaw.js';
 import { Code, describeError } from '../../proto/status.ts';
 import { TtrpcClient } from '../../proto/ttrpc/index.ts';
@@ -26,8 +27,20 @@ export interface NodeCheckpoint {
   error: string;
 }
 
+export interface NodeContents {
+  checkpoints: NodeCheckpoint[];
+  /** Lazy base layers; chunks are their frames. */
+  layers: NodeCheckpoint[];
+}
+
 export interface Daemon {
   list(): Promise<NodeCheckpoint[]>;
+  /** Those, and the lazy layers. */
+  listAll(): Promise<NodeContents>;
+  /** Notes from now on what containers that are started read of lazy layers. */
+  recordReads(): Promise<void>;
+  /** Ends that, and answers what was read. */
+  endReads(): Promise<(LayerReads & { diffId: string })[]>;
   /** Resolves when all of a checkpoint is here. NOT_FOUND if no snapshot of this node stands for it. */
   prefetch(id: string): Promise<{ fetchedBytes: bigint; localBytes: bigint }>;
   /** Returns the bytes that are free again. */
@@ -53,23 +66,43 @@ export async function withDaemon<Result>(
 
 function daemonOf(client: TtrpcClient, signal: AbortSignal): Daemon {
   const { ListRequest, ListResponse, EvictRequest, EvictResponse } = thaw.v1;
+  const list = () =>
+    client
+      .unary(
+        SERVICE,
+        'List',
+        { request: ListRequest, response: ListResponse },
+        {},
+        { timeoutMs: LIST_MS, signal },
+      )
+      .catch((error: unknown) => {
+        throw failed('list what is on this node', error);
+      });
   return {
-    async list() {
-      const codecs = { request: ListRequest, response: ListResponse };
-      const answer = await client
-        .unary(SERVICE, 'List', codecs, {}, { timeoutMs: LIST_MS, signal })
+    list: async () => (await list()).checkpoints.map(checkpointOf),
+    async listAll() {
+      const { checkpoints, layers } = await list();
+      return { checkpoints: checkpoints.map(checkpointOf), layers: layers.map(checkpointOf) };
+    },
+    async recordReads() {
+      const codecs = { request: thaw.v1.RecordReadsRequest, response: thaw.v1.RecordReadsResponse };
+      await client
+        .unary(SERVICE, 'RecordReads', codecs, {}, { timeoutMs: LIST_MS, signal })
         .catch((error: unknown) => {
-          throw failed('list the checkpoints of this node', error);
+          throw failed('record what is read', error);
         });
-      return answer.checkpoints.map((status) => ({
-        id: status.id ?? '',
-        image: status.imageRef ?? '',
-        state: stateName(status.state),
-        storedBytes: toBigInt(status.storedBytes),
-        presentBytes: toBigInt(status.presentBytes),
-        fetchedBytes: toBigInt(status.fetchedBytes),
-        wantedChunks: status.wantedChunks ?? 0,
-        error: status.error ?? '',
+    },
+    async endReads() {
+      const codecs = { request: thaw.v1.EndReadsRequest, response: thaw.v1.EndReadsResponse };
+      const answer = await client
+        .unary(SERVICE, 'EndReads', codecs, {}, { timeoutMs: LIST_MS, signal })
+        .catch((error: unknown) => {
+          throw failed('record what was read', error);
+        });
+      return answer.layers.map(({ id, diffId, frames }) => ({
+        layer: id ?? '',
+        diffId: diffId ?? '',
+        frames: frames ?? [],
       }));
     },
     async prefetch(id) {
@@ -92,6 +125,19 @@ function daemonOf(client: TtrpcClient, signal: AbortSignal): Daemon {
         });
       return toBigInt(answer.freedBytes);
     },
+  };
+}
+
+function checkpointOf(status: thaw.v1.CheckpointStatus.$Properties): NodeCheckpoint {
+  return {
+    id: status.id ?? '',
+    image: status.imageRef ?? '',
+    state: stateName(status.state),
+    storedBytes: toBigInt(status.storedBytes),
+    presentBytes: toBigInt(status.presentBytes),
+    fetchedBytes: toBigInt(status.fetchedBytes),
+    wantedChunks: status.wantedChunks ?? 0,
+    error: status.error ?? '',
   };
 }
 

@@ -33,15 +33,23 @@ describe('matchId()', () => {
 
 describe('statusLines()', () => {
   it('says so where there is nothing', () =>
-    expect(statusLines([])).toEqual(['No checkpoints on this node']));
+    expect(statusLines({ checkpoints: [], layers: [] })).toEqual(['No checkpoints on this node']));
   it('is a table, with errors below it made safe to print', () => {
-    const lines = statusLines([
-      checkpoint(a, { state: 'failed', wantedChunks: 3, error: 'digest\u001b[31m wrong' }),
-    ]);
+    const failed = checkpoint(a, { state: 'failed', wantedChunks: 3, error: 'digest\u001b[31m wrong' });
+    const lines = statusLines({ checkpoints: [failed], layers: [] });
     expect(lines).toEqual([
       'ID                    STATE   HERE    STORED  FETCHED  WANTED  IMAGE',
       'sha256:aaaaaaaaaaaa…  failed  50 %  2.00 KiB      0 B       3  r/a:1',
       'sha256:aaaaaaaaaaaa…: digest?[31m wrong',
+    ]);
+  });
+  it('has lazy layers in a table of their own', () => {
+    const lines = statusLines({ checkpoints: [], layers: [checkpoint(ab)] });
+    expect(lines).toEqual([
+      'No checkpoints on this node',
+      '',
+      'LAYER                 STATE     HERE    STORED  FETCHED  WANTED  IMAGE',
+      'sha256:aaaaaaaaaabb…  complete  50 %  2.00 KiB      0 B       0  r/a:1',
     ]);
   });
 });

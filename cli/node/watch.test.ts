@@ -28,7 +28,7 @@ it('shows how fast a checkpoint comes, and how long the rest will take', () => {
   now = 2_000;
   rates.see([fetching(2048n)]);
   expect(rates.of(id)).toBe(1024);
-  expect(statusLines([fetching(2048n)], (of) => rates.of(of))).toEqual([
+  expect(statusLines({ checkpoints: [fetching(2048n)], layers: [] }, (of) => rates.of(of))).toEqual([
     'ID                    STATE     HERE    STORED   FETCHED  WANTED        RATE   LEFT  IMAGE',
     'sha256:aaaaaaaaaaaa…  fetching  50 %  4.00 KiB  2.00 KiB       0  1.00 KiB/s  2.0 s  r/a:1',
   ]);

@@ -17,9 +17,9 @@ export async function watchStatus(options: StatusOptions, context: Context): Pro
   for (let first = true; ; first = false) {
     let lines: string[];
     try {
-      const checkpoints = await withDaemon(options.socket, signal, (daemon) => daemon.list());
-      rates.see(checkpoints);
-      lines = options.json ? [compactJson({ checkpoints })] : statusLines(checkpoints, (id) => rates.of(id));
+      const contents = await withDaemon(options.socket, signal, (daemon) => daemon.listAll());
+      rates.see([...contents.checkpoints, ...contents.layers]);
+      lines = options.json ? [compactJson(contents)] : statusLines(contents, (id) => rates.of(id));
     } catch (error) {
       // A daemon that is being restarted comes back; one that never was there is an error as without --watch.
       if (first || signal.aborted) throw error;

@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "../args.h"
@@ -112,11 +113,12 @@ Napi::Value LayerServerAdd(const Napi::CallbackInfo& info) {
   const uint64_t size = args.Offset(4);
   const auto frame = static_cast<uint32_t>(args.Integer(5, 1, kLargestFrame, "a frame's length up to 1048576"));
   const Bytes present = args.Uint8Array(6);
+  const bool records = args.Boolean(7);
   if (!serving || !args.ok()) return env.Undefined();
   UniqueFd own(fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!own.valid()) return Throw(env, {errno, "fcntl", {}, {}});
   if (size / frame >= UINT32_MAX) return Throw(env, {EFBIG, "", name, {}});
-  const auto file = std::make_shared<LayerFile>(node, std::move(name), std::move(own), size, frame);
+  const auto file = std::make_shared<LayerFile>(node, std::move(name), std::move(own), size, frame, records);
   file->present.Add(present.data, present.length);
   if (const Failure failure = serving->server->Add(file)) return Throw(env, failure);
   return env.Undefined();
@@ -137,6 +139,18 @@ Napi::Value LayerServerPresent(const Napi::CallbackInfo& info) {
   const auto frame = static_cast<uint32_t>(args.Integer(2, 0, UINT32_MAX, "an ordinal"));
   if (serving && args.ok()) serving->server->Present(node, frame);
   return info.Env().Undefined();
+}
+
+Napi::Value LayerServerReads(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Args args(info);
+  Serving* const serving = Of(info);
+  const uint64_t node = Node(args, 1);
+  if (!serving || !args.ok()) return env.Undefined();
+  const std::vector<uint32_t> reads = serving->server->Reads(node);
+  auto array = Napi::Uint32Array::New(env, reads.size());
+  std::copy(reads.begin(), reads.end(), array.Data());
+  return array;
 }
 
 Napi::Value LayerServerAnswer(const Napi::CallbackInfo& info) {

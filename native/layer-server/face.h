@@ -9,6 +9,7 @@ Napi::Value LayerServerStart(const Napi::CallbackInfo& info);
 Napi::Value LayerServerAdd(const Napi::CallbackInfo& info);
 Napi::Value LayerServerRemove(const Napi::CallbackInfo& info);
 Napi::Value LayerServerPresent(const Napi::CallbackInfo& info);
+Napi::Value LayerServerReads(const Napi::CallbackInfo& info);
 Napi::Value LayerServerAnswer(const Napi::CallbackInfo& info);
 Napi::Value LayerServerResend(const Napi::CallbackInfo& info);
 Napi::Value LayerServerStop(const Napi::CallbackInfo& info);

@@ -46,6 +46,20 @@ fuse_attr AttributesOf(uint64_t node, const LayerFile* file) {
 struct LayerServer::Worker {
   alignas(8) uint8_t request[kRequestBuffer];
   std::vector<uint8_t> data = std::vector<uint8_t>(kLargestRead);
+  UniqueFd pipe_read, pipe_write;
+  // What the pipe takes at once beside an answer's header, which needs a page of its own; 0 without a pipe.
+  size_t pipe_bytes = 0;
+
+  // Also empties it.
+  void OpenPipe() {
+    int ends[2];
+    pipe_bytes = 0;
+    if (pipe2(ends, O_CLOEXEC) != 0) return;
+    pipe_read = UniqueFd(ends[0]);
+    pipe_write = UniqueFd(ends[1]);
+    const int size = fcntl(ends[1], F_SETPIPE_SZ, static_cast<int>(kLargestRead));
+    if (size > 2 * 4096) pipe_bytes = static_cast<size_t>(size) - 2 * 4096;
+  }
 };
 
 LayerServer::~LayerServer() {
@@ -81,19 +95,29 @@ Failure LayerServer::Start(UniqueFd device, unsigned threads) {
 Failure LayerServer::Add(std::shared_ptr<LayerFile> file) {
   const std::unique_lock lock(files_mutex_);
   for (const auto& [node, known] : files_)
-    if (node == file->node || known->name == file->name) return {EEXIST, "", file->name, "the layer is served already"};
-  const uint64_t node = file->node;
-  files_.emplace(node, std::move(file));
+    if (!known->removed && (node == file->node || known->name == file->name))
+      return {EEXIST, "", file->name, "the layer is served already"};
+  auto& place = files_[file->node];
+  if (place) file->opens = place->opens.load();
+  place = std::move(file);
   return {};
 }
 
 void LayerServer::Remove(uint64_t node) {
   const std::unique_lock lock(files_mutex_);
-  files_.erase(node);
+  const auto found = files_.find(node);
+  if (found == files_.end()) return;
+  found->second->removed = true;
+  if (found->second->opens == 0) files_.erase(found);
 }
 
 void LayerServer::Present(uint64_t node, uint32_t frame) {
   if (const auto file = Find(node)) file->present.Set(frame);
+}
+
+std::vector<uint32_t> LayerServer::Reads(uint64_t node) const {
+  const auto file = Find(node);
+  return file ? file->reads() : std::vector<uint32_t>();
 }
 
 void LayerServer::Answer(uint64_t ticket, int error) {
@@ -125,6 +149,7 @@ void* LayerServer::Main(void* self) {
 
 void LayerServer::Serve() {
   const auto worker = std::make_unique<Worker>();
+  worker->OpenPipe();
   for (;;) {
     epoll_event event;
     // One event a thread: the threads share the set, and the kernel wakes one of them for each.
@@ -173,12 +198,8 @@ void LayerServer::Handle(Worker& worker, const fuse_in_header& header, const uin
       return Lookup(header, reinterpret_cast<const char*>(body));
     case FUSE_GETATTR:
       return Attributes(header);
-    case FUSE_OPEN: {
-      fuse_open_out out{};
-      out.open_flags = FOPEN_KEEP_CACHE;
-      return Find(header.nodeid) ? Reply(header.unique, 0, &out, sizeof out)
-                                 : Reply(header.unique, ENOENT, nullptr, 0);
-    }
+    case FUSE_OPEN:
+      return Open(header);
     case FUSE_READ: {
       fuse_read_in in;
       if (length < sizeof in) return Reply(header.unique, EINVAL, nullptr, 0);
@@ -189,8 +210,9 @@ void LayerServer::Handle(Worker& worker, const fuse_in_header& header, const uin
       const fuse_open_out out{};
       return Reply(header.unique, 0, &out, sizeof out);
     }
-    case FUSE_READDIR:
     case FUSE_RELEASE:
+      return Release(header);
+    case FUSE_READDIR:
     case FUSE_RELEASEDIR:
     case FUSE_FLUSH:
     case FUSE_DESTROY:
@@ -234,7 +256,7 @@ void LayerServer::Lookup(const fuse_in_header& header, const char* name) {
   if (header.nodeid == kRoot) {
     const std::shared_lock lock(files_mutex_);
     for (const auto& [node, file] : files_)
-      if (file->name == name) found = file;
+      if (file->name == name && !file->removed) found = file;
   }
   if (!found) return Reply(header.unique, ENOENT, nullptr, 0);
   fuse_entry_out out{};
@@ -243,6 +265,32 @@ void LayerServer::Lookup(const fuse_in_header& header, const char* name) {
   out.attr_valid = kForever;
   out.attr = AttributesOf(found->node, found.get());
   Reply(header.unique, 0, &out, sizeof out);
+}
+
+void LayerServer::Open(const fuse_in_header& header) {
+  fuse_open_out out{};
+  {
+    // Exclusive, like a removal: it must not go between the look and the count.
+    const std::unique_lock lock(files_mutex_);
+    const auto found = files_.find(header.nodeid);
+    if (found == files_.end() || found->second->removed) return Reply(header.unique, ENOENT, nullptr, 0);
+    LayerFile& file = *found->second;
+    file.opens++;
+    if (file.records) file.ForgetReads();
+    out.open_flags = file.records ? 0 : FOPEN_KEEP_CACHE;
+  }
+  Reply(header.unique, 0, &out, sizeof out);
+}
+
+void LayerServer::Release(const fuse_in_header& header) {
+  {
+    const std::unique_lock lock(files_mutex_);
+    const auto found = files_.find(header.nodeid);
+    // What a server before this one has opened is not counted.
+    if (found != files_.end() && found->second->opens > 0 && --found->second->opens == 0 && found->second->removed)
+      files_.erase(found);
+  }
+  Reply(header.unique, 0, nullptr, 0);
 }
 
 void LayerServer::Attributes(const fuse_in_header& header) {
@@ -260,6 +308,7 @@ void LayerServer::HandleRead(Worker& worker, const Read& request, bool waited) {
   if (!file) return Reply(request.unique, EIO, nullptr, 0);
   if (request.offset >= file->size || request.size == 0) return Reply(request.unique, 0, nullptr, 0);
   const size_t length = static_cast<size_t>(std::min<uint64_t>(request.size, file->size - request.offset));
+  if (file->records && !waited) file->NoteRead(request.offset, length);
   MissingFrames missing{0, request.node, 0, 0};
   if (file->Missing(request.offset, length, &missing.first, &missing.last)) {
     // Never what is in a hole of the file.
@@ -271,6 +320,7 @@ void LayerServer::HandleRead(Worker& worker, const Read& request, bool waited) {
     }
     return report_(context_, missing);
   }
+  if (length <= worker.pipe_bytes && ReplyBySplice(worker, *file, request, length)) return;
   for (size_t done = 0; done < length;) {
     // Safe: at most the buffer's length.
     const ssize_t count = pread(file->fd.get(), worker.data.data() + done, length - done,
@@ -280,6 +330,29 @@ void LayerServer::HandleRead(Worker& worker, const Read& request, bool waited) {
     done += static_cast<size_t>(count);
   }
   Reply(request.unique, 0, worker.data.data(), length);
+}
+
+// From page cache to page cache, through no memory of this process. False if nothing was answered.
+bool LayerServer::ReplyBySplice(Worker& worker, const LayerFile& file, const Read& read, size_t length) {
+  fuse_out_header header{};
+  header.unique = read.unique;
+  header.len = static_cast<uint32_t>(sizeof header + length);
+  // Safe: an empty pipe of this thread, which takes header and data.
+  bool filled = write(worker.pipe_write.get(), &header, sizeof header) == sizeof header;
+  auto offset = static_cast<loff_t>(read.offset);
+  for (size_t done = 0; filled && done < length;) {
+    const ssize_t count = splice(file.fd.get(), &offset, worker.pipe_write.get(), nullptr, length - done, 0);
+    if (count < 0 && errno == EINTR) continue;
+    filled = count > 0;
+    if (filled) done += static_cast<size_t>(count);
+  }
+  if (!filled) {
+    worker.OpenPipe();
+    return false;
+  }
+  // Safe: one whole answer, as the kernel demands; see Reply for what it refuses.
+  if (splice(worker.pipe_read.get(), nullptr, device_.get(), nullptr, header.len, 0) != header.len) worker.OpenPipe();
+  return true;
 }
 
 void LayerServer::Reply(uint64_t unique, int error, const void* data, size_t length) {

@@ -39,10 +39,13 @@ class LayerServer {
 
   // `device` is /dev/fuse, mounted; it becomes non-blocking.
   Failure Start(UniqueFd device, unsigned threads);
-  // EEXIST if the inode number or the name is taken.
+  // EEXIST if the inode number or the name is taken. In place of one that was removed and is still open.
   Failure Add(std::shared_ptr<LayerFile> file);
+  // Nobody finds it any more; who has it open reads what is here to the end.
   void Remove(uint64_t node);
   void Present(uint64_t node, uint32_t frame);
+  // Of a file that records: its frames in the order in which they were read since it was opened last.
+  std::vector<uint32_t> Reads(uint64_t node) const;
   // Ends a wait: with an errno, or with 0 when the frames are here.
   void Answer(uint64_t ticket, int error);
   // Has the kernel send again what a server before this one did not answer (Linux 6.9).
@@ -68,8 +71,11 @@ class LayerServer {
   void Handle(Worker& worker, const fuse_in_header& header, const uint8_t* body, size_t length);
   void Initialize(const fuse_in_header& header, const uint8_t* body, size_t length);
   void Lookup(const fuse_in_header& header, const char* name);
+  void Open(const fuse_in_header& header);
+  void Release(const fuse_in_header& header);
   void Attributes(const fuse_in_header& header);
   void HandleRead(Worker& worker, const Read& read, bool waited);
+  bool ReplyBySplice(Worker& worker, const LayerFile& file, const Read& read, size_t length);
   void Reply(uint64_t unique, int error, const void* data, size_t length);
   std::shared_ptr<LayerFile> Find(uint64_t node) const;
 

@@ -28,6 +28,11 @@ export interface DownloadOptions {
   limiter: Limiter;
   /** Bounds the transfers for those who wait, apart: they never stand behind a long range. */
   demandLimiter: Limiter;
+  /**
+   * What its order does not name may wait: for whoever else streams, and not for a place among the ranges that the order
+   * names.
+   */
+  restInBackground: boolean;
   /** Streaming transfers of this download at a time. */
   parallel: number;
   /** Monotonic milliseconds. */
@@ -48,10 +53,12 @@ const OVERDUE_LEFT_MS = 300;
  * them (network, disk) breaks the attempt off. What was stored stays either way.
  */
 export async function download(options: DownloadOptions): Promise<void> {
-  const { index, presence, givenUp, demand, parallel, limiter, demandLimiter, signal } = options;
+  const { index, presence, givenUp, demand, parallel, limiter, demandLimiter, restInBackground, signal } =
+    options;
   const queue = new TransferQueue(
     index,
     (ordinal) => !presence.has(ordinal) && givenUp.errorOf(ordinal) === undefined,
+    { leadAlone: restInBackground },
   );
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
@@ -69,7 +76,7 @@ export async function download(options: DownloadOptions): Promise<void> {
       queue.release(range);
     }
   };
-  const work = async (slots: Limiter, take: () => PlannedRange | undefined): Promise<void> => {
+  const work = async (slots: Pick<Limiter, 'run'>, take: () => PlannedRange | undefined): Promise<void> => {
     try {
       while (await slots.run(() => transfer(stop.aborted ? undefined : take())));
     } catch (error) {
@@ -113,8 +120,11 @@ export async function download(options: DownloadOptions): Promise<void> {
 
   demand.onWanted = want;
   want(demand.ordinals);
+  const slots: Pick<Limiter, 'run'> = {
+    run: (transfer) => limiter.run(transfer, { background: restInBackground && !queue.hasLead }),
+  };
   const streams = Array.from({ length: parallel }, () =>
-    work(limiter, () => queue.takeDemand() ?? queue.takeStream()),
+    work(slots, () => queue.takeDemand() ?? queue.takeStream()),
   );
   try {
     await Promise.all(streams);

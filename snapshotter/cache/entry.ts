@@ -101,6 +101,10 @@ export class CacheEntry {
   lastUsed = 0;
   /** Told of every chunk that becomes present. */
   onPresent: (ordinal: number) => void = () => {};
+  /** Told when the last byte has come. */
+  onComplete: () => void = () => {};
+  /** Before the rest, in this order. */
+  #first: readonly number[] = [];
   readonly #demand = new Demand();
   readonly #watch = new PresenceWatch();
   #givenUp: GivenUp;
@@ -184,6 +188,15 @@ export class CacheEntry {
     };
   }
 
+  /**
+   * From the next attempt on, these come before everything else, in this order and in place of the index's. Ordinals that
+   * the index does not have are left out: who records an order may know another index.
+   */
+  prefer(ordinals: readonly number[]): void {
+    const { chunkCount } = this.index;
+    this.#first = [...new Set(ordinals)].filter((ordinal) => ordinal < chunkCount);
+  }
+
   /** Takes over what an earlier run of the daemon left here; false if that is not all. */
   async adopt(): Promise<boolean> {
     if (!(await this.#files.exist(this.index.files))) return false;
@@ -220,6 +233,7 @@ export class CacheEntry {
         this.#state = { kind: 'complete', synced };
         this.#watch.notify();
         events.onComplete(this, source, Math.round(clock() - started));
+        this.onComplete();
       },
       (cause: unknown) => {
         const error = explain(cause, source);
@@ -376,8 +390,9 @@ export class CacheEntry {
 
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
     const { transfers, limiter, demandLimiter, parallel, clock, events } = this.#options;
+    const { index } = this;
     await download({
-      index: this.index,
+      index: this.#first.length > 0 ? { ...index, accessOrder: this.#first } : index,
       source,
       directory: this.imagesDirectory,
       transfers,
@@ -386,6 +401,8 @@ export class CacheEntry {
       demand: this.#demand,
       limiter,
       demandLimiter,
+      // A lazy layer is read where it is needed; a checkpoint's memory is needed whole.
+      restInBackground: this.content.kind === 'layer',
       parallel,
       clock,
       signal,

@@ -7,16 +7,28 @@ export class TransferQueue {
   readonly #missing: (ordinal: number) => boolean;
   /** Last one first. */
   readonly #stream: PlannedRange[];
+  /** What the order names, where it is a stream of its own that goes before. Last one first. */
+  readonly #lead: PlannedRange[];
   /** One list for each wish; they take turns, so that a single chunk does not wait for a thousand. */
   readonly #wishes: Wish[] = [];
   /** Transfers under way for a chunk. */
   readonly #underWay = new Map<number, number>();
 
-  /** `missing` is asked again whenever something is taken: neither here nor given up. */
-  constructor(index: ChunkIndex, missing: (ordinal: number) => boolean) {
+  /**
+   * `missing` is asked again whenever something is taken: neither here nor given up. `leadAlone`: what the order does not
+   * name is not read along with what it does.
+   */
+  constructor(index: ChunkIndex, missing: (ordinal: number) => boolean, { leadAlone = false } = {}) {
     this.#index = index;
     this.#missing = missing;
-    this.#stream = planRanges(index, missing).reverse();
+    const lead = new Set(leadAlone ? index.accessOrder : []);
+    this.#lead = planRanges(index, (ordinal) => lead.has(ordinal) && missing(ordinal)).reverse();
+    this.#stream = planRanges(index, (ordinal) => !lead.has(ordinal) && missing(ordinal)).reverse();
+  }
+
+  /** Whether something of the order is left that goes before the rest. */
+  get hasLead(): boolean {
+    return this.#lead.length > 0;
   }
 
   /** Brings chunks before the stream. `again`: also those that are under way already. */
@@ -48,7 +60,8 @@ export class TransferQueue {
 
   takeStream(): PlannedRange | undefined {
     const skip = (ordinal: number) => !this.#missing(ordinal) || this.isUnderWay(ordinal);
-    return this.#takeFrom(this.#stream, skip, DEFAULT_PLAN.maxGap);
+    const { maxGap } = DEFAULT_PLAN;
+    return this.#takeFrom(this.#lead, skip, maxGap) ?? this.#takeFrom(this.#stream, skip, maxGap);
   }
 
   /** The transfer of a range that was taken has ended, however. */

@@ -363,3 +363,15 @@ test('files that somebody may have mapped are kept by a daemon that was killed, 
     code: Code.failedPrecondition,
   });
 });
+
+test('what a restore elsewhere read comes first; what is not there, or was named before, is passed over', async () => {
+  const cache = makeCache();
+  const entry = await add(cache);
+  const third = PER_LAYER * 2;
+  entry.prefer([third + 3, third + 3, COUNT + 5]);
+  const source = fakeSource();
+  entry.start(source);
+  await entry.wait(never);
+  expect(source.reads[0]?.digest).toBe(checkpoint.index.dataLayers[2]?.digest);
+  expectChunks(entry, ALL);
+});

@@ -8,6 +8,7 @@ import { thaw } from '../../proto/gen/thaw.js';
 import { describeError } from '../../proto/status.ts';
 import { type CallContext, type Handler, method, type Services } from '../../proto/ttrpc/index.ts';
 import type { CacheEntry, NodeCache } from '../cache/index.ts';
+import type { LazyLayers } from '../layers/index.ts';
 import { IMAGE_REF_LABEL } from '../remote/index.ts';
 import { type LocateOptions, locate } from './locate.ts';
 import { readStartReport, type StartReport } from './start-report.ts';
@@ -20,12 +21,14 @@ export interface CheckpointServiceOptions extends LocateOptions {
   log: Logger;
   /** A container asked for a checkpoint of which so many stored bytes were here. */
   onLocated?: ((presentBytes: number) => void) | undefined;
+  /** Noting what is read of lazy layers; see LazyLayers. */
+  layers: Pick<LazyLayers, 'record' | 'endRecord'>;
   /** A shim told how a start went. */
   onStart?: ((report: StartReport) => void) | undefined;
 }
 
 export function checkpointServices(options: CheckpointServiceOptions): Services {
-  const { cache, snapshotter, log, onLocated, onStart } = options;
+  const { cache, snapshotter, layers, log, onLocated, onStart } = options;
 
   const Locate = method(v1.LocateRequest, v1.LocateResponse, async (request) => {
     const entry = await locate(options, request);
@@ -66,21 +69,32 @@ export function checkpointServices(options: CheckpointServiceOptions): Services 
     ({ id, knownChunks }, { signal }: CallContext) => cache.presence(id, knownChunks, signal),
   );
 
+  const statusOf = (entry: CacheEntry) => {
+    const { storedBytes, presentBytes, fetchedBytes, wantedChunks } = entry.progress;
+    const [layer] = snapshotter.store.withCached(entry.id);
+    return {
+      id: entry.id,
+      imageRef: layer?.labels[IMAGE_REF_LABEL] ?? '',
+      state: stateOf(entry),
+      storedBytes: wire(storedBytes),
+      presentBytes: wire(presentBytes),
+      fetchedBytes: wire(fetchedBytes),
+      wantedChunks,
+      error: entry.state.kind === 'failed' ? entry.state.error.message : '',
+    };
+  };
   const List = method(v1.ListRequest, v1.ListResponse, () => ({
-    checkpoints: checkpointsOf(cache).map((entry) => {
-      const { storedBytes, presentBytes, fetchedBytes, wantedChunks } = entry.progress;
-      const [layer] = snapshotter.store.withCached(entry.id);
-      return {
-        id: entry.id,
-        imageRef: layer?.labels[IMAGE_REF_LABEL] ?? '',
-        state: stateOf(entry),
-        storedBytes: wire(storedBytes),
-        presentBytes: wire(presentBytes),
-        fetchedBytes: wire(fetchedBytes),
-        wantedChunks,
-        error: entry.state.kind === 'failed' ? entry.state.error.message : '',
-      };
-    }),
+    checkpoints: entriesOf(cache, 'checkpoint').map(statusOf),
+    layers: entriesOf(cache, 'layer').map(statusOf),
+  }));
+
+  const RecordReads = method(v1.RecordReadsRequest, v1.RecordReadsResponse, () => {
+    layers.record();
+    return {};
+  });
+
+  const EndReads = method(v1.EndReadsRequest, v1.EndReadsResponse, () => ({
+    layers: layers.endRecord().map(({ id, diffId, frames }) => ({ id, diffId, frames: [...frames] })),
   }));
 
   const Evict = method(v1.EvictRequest, v1.EvictResponse, async ({ id }) => {
@@ -107,6 +121,8 @@ export function checkpointServices(options: CheckpointServiceOptions): Services 
       Presence,
       List,
       Evict: logged('Evict', log, Evict),
+      RecordReads: logged('RecordReads', log, RecordReads),
+      EndReads: logged('EndReads', log, EndReads),
       Report: logged('Report', log, Report),
     },
   };
@@ -146,7 +162,6 @@ function wire(value: bigint): never {
   return fromBigInt(value) as never;
 }
 
-/** Lazy layers are none, and nobody asks for them here. */
-function checkpointsOf(cache: NodeCache): CacheEntry[] {
-  return cache.entries().filter(({ content }) => content.kind === 'checkpoint');
+function entriesOf(cache: NodeCache, kind: CacheEntry['content']['kind']): CacheEntry[] {
+  return cache.entries().filter(({ content }) => content.kind === kind);
 }

@@ -12,26 +12,29 @@ import { layerMetadata, TAR_FILE } from '../../checkpoint/lazy/layer-index.ts';
 import type { Addon, LayerServer } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { CacheEntry } from '../cache/index.ts';
-import { internal, unavailable } from '../error.ts';
+import { failedPrecondition, internal, unavailable } from '../error.ts';
 import { closeDevice, type DeviceOptions, mountPoints, openDevice } from './device.ts';
+import { ErofsMounts, type MountCalls } from './erofs-mounts.ts';
 
 export interface LazyLayersOptions {
   /** Resolves when the frames of a layer are here; see NodeCache.want. */
   want: (id: string, frames: readonly number[], signal: AbortSignal) => Promise<void>;
-  native: Pick<
-    Addon,
-    | 'mount'
-    | 'umount'
-    | 'tryLock'
-    | 'layerServerStart'
-    | 'layerServerAdd'
-    | 'layerServerRemove'
-    | 'layerServerPresent'
-    | 'layerServerAnswer'
-    | 'layerServerResend'
-    | 'layerServerStop'
-  >;
+  native: MountCalls &
+    Pick<
+      Addon,
+      | 'tryLock'
+      | 'layerServerStart'
+      | 'layerServerAdd'
+      | 'layerServerRemove'
+      | 'layerServerPresent'
+      | 'layerServerReads'
+      | 'layerServerAnswer'
+      | 'layerServerResend'
+      | 'layerServerStop'
+    >;
   device: DeviceOptions;
+  /** `loop`: by loop devices also where the kernel can do without. */
+  mounts: 'auto' | 'loop';
   threads: number;
   /** Longest time that a read waits for its frames. */
   readTimeoutMs: number;
@@ -46,31 +49,47 @@ export interface LayerMount {
   id: number;
 }
 
+/** Frames of a layer, in the order in which they were first read. */
+export interface LayerReads {
+  /** Digest of the layer's index. */
+  id: string;
+  /** Digest of its tar. */
+  diffId: string;
+  frames: Uint32Array;
+}
+
 interface Served {
   entry: CacheEntry;
+  diffId: string;
   node: number;
   /** Shared lock on the cache entry: it is not evicted. */
   lock: number;
   /** Directories that it is mounted on. */
   mounts: Set<string>;
+  /** Those of them where the kernel reads the file itself. */
+  whole: Set<string>;
 }
 
 const METADATA = 'metadata';
-const MS_RDONLY = 1;
-const MS_NODEV = 4;
-const MNT_DETACH = 2;
-const UMOUNT_NOFOLLOW = 8;
+/** What nobody ends ends by itself. */
+const LONGEST_RECORDING_MS = 15 * 60_000;
 const { EIO } = constants.errno;
 
 export class LazyLayers {
   readonly #options: LazyLayersOptions;
+  readonly #mounts: ErofsMounts;
   readonly #served = new Map<string, Served>();
   readonly #byNode = new Map<number, Served>();
   #server: Promise<LayerServer> | undefined;
+  /** What #server resolved to. */
+  #running: LayerServer | undefined;
   readonly #stopping = new AbortController();
+  /** Directories that have a mount on top whose reads are noted, with their layers. */
+  #recording: { directories: Map<string, Served>; end: NodeJS.Timeout } | undefined;
 
   constructor(options: LazyLayersOptions) {
     this.#options = options;
+    this.#mounts = new ErofsMounts(options.native, options.mounts);
   }
 
   /**
@@ -78,37 +97,26 @@ export class LazyLayers {
    * kernel cannot do it.
    */
   async mount(entry: CacheEntry, directory: string): Promise<void> {
-    const { native, device } = this.#options;
     const server = await this.#start();
     const served = await this.#serve(server, entry);
     try {
-      const tar = join(device.directory, nameOf(entry));
-      native.mount(
-        join(entry.directory, METADATA),
-        directory,
-        'erofs',
-        MS_RDONLY | MS_NODEV,
-        `device=${tar}`,
-      );
-    } catch (cause) {
+      if (entry.present.complete) this.#mountWhole(served, directory);
+      else this.#mountOn(directory, entry, 'served');
+    } catch (error) {
       this.#forgetUnused(served);
-      const { message } = describeError(cause);
-      throw unavailable(`Cannot mount a lazy layer (EROFS on files needs Linux 6.12): ${message}`, { cause });
+      throw error;
     }
     served.mounts.add(directory);
   }
 
   /** Takes away what is mounted on a directory; containers that run on it go on. */
   unmount(directory: string): void {
-    try {
-      this.#options.native.umount(directory, MNT_DETACH | UMOUNT_NOFOLLOW);
-    } catch (error) {
-      const { errno } = describeError(error).context;
-      // Nothing is mounted there, or it is gone.
-      if (errno !== 'EINVAL' && errno !== 'ENOENT') throw error;
-    }
-    for (const served of this.#served.values())
+    this.#mounts.unmountAll(directory);
+    this.#recording?.directories.delete(directory);
+    for (const served of this.#served.values()) {
+      served.whole.delete(directory);
       if (served.mounts.delete(directory)) this.#forgetUnused(served);
+    }
   }
 
   /**
@@ -119,7 +127,7 @@ export class LazyLayers {
     // What a daemon that was killed left without a layer.
     if (layers.length === 0) return closeDevice(this.#options.device);
     const mounted = mountPoints();
-    const { native, log } = this.#options;
+    const { log } = this.#options;
     let opened: { server: LayerServer; taken: boolean };
     try {
       opened = await this.#open();
@@ -136,7 +144,7 @@ export class LazyLayers {
         if (taken && mounted.has(directory)) {
           (await this.#serve(server, entry)).mounts.add(directory);
         } else {
-          if (mounted.has(directory)) native.umount(directory, MNT_DETACH);
+          this.#mounts.unmountAll(directory);
           await this.mount(entry, directory);
         }
       } catch (error) {
@@ -145,18 +153,60 @@ export class LazyLayers {
       }
     }
     // Only now: what is sent again finds its file.
-    if (taken) native.layerServerResend(server);
+    if (taken) this.#options.native.layerServerResend(server);
+  }
+
+  /**
+   * From now on, containers that are started read their lazy layers anew, without what the page cache has, and what they
+   * read is noted. FAILED_PRECONDITION while that is so already.
+   */
+  record(): void {
+    if (this.#recording)
+      throw failedPrecondition('Cannot record what is read of lazy layers: it is being recorded already');
+    const end = setTimeout(() => this.endRecord(), LONGEST_RECORDING_MS);
+    end.unref();
+    const directories = new Map<string, Served>();
+    this.#recording = { directories, end };
+    try {
+      for (const served of this.#served.values())
+        for (const directory of served.mounts) {
+          this.#mountOn(directory, served.entry, 'recorded');
+          directories.set(directory, served);
+        }
+    } catch (error) {
+      this.endRecord();
+      throw error;
+    }
+  }
+
+  /** What was read since `record`; empty if nothing was recorded. */
+  endRecord(): LayerReads[] {
+    const recording = this.#recording;
+    if (!recording) return [];
+    this.#recording = undefined;
+    clearTimeout(recording.end);
+    const server = this.#running;
+    const reads = new Map<string, LayerReads>();
+    for (const [directory, { entry, diffId, node }] of recording.directories) {
+      this.#mounts.unmountTop(directory);
+      if (!server) continue;
+      const frames = this.#options.native.layerServerReads(server, recordedNode(node));
+      reads.set(entry.id, { id: entry.id, diffId, frames });
+    }
+    for (const served of recording.directories.values()) this.#completed(served);
+    return [...reads.values()];
   }
 
   /** Ends the server. Mounts stay, and whoever reads waits for the next one; without any the device goes too. */
   async close(): Promise<void> {
     this.#stopping.abort();
+    this.endRecord();
     const server = await this.#server?.catch(() => undefined);
     if (!server) return;
     const unused = this.#served.size === 0;
     this.#options.native.layerServerStop(server);
     for (const { lock, entry } of this.#served.values()) {
-      entry.onPresent = () => {};
+      forget(entry);
       closeSync(lock);
     }
     this.#served.clear();
@@ -182,7 +232,42 @@ export class LazyLayers {
       void this.#wanted(server, node, first, last, ticket);
     });
     closeSync(fd);
+    this.#running = server;
     return { server, taken };
+  }
+
+  /**
+   * `whole`: every byte is here, so the kernel reads the file itself, and no server is in between. `recorded`: reads are
+   * noted.
+   */
+  #mountOn(directory: string, entry: CacheEntry, what: 'served' | 'whole' | 'recorded'): void {
+    const served = join(this.#options.device.directory, nameOf(entry));
+    const tar = { served, recorded: recordedName(served), whole: join(entry.imagesDirectory, TAR_FILE) }[
+      what
+    ];
+    this.#mounts.mount(join(entry.directory, METADATA), tar, directory);
+  }
+
+  #mountWhole({ entry, whole }: Served, directory: string): void {
+    this.#mountOn(directory, entry, 'whole');
+    whole.add(directory);
+  }
+
+  /** The last byte has come: whoever mounts it next needs no server. What runs on the mount below stays there. */
+  #completed(served: Served): void {
+    const { entry, mounts, whole } = served;
+    if (!entry.present.complete) return;
+    for (const directory of mounts) {
+      if (whole.has(directory) || this.#recording?.directories.has(directory)) continue;
+      try {
+        this.#mountWhole(served, directory);
+      } catch (error) {
+        this.#options.log.warn(
+          { id: entry.id, directory, error: describeError(error).message },
+          'layer stays served',
+        );
+      }
+    }
   }
 
   async #serve(server: LayerServer, entry: CacheEntry): Promise<Served> {
@@ -201,11 +286,22 @@ export class LazyLayers {
       if (!native.tryLock(lock, false)) throw unavailable(`Layer ${entry.id} is just being evicted`);
       const node = nodeOf(entry.id);
       const size = index.files[0]?.size ?? 0n;
-      entry.onPresent = (frame) => native.layerServerPresent(server, node, frame);
-      native.layerServerAdd(server, node, nameOf(entry), tar, size, index.frameBytes, entry.present.bits);
-      const served = { entry, node, lock, mounts: new Set<string>() };
+      const files = [
+        { node, name: nameOf(entry), records: false },
+        { node: recordedNode(node), name: recordedName(nameOf(entry)), records: true },
+      ];
+      entry.onPresent = (frame) => {
+        for (const file of files) native.layerServerPresent(server, file.node, frame);
+      };
+      const { diffId } = index;
+      const served = { entry, diffId, node, lock, mounts: new Set<string>(), whole: new Set<string>() };
+      for (const file of files) {
+        const { bits } = entry.present;
+        native.layerServerAdd(server, file.node, file.name, tar, size, index.frameBytes, bits, file.records);
+        this.#byNode.set(file.node, served);
+      }
+      entry.onComplete = () => this.#completed(served);
       this.#served.set(entry.id, served);
-      this.#byNode.set(node, served);
       return served;
     } catch (error) {
       closeSync(lock);
@@ -219,10 +315,12 @@ export class LazyLayers {
   #forgetUnused({ entry, node, lock, mounts }: Served): void {
     if (mounts.size > 0) return;
     this.#served.delete(entry.id);
-    this.#byNode.delete(node);
-    entry.onPresent = () => {};
+    forget(entry);
     closeSync(lock);
-    void this.#server?.then((server) => this.#options.native.layerServerRemove(server, node)).catch(() => {});
+    for (const file of [node, recordedNode(node)]) {
+      this.#byNode.delete(file);
+      if (this.#running) this.#options.native.layerServerRemove(this.#running, file);
+    }
   }
 
   async #wanted(
@@ -259,6 +357,20 @@ function nodeOf(id: string): number {
 
 function nameOf({ id }: CacheEntry): string {
   return id.slice('sha256:'.length);
+}
+
+/** The same bytes under another inode: with pages of its own in the page cache, so that no read of it goes unnoticed. */
+function recordedNode(node: number): number {
+  return node + 2 ** 48;
+}
+
+function recordedName(name: string): string {
+  return `${name}.recorded`;
+}
+
+function forget(entry: CacheEntry): void {
+  entry.onPresent = () => {};
+  entry.onComplete = () => {};
 }
 
 async function writeMetadata({ directory }: CacheEntry, decode: () => Promise<Buffer>): Promise<void> {

@@ -86,6 +86,7 @@ export class LazyPull {
     if (dataLayers[0]?.digest !== layerDigest || chainId(chainOfName(parent), diffId) !== target)
       throw failedPrecondition('Cannot take the layer as it is: its index is that of another one');
     const entry = await cache.addLayer(location.digest, indexBytes);
+    entry.prefer(this.#readFirst(parent, location.digest));
     await snapshotter.createReady({
       name: target,
       parent,
@@ -98,6 +99,18 @@ export class LazyPull {
       },
     });
     start(entry);
+  }
+
+  /** What a restore of the checkpoint below, if there is one, read of the layer: in that order it comes first. */
+  #readFirst(parent: string, layer: string): readonly number[] {
+    if (parent === '') return [];
+    const { store } = this.#options.snapshotter;
+    for (const { directory } of [store.get(parent), ...store.ancestors(parent)]) {
+      const content = this.#options.cache.find(directory.checkpoint ?? '')?.content;
+      if (content?.kind !== 'checkpoint') continue;
+      return content.index.layerReads.find((reads) => reads.layer === layer)?.frames ?? [];
+    }
+    return [];
   }
 
   /** The layer's index, out of the index layer that its chain names. */

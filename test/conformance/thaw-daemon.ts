@@ -155,6 +155,15 @@ export class ThawDaemon {
     const { checkpoints } = await this.#call('List', v1.ListRequest, v1.ListResponse, {});
     return checkpoints;
   }
+  async layers() {
+    return (await this.#call('List', v1.ListRequest, v1.ListResponse, {})).layers;
+  }
+  async recordReads(): Promise<void> {
+    await this.#call('RecordReads', v1.RecordReadsRequest, v1.RecordReadsResponse, {});
+  }
+  async endReads() {
+    return (await this.#call('EndReads', v1.EndReadsRequest, v1.EndReadsResponse, {})).layers;
+  }
   async evict(id: string): Promise<number> {
     const { freedBytes } = await this.#call('Evict', v1.EvictRequest, v1.EvictResponse, { id });
     return Number(freedBytes);

@@ -30,7 +30,15 @@ export async function pageServed(imagesDir: string, guardProgram: string): Promi
       return file;
     });
   const checkpointJson = { offset: 0, length: 0, digest: '' };
-  const index = { dataLayers: [], files, accessOrder: [], checkpointJson, chunkCount, codec: 'lz4' as const };
+  const index = {
+    dataLayers: [],
+    files,
+    accessOrder: [],
+    layerReads: [],
+    checkpointJson,
+    chunkCount,
+    codec: 'lz4' as const,
+  };
   const plan = await readMemoryPlan(imagesDir, index);
   if (!plan) throw new Error('the memory of the checkpoint cannot be served');
   const here = {

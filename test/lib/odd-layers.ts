@@ -1,10 +1,13 @@
 /** Layers with everything that a layer can have, for comparing what shows them; and their image with lazy layers. */
+import { chainIds } from '../../checkpoint/chain-id.ts';
 import { LAYER_ANNOTATION, parseLayerAnnotation } from '../../checkpoint/lazy/index-layer.ts';
 import { decodeLayerIndex, type LayerIndex } from '../../checkpoint/lazy/layer-index.ts';
 import { type TestMember, tarOf } from '../../checkpoint/lazy/tar.test-helper.ts';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { createContext } from '../../cli/context.ts';
 import { runConvertLazy } from '../../cli/convert-lazy/run.ts';
+import { Code } from '../../proto/status.ts';
+import type { SnapshotsClient } from '../conformance/snapshots-client.ts';
 import { type Blob, blob } from './image.ts';
 
 const LAYER = 'application/vnd.oci.image.layer.v1.tar';
@@ -51,21 +54,54 @@ const TOP: TestMember[] = [
   { name: 'etc/motd', ...text('top') },
 ];
 
+/** Hides all of ODD. */
+const EMPTY: TestMember[] = [{ name: './', type: '5', mode: 0o755 }, { name: '.wh.odd' }];
+
 /** Cannot be compressed: so many bytes are so many on the way. */
 export const NOISE_BYTES = 24 << 20;
 export const noise = seeded(11).bytes(NOISE_BYTES);
 
 export const oddLayer = (): Blob => blob(LAYER, tarOf(ODD));
 export const topLayer = (): Blob => blob(LAYER, tarOf(TOP));
+export const emptyLayer = (): Blob => blob(LAYER, tarOf(EMPTY));
 export const noiseLayer = (): Blob => blob(LAYER, tarOf([{ name: 'noise', content: noise }]));
 
 /** Made as the CLI does it; throws if a layer stays as it is. */
-export async function convertLazily(source: string, target: string, workDir: string): Promise<void> {
+export async function convertLazily(
+  source: string,
+  target: string,
+  workDir: string,
+  order?: string,
+): Promise<void> {
   const printed: string[] = [];
   const write = (line: string) => printed.push(line);
   const context = createContext({ stdout: { write }, stderr: { write } }, new AbortController().signal, {});
-  await runConvertLazy({ source, target, json: true, plainHttp: true, hostsDir: '', workDir }, context);
+  const options = { source, target, json: true, plainHttp: true, hostsDir: '', workDir, order };
+  await runConvertLazy(options, context);
   if (printed.join('').includes('stays as it is')) throw new Error(printed.join(''));
+}
+
+/** What containerd asks for when it pulls the image from there; the chain IDs of its layers, bottom first. */
+export async function pullLazily(
+  snapshots: SnapshotsClient,
+  image: LazyImage,
+  reference: string,
+): Promise<string[]> {
+  const chains = chainIds([image.indexLayer.digest, ...image.layers.map(({ index }) => index.diffId)]);
+  for (const [i, { digest, annotation }] of [image.indexLayer, ...image.layers].entries()) {
+    const prepared = snapshots.prepare(`k8s.io/${i}/extract ${chains[i]}`, chains[i - 1] ?? '', {
+      'containerd.io/snapshot.ref': chains[i] ?? '',
+      [LAYER_ANNOTATION]: annotation,
+      'containerd.io/snapshot/cri.image-ref': reference,
+      'containerd.io/snapshot/cri.layer-digest': digest,
+    });
+    const refused = await prepared.then(
+      () => undefined,
+      (error: { code?: number }) => error.code,
+    );
+    if (refused !== Code.alreadyExists) throw new Error(`layer ${i} of ${reference} is not lazy`);
+  }
+  return chains;
 }
 
 export interface LazyImage {

@@ -1,5 +1,5 @@
 /** Throughput of reads of one large file that is all on this node: through the mount of a lazy layer, and on ext4. */
-import { copyFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Code } from '../../../proto/status.ts';
 import { run, until } from '../../../test/lib/index.ts';
@@ -29,7 +29,7 @@ export async function measureWarmReads(cold: ColdBed, published: Published, turn
   try {
     const image = published.lazy;
     const imageRef = await pod.pull(image, handlers.thaw);
-    await until('every byte of the image to be on the node', () => isComplete(node.root), LONG_MS);
+    await until('every byte of the image to be on the node', () => isComplete(cold), LONG_MS);
     return await withRootfs(
       cold,
       pod,
@@ -85,10 +85,10 @@ async function rate(file: string, pattern: Pattern, cached: boolean): Promise<nu
   return job.read.bw_bytes / 1e6;
 }
 
-function isComplete(root: string): boolean {
-  const cache = join(root, 'cache');
-  const entries = readdirSync(cache);
-  return entries.length > 0 && entries.every((entry) => existsSync(join(cache, entry, 'complete')));
+async function isComplete({ bed }: ColdBed): Promise<boolean> {
+  const { stdout } = await bed.node.thaw(['status', '--json']);
+  const { layers } = JSON.parse(stdout) as { layers: { state: string }[] };
+  return layers.length > 0 && layers.every(({ state }) => state === 'complete');
 }
 
 async function largestFile(rootfs: string): Promise<string> {

@@ -32,7 +32,15 @@ function index(...files: Omit<IndexFile, 'firstOrdinal'>[]): CheckpointIndex {
     return { ...each, firstOrdinal };
   });
   const checkpointJson = { offset: 0, length: 0, digest: '' };
-  return { dataLayers: [], files: placed, accessOrder: [], checkpointJson, chunkCount, codec: 'lz4' };
+  return {
+    dataLayers: [],
+    files: placed,
+    accessOrder: [],
+    layerReads: [],
+    checkpointJson,
+    chunkCount,
+    codec: 'lz4',
+  };
 }
 
 const run = (page: number, pages: number, flags = LAZY): PageRun => ({
