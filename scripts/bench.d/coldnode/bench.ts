@@ -140,6 +140,15 @@ async function measureStarts(cold: ColdBed, remote: Remote, gbit: Gbit, turns: T
       peer: of('thaw').map(() => rate / 1e6),
       peerName: 'the link',
     },
+    {
+      // A link that is not full, with processors that are: they are shared with the registry and the throttle here.
+      name: `cores_busy_${gbit}gbit`,
+      unit: 'share',
+      ours: of('thaw').map(({ busy }) => busy),
+      peer: of('thaw').map(() => 1),
+      peerName: 'all cores',
+      aside: true,
+    },
     ...(gbit === 1
       ? [
           {

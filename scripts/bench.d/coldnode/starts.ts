@@ -6,8 +6,9 @@ import { check, type Restored } from '../restore/restored.ts';
 import { Bundle } from '../restore/runc.ts';
 import { type ColdBed, handlers, type Remote, sentBytes } from './bed.ts';
 import { CHECKPOINT_DIR } from './images.ts';
+import { Meter } from './meter.ts';
 import { ColdPod } from './pod.ts';
-import { type Gbit, LinkMeter } from './throttle.ts';
+import type { Gbit } from './throttle.ts';
 
 /** What is asked of the worker as soon as it is there. */
 export type Touch = Question | 'nothing';
@@ -25,6 +26,8 @@ export interface ColdStart {
   pass: number;
   /** When the last byte had come over the link. */
   downloaded: number;
+  /** Share of all processors' time in which they were busy until then. */
+  busy: number;
   fetched: number;
 }
 
@@ -44,7 +47,7 @@ export async function coldStart(
   try {
     while (pods.length < count) pods.push(await ColdPod.start(cold.bed.node, handler));
     const { result, requests } = await cold.behindLink(gbit, async () => {
-      const meter = new LinkMeter();
+      const meter = new Meter();
       try {
         const began = nowNs();
         const image = starter === 'pull-unpack-restore' ? remote.peerImage : remote.image;
@@ -79,6 +82,7 @@ export async function coldStart(
       resident: since(outcome(outcomes, 'resident').ended),
       pass: passOf(outcomes),
       downloaded: since(result.meter.sentBy(fetched)),
+      busy: result.meter.busyUntilSent(fetched),
       fetched,
     }));
   } finally {

@@ -2,7 +2,6 @@
  * A slow link between this node and its registry: a token bucket on loopback, which carries nothing else here. Pods have
  * a bridge of their own, and the daemons speak over unix sockets.
  */
-import { readFileSync } from 'node:fs';
 import { run } from '../../../test/lib/index.ts';
 
 export type Gbit = 1 | 4;
@@ -32,31 +31,4 @@ export async function linkSpeed(url: string): Promise<number> {
 export function parseSentBytes(text: string): number {
   const fields = /^\s*lo:\s*(.*)$/m.exec(text)?.[1]?.split(/\s+/);
   return Number(fields?.[8]);
-}
-
-const INTERVAL_MS = 20;
-
-/** Watches the link: when had it sent how much? */
-export class LinkMeter {
-  readonly #samples: { ns: number; bytes: number }[] = [];
-  readonly #timer: NodeJS.Timeout;
-
-  constructor() {
-    const take = () => {
-      const bytes = parseSentBytes(readFileSync('/proc/net/dev', 'utf8'));
-      this.#samples.push({ ns: Number(process.hrtime.bigint()), bytes });
-    };
-    take();
-    this.#timer = setInterval(take, INTERVAL_MS);
-  }
-
-  stop(): void {
-    clearInterval(this.#timer);
-  }
-
-  /** The moment, in nanoseconds of CLOCK_MONOTONIC, when all but a thousandth of so many bytes had gone. */
-  sentBy(bytes: number): number {
-    const first = this.#samples[0]?.bytes ?? 0;
-    return this.#samples.find((sample) => sample.bytes - first >= bytes * 0.999)?.ns ?? Number.NaN;
-  }
 }
