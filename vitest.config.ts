@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config';
+import { leftToOther } from './scripts/test-one-suite.ts';
 
 // Unit tests sit beside their source and need no root; test/ holds what needs the test node, test/host/ what tests the
 // test node from outside (see scripts/test).
@@ -20,7 +21,11 @@ export default defineConfig({
         test: {
           name: 'node',
           include: ['test/**/*.test.ts'],
-          exclude: ['test/host/**'],
+          exclude: [
+            'test/host/**',
+            // THAW_NODE is set by scripts/node, the other by scripts/test where both nodes run.
+            ...leftToOther(process.env['THAW_NODE'], process.env['THAW_SHARED'] === '1'),
+          ],
           setupFiles: ['test/lib/show-failed-logs.ts'],
           testTimeout: 180_000,
           hookTimeout: 180_000,

@@ -59,9 +59,14 @@ describe('the test node', () => {
       const ctr = (...args: string[]) => containerd.ctr(args);
       const loop = 'i=0; while :; do i=$((i+1)); echo $i > /tmp/count; sleep 0.1; done';
       await ctr('run', '-d', '--null-io', 'test.local/busybox:1', 'two', 'sh', '-c', loop);
+      // Empty while the loop writes it anew.
       const count = async () =>
-        Number((await ctr('task', 'exec', '--exec-id', 'read', 'two', 'cat', '/tmp/count')).stdout);
-      const first = await until('the loop to count', async () => (await count()) > 5 && count());
+        Number((await ctr('task', 'exec', '--exec-id', 'read', 'two', 'cat', '/tmp/count')).stdout) ||
+        undefined;
+      const first = await until('the loop to count', async () => {
+        const now = await count();
+        return now !== undefined && now > 5 && now;
+      });
       await ctr('container', 'checkpoint', '--rw', '--task', '--image', 'two', 'test.local/two:1');
       await ctr('task', 'rm', '-f', 'two');
       await ctr('container', 'rm', 'two');

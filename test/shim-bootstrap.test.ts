@@ -6,10 +6,9 @@ import {
   readFileSync,
   renameSync,
   rmdirSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { containerd as api, google } from '../proto/gen/shim.js';
 import {
@@ -99,26 +98,11 @@ const argsOf = (id: string, action: string) => [
   action,
 ];
 
-/** A server that never gets a container. It takes a minute to be sure, so it runs beside the cases. */
-let unused: { pid: number; socket: string; since: number; afterSeconds: Promise<number[]> };
-async function startUnused(): Promise<typeof unused> {
-  const { stdout } = await run(SHIM, argsOf('unused', 'start'), { cwd: makeBundle('unused'), input: '' });
-  const [pid] = servers('unused');
-  if (pid === undefined) throw new Error('The server that nobody will use is not there');
-  const afterSeconds = sleep(5000).then(() => servers('unused'));
-  return { pid, socket: stdout.replace('unix://', ''), since: performance.now(), afterSeconds };
-}
-
 beforeAll(async () => {
-  unused = await startUnused();
   containerd = await Containerd.start();
   await containerd.importImage(IMAGE, image([await layer(busybox())], { cmd: ['sh'] }));
 });
 afterAll(async () => {
-  if (servers('unused').length > 0) {
-    process.kill(unused.pid, 'SIGKILL');
-    rmSync(unused.socket, { force: true });
-  }
   await containerd.stop();
 });
 beforeEach(() => {
@@ -173,12 +157,12 @@ describe('a shim killed', () => {
   });
 
   it('at any moment of a start leaves nothing', async () => {
-    for (let n = 0; n < 24; n += 1) {
+    for (let n = 0; n < 12; n += 1) {
       const id = `any-${n}`;
       const running = ctrRun(['-d', '--null-io'], id, 'sleep', '1000');
       await until('the server', () => servers(id).length > 0);
       // From before the first call until after the last, on a machine as slow as this one is now.
-      await sleep(n * 25);
+      await sleep(n * 50);
       for (const pid of servers(id)) process.kill(pid, 'SIGKILL');
       const { stderr } = await running;
       await until(`${id} to be gone`, async () => (await status(id)) === undefined);
@@ -204,7 +188,7 @@ describe('start', () => {
         [0, ''],
         [0, ''],
       ]);
-      const made = servers().filter((pid) => pid !== unused.pid);
+      const made = servers();
       expect(made).toHaveLength(1);
       expect(await Promise.all(ids.map(status))).toEqual(['RUNNING', 'RUNNING']);
       // The server was killed: the next two find its socket.
@@ -278,12 +262,5 @@ describe('start without containerd', () => {
       return true;
     }).catch(() => {});
     for (const mount of mounts) expect(readdirSync(mount)).not.toContain('shims');
-  });
-
-  it('leaves a server that ends by itself when nobody makes a container', async () => {
-    expect(await unused.afterSeconds).toEqual([unused.pid]);
-    const left = 75_000 - (performance.now() - unused.since);
-    await until('the server to end', () => servers('unused').length === 0, left);
-    expect(readdirSync('/run/containerd/s')).not.toContain(basename(unused.socket));
   });
 });

@@ -3,6 +3,7 @@ import { bootstrapCases } from './conformance/shim/bootstrap.ts';
 import { errorCases } from './conformance/shim/errors.ts';
 import { eventCases } from './conformance/shim/events.ts';
 import { execCases } from './conformance/shim/exec.ts';
+import { hungDelete } from './conformance/shim/hung-delete.ts';
 import { lifecycleCases } from './conformance/shim/lifecycle.ts';
 import { withBoth } from './conformance/shim/peer.ts';
 import { podCases } from './conformance/shim/pods.ts';
@@ -16,6 +17,7 @@ import { upstreamIssueCases } from './conformance/shim/upstream-issues.ts';
 
 withBoth((name) => {
   const unusedShimCase = unusedShim(name);
+  const hungDeleteCase = hungDelete(name);
   bootstrapCases(name);
   lifecycleCases(name);
   execCases(name);
@@ -28,5 +30,6 @@ withBoth((name) => {
   raceCases(name);
   resourceCases(name);
   upstreamIssueCases(name);
+  hungDeleteCase();
   unusedShimCase();
 });

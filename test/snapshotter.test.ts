@@ -18,23 +18,33 @@ import {
   until,
 } from './lib/index.ts';
 
-const startThaw = async (): Promise<Subject> => {
-  const thaw = await ThawDaemon.start();
-  const client = new SnapshotsClient(thaw.socket);
-  return {
-    client,
-    work: privateDir('work'),
-    close: async () => {
-      client.close();
-      await thaw.stop();
-    },
-  };
-};
+/** Each part of them starts what it is about for each of its own cases only. */
+function demands(start: () => Promise<Subject>): void {
+  describe('suite', () => snapshotterSuite(start));
+  snapshotterErrorTable(start);
+  describe('contract', () => snapshotterContract(start));
+}
 
 describe('thaw-snapshotter as containerd demands', () => {
-  snapshotterSuite(startThaw);
-  snapshotterErrorTable(startThaw);
-  snapshotterContract(startThaw);
+  let thaw: ThawDaemon;
+  beforeAll(async () => {
+    thaw = await ThawDaemon.start();
+  });
+  afterAll(() => thaw.stop());
+  demands(async () => {
+    const client = new SnapshotsClient(thaw.socket);
+    return {
+      client,
+      work: privateDir('work'),
+      close: async () => {
+        client.close();
+        // One of its own, as a case may have closed the other.
+        const cleaner = new SnapshotsClient(thaw.socket);
+        await removeAll(cleaner);
+        cleaner.close();
+      },
+    };
+  });
 });
 
 describe("containerd's own overlayfs, which proves the tests", () => {
@@ -44,18 +54,28 @@ describe("containerd's own overlayfs, which proves the tests", () => {
     containerd = await Containerd.start();
   });
   afterAll(() => containerd.stop());
-  const start = async (): Promise<Subject> => {
+  demands(async () => {
     // A namespace of its own is as good as a snapshotter of its own.
     const client = new SnapshotsClient(containerd.socket, {
       snapshotter: 'overlayfs',
       namespace: `suite-${count++}`,
     });
     return { client, work: privateDir('work'), close: async () => client.close() };
-  };
-  snapshotterSuite(start);
-  snapshotterErrorTable(start);
-  snapshotterContract(start);
+  });
 });
+
+/** Children before their parents. */
+async function removeAll(client: SnapshotsClient): Promise<void> {
+  const left = new Map((await client.list()).map(({ name, parent }) => [name, parent]));
+  while (left.size > 0) {
+    const parents = new Set(left.values());
+    for (const name of [...left.keys()].filter((each) => !parents.has(each))) {
+      await client.remove(name);
+      left.delete(name);
+    }
+  }
+  await client.cleanup();
+}
 
 describe('thaw-snapshotter', () => {
   let before: Leftovers;

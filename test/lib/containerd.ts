@@ -92,9 +92,14 @@ export class Containerd {
     } else writeFileSync(this.config, containerdConfig(version, fragment, paths, cri, options.extra));
   }
 
+  /** Its files; `restart` starts it. */
+  static async make(options: ContainerdOptions = {}): Promise<Containerd> {
+    return new Containerd(await containerdVersion(), options);
+  }
+
   /** Starts containerd and waits until it and its CRI plug-in answer. */
   static async start(options: ContainerdOptions = {}): Promise<Containerd> {
-    const containerd = new Containerd(await containerdVersion(), options);
+    const containerd = await Containerd.make(options);
     await containerd.restart();
     return containerd;
   }
@@ -103,13 +108,14 @@ export class Containerd {
     return this.#daemon?.pid ?? -1;
   }
 
-  /** Starts it again after `kill` or `halt`, or restarts it; running containers go on. */
-  async restart(): Promise<void> {
+  /** Starts it again after `kill` or `halt`, or restarts it; running containers go on. Rejects if it does not answer in time. */
+  async restart(readyMs = 20_000): Promise<void> {
     await this.halt();
     const args = ['--config', this.config, '--log-level', this.#logLevel];
     this.#daemon = await Daemon.start('containerd', args, {
       log: this.log,
       env: this.#env,
+      readyMs,
       ready: async () => {
         const done = await this.ctr(['plugins', 'ls', '-q'], { allowFailure: true, timeoutMs: 5000 });
         return done.code === 0;

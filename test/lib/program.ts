@@ -69,6 +69,9 @@ export async function run(
   return result;
 }
 
+/** Between two looks whether a daemon is ready: a start of one takes a few hundred milliseconds. */
+const LONGEST_PAUSE_MS = 40;
+
 export interface DaemonOptions {
   /** Gets stdout and stderr, appended. */
   log: string;
@@ -119,6 +122,7 @@ export class Daemon {
             return options.ready();
           },
           options.readyMs ?? 20_000,
+          LONGEST_PAUSE_MS,
         ),
       ]);
       if (!daemon.running) throw new TestError(Code.unavailable, `${command} ended while starting`);

@@ -13,7 +13,7 @@ export async function until<T>(
   what: string,
   probe: () => T | undefined | false | Promise<T | undefined | false>,
   ms = 10_000,
-  longestPauseMs = 200,
+  longestPauseMs = 100,
 ): Promise<T> {
   const deadline = Date.now() + ms;
   for (let pause = 5; ; pause = Math.min(pause * 2, longestPauseMs)) {

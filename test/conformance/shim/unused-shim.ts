@@ -1,7 +1,7 @@
 /** A shim that never gets a container (containerd issue 6860). It takes a minute to be sure, so it runs beside the other cases. */
-import { rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { until } from '../../lib/index.ts';
+import { sleep, until } from '../../lib/index.ts';
 import { byPeer, type PeerName, peer as peerOf } from './peer.ts';
 import { alive, Rig } from './rig.ts';
 import { startShim } from './shim-program.ts';
@@ -9,6 +9,8 @@ import { TaskClient } from './task-client.ts';
 
 /** Ours gives containerd a minute to create something. */
 const LIMIT_MS = 75_000;
+/** Longer than a containerd takes that is still there. */
+const STAYS_MS = 5_000;
 
 /** To be called before the other cases; the function that it returns, after them. */
 export function unusedShim(name: PeerName): () => void {
@@ -16,6 +18,7 @@ export function unusedShim(name: PeerName): () => void {
   let pid: number;
   let socket: string;
   let since: number;
+  let stays: Promise<boolean>;
   beforeAll(async () => {
     rig = await Rig.start(await peerOf(name));
     const call = rig.bundle();
@@ -24,6 +27,7 @@ export function unusedShim(name: PeerName): () => void {
     socket = address.path;
     pid = (await client.connect()).shimPid;
     since = performance.now();
+    stays = sleep(STAYS_MS).then(() => alive(pid));
     // As when containerd is killed before it sends Create.
     client.close();
     await rig.events.stop();
@@ -46,9 +50,11 @@ export function unusedShim(name: PeerName): () => void {
           stock2: false,
           thaw: true,
         });
-        if (ends)
+        expect(await stays).toBe(true);
+        if (ends) {
           await until('it to end by itself', () => !alive(pid), LIMIT_MS - (performance.now() - since));
-        else expect(alive(pid)).toBe(true);
+          expect(existsSync(socket)).toBe(false);
+        } else expect(alive(pid)).toBe(true);
       });
     });
 }
