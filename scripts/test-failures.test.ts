@@ -94,6 +94,9 @@ describe('describeFailure', () => {
     expect(describeFailure(one, 'failed')).toBe(
       'failed, and again alone: forky test/x.test.ts > a > fails: no',
     );
+    expect(describeFailure(one, 'uncounted')).toBe(
+      'failed, though not alone: forky test/x.test.ts > a > fails: no',
+    );
     expect(describeFailure(one, 'passed')).toBe(
       'second try: forky test/x.test.ts > a > fails passed only when run again, alone; at first: no',
     );

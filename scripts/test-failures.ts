@@ -54,8 +54,11 @@ export function failuresOf(run: Run): Failure[] {
   return [{ run: run.name, file: '', message: why }];
 }
 
-/** `again` is how its second try ended, where it had one. */
-export function describeFailure({ run, file, name, message }: Failure, again?: 'passed' | 'failed'): string {
+/** `again` is how its second try ended, where it had one; uncounted is one that passed, but after too many failures. */
+export function describeFailure(
+  { run, file, name, message }: Failure,
+  again?: 'passed' | 'failed' | 'uncounted',
+): string {
   const what = [run, file, ...(name === undefined ? [] : ['>', name])]
     .filter((part) => part !== '')
     .join(' ');
@@ -64,6 +67,8 @@ export function describeFailure({ run, file, name, message }: Failure, again?: '
       return `failed: ${what}: ${message}`;
     case 'failed':
       return `failed, and again alone: ${what}: ${message}`;
+    case 'uncounted':
+      return `failed, though not alone: ${what}: ${message}`;
     case 'passed':
       return `second try: ${what} passed only when run again, alone; at first: ${message}`;
   }

@@ -39,7 +39,8 @@ const check = run('check', 0, good, { outside: undefined });
 describe('secondTries', () => {
   it('finds the failed cases of all runs, by file and full name', () => {
     expect(
-      secondTries([check, run('host', 0, good), run('forky', 1, failed(2)), run('trixie', 1, failed(1))]),
+      secondTries([check, run('host', 0, good), run('forky', 1, failed(2)), run('trixie', 1, failed(1))])
+        .cases,
     ).toEqual([
       { run: 'forky', file: 'test/x.test.ts', name: 'a > b > fails 0' },
       { run: 'forky', file: 'test/x.test.ts', name: 'a > b > fails 1' },
@@ -48,17 +49,26 @@ describe('secondTries', () => {
   });
 
   it('finds nothing to do where all passed', () => {
-    expect(secondTries([check, run('forky', 0, good)])).toEqual([]);
+    expect(secondTries([check, run('forky', 0, good)]).cases).toEqual([]);
   });
 
-  it('takes up to four failed cases of all runs together', () => {
-    expect(secondTries([run('forky', 1, failed(2)), run('trixie', 1, failed(2))])).toHaveLength(4);
-    expect(secondTries([run('forky', 1, failed(2)), run('trixie', 1, failed(3))])).toEqual([]);
+  it('counts up to four failed cases of all runs together, and shows of some more whether they pass alone', () => {
+    const tries = (forky: number, trixie: number) => {
+      const { cases, count } = secondTries([
+        run('forky', 1, failed(forky)),
+        run('trixie', 1, failed(trixie)),
+      ]);
+      return { tried: cases.length, count };
+    };
+    expect(tries(2, 2)).toEqual({ tried: 4, count: true });
+    expect(tries(2, 3)).toEqual({ tried: 5, count: false });
+    expect(tries(8, 8)).toEqual({ tried: 16, count: false });
+    expect(tries(8, 9)).toEqual({ tried: 0, count: false });
   });
 
   it('takes a file in which a hook failed as a whole', () => {
     const broken = run('trixie', 1, hook, { outside: [{ file: '/thaw/test/y.test.ts', message: 'a hook' }] });
-    expect(secondTries([run('forky', 1, failed(2)), broken])).toEqual([
+    expect(secondTries([run('forky', 1, failed(2)), broken]).cases).toEqual([
       { run: 'forky', file: 'test/x.test.ts', name: 'a > b > fails 0' },
       { run: 'forky', file: 'test/x.test.ts', name: 'a > b > fails 1' },
       { run: 'trixie', file: 'test/y.test.ts' },
@@ -71,9 +81,9 @@ describe('secondTries', () => {
     const both = run('trixie', 1, failed(3), {
       outside: [{ file: '/thaw/test/x.test.ts', message: 'a hook' }],
     });
-    expect(secondTries([both])).toEqual([{ run: 'trixie', file: 'test/x.test.ts' }]);
+    expect(secondTries([both]).cases).toEqual([{ run: 'trixie', file: 'test/x.test.ts' }]);
     // Each of its failed cases counts.
-    expect(secondTries([both, run('forky', 1, failed(2))])).toEqual([]);
+    expect(secondTries([both, run('forky', 1, failed(2))]).count).toBe(false);
   });
 
   const hook = report(...failed(1).testResults, file('test/y.test.ts', [['works', 'passed']], 'failed'));
@@ -92,7 +102,7 @@ describe('secondTries', () => {
     ['a file that was never run', run('trixie', 1, hook, { outside: [{ file: '/z', message: 'no' }] })],
     ['a run without a case', run('trixie', 0, report())],
   ])('mends nothing where something else failed: %s', (_, broken) => {
-    expect(secondTries([run('forky', 1, failed(1)), broken])).toEqual([]);
+    expect(secondTries([run('forky', 1, failed(1)), broken]).cases).toEqual([]);
   });
 });
 

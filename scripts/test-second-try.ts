@@ -7,8 +7,10 @@
 import { relative } from 'node:path';
 import { failures, type Report, type TestFile } from './test-totals.ts';
 
-/** More failed cases than these in all, and files without a failed case, are no busy machine. */
+/** More failed cases than these in all are no busy machine: what passes alone then is shown, and counts as failed. */
 const AT_MOST = 4;
+/** Of more than these nothing is run again: it would take longer than reading what they say. */
+const MOST_TRIED = 16;
 
 export interface Run {
   name: string;
@@ -78,12 +80,18 @@ function triesOf(run: Run): Case[] {
   ];
 }
 
+export interface SecondTries {
+  cases: Case[];
+  /** Whether one that passes counts as passed. */
+  count: boolean;
+}
+
 /** What to run once more: nothing where something else failed too, which no second try mends. */
-export function secondTries(runs: readonly Run[]): Case[] {
+export function secondTries(runs: readonly Run[]): SecondTries {
   const broken = runs.filter((run) => !passed(run));
-  if (!broken.every(onlyCasesFailed)) return [];
   const failed = broken.reduce((sum, { report }) => sum + (report === undefined ? 0 : failures(report)), 0);
-  return failed <= AT_MOST ? broken.flatMap(triesOf) : [];
+  const cases = broken.every(onlyCasesFailed) && failed <= MOST_TRIED ? broken.flatMap(triesOf) : [];
+  return { cases, count: failed <= AT_MOST };
 }
 
 /** The regular expression for vitest's `-t` that only this name matches; any for a whole file. */
