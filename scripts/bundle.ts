@@ -16,6 +16,7 @@ const programs = [
   { name: 'pack-worker', entry: 'checkpoint/pack/worker.ts' },
   // Started by the daemon as threads.
   { name: 'fetch-worker', entry: 'snapshotter/fetch/worker.ts' },
+  { name: 'log-worker', entry: 'snapshotter/store/log-worker.ts' },
 ];
 
 const common: BuildOptions = {
@@ -92,7 +93,9 @@ function nameOf(program: string, file: string): string {
 
 await mkdir(lib, { recursive: true });
 for (const file of await readdir(lib))
-  if (/^(shim|thaw|thaw-snapshotter|pack-worker|fetch-worker)(-[\w-]+)?\.[cm]js(\.map)?$/.test(file))
+  if (
+    /^(shim|thaw|thaw-snapshotter|pack-worker|fetch-worker|log-worker)(-[\w-]+)?\.[cm]js(\.map)?$/.test(file)
+  )
     await rm(join(lib, file));
 await bundleScript('shim', 'shim/main.ts');
 for (const program of programs) await bundleModules(program);

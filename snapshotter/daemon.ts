@@ -114,7 +114,9 @@ async function start(
   onLoaded?.();
   lastEnds.push(await awaitRoot(config.root, native.tryLock, onLoaded ? TAKE_OVER_MS : 0));
   const layout = layoutOf(config.root);
-  const store = new SnapshotStore(layout.database);
+  const store = new SnapshotStore(layout.database, (error) =>
+    log.warn({ error: describeError(error).message }, 'metadata log kept'),
+  );
   lastEnds.push(() => store.close());
   const layers: LazyLayers = new LazyLayers({
     want: (id, frames, signal) => cache.want(id, frames, signal),

@@ -14,15 +14,29 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { INDEX_ANNOTATION } from '../checkpoint/annotation.ts';
+import { Code } from '../proto/status.ts';
+import { fakeCheckpoint } from '../snapshotter/fake-checkpoint.test-helper.ts';
 import { withMounts } from './conformance/mount.ts';
 import { type Info, SnapshotsClient } from './conformance/snapshots-client.ts';
 import { ThawDaemon } from './conformance/thaw-daemon.ts';
 import { Disk } from './lib/disk.ts';
-import { CrashPoint, isStopped, privateDir, run, until } from './lib/index.ts';
+import {
+  type Blob,
+  CrashPoint,
+  image,
+  isStopped,
+  privateDir,
+  push,
+  Registry,
+  run,
+  until,
+} from './lib/index.ts';
 
 /** Every call, or every fourth: each costs a start of the daemon. */
 const STRIDE = process.env['THAW_FULL'] === '1' ? 1 : 4;
 const CONTENT = 'must stay';
+const LAYER = 'application/vnd.oci.image.layer.v1.tar';
 
 type Row = Pick<Info, 'name' | 'parent' | 'kind' | 'labels'>;
 type Rows = ReadonlyMap<string, Row>;
@@ -52,8 +66,9 @@ const restart = async () => {
   await thaw.restart();
   client = new SnapshotsClient(thaw.socket);
 };
-const start = async () => {
-  point = new CrashPoint(root);
+/** `seen`: what calls are counted of, the root or something below. */
+const start = async (seen = '') => {
+  point = new CrashPoint(join(root, seen));
   thaw = await ThawDaemon.start({}, { root, env: point.env });
   client = new SnapshotsClient(thaw.socket);
 };
@@ -185,6 +200,49 @@ const crashAt = async (
   return reached;
 };
 
+/**
+ * Ends the daemon before the writes to the database itself, which a thread makes once the log got long, while a snapshot is
+ * changed over and over.
+ */
+const crashInTransfers = async (what: 'kill' | 'stop', crash: () => Promise<void>): Promise<void> => {
+  await stop();
+  await start('meta.db');
+  await client.prepare('counter', 'base');
+  let [sent, answered] = [0, 0];
+  const write = async () => {
+    sent += 1;
+    await client.update({ name: 'counter', parent: '', labels: { l: `${sent}` } });
+    answered = sent;
+  };
+  // SQLite chooses them anew when it writes the log from its beginning again: then all of it is in the database.
+  const salts = () => readFileSync(join(root, 'meta.db-wal')).subarray(16, 24).toString('hex');
+  await write();
+  let dead = true;
+  let call = 1;
+  for (; dead; call += STRIDE) {
+    const before = salts();
+    point.arm(call, what);
+    let ended = false;
+    const writing = (async () => {
+      while (salts() === before) await write();
+    })()
+      .catch(() => {})
+      .finally(() => {
+        ended = true;
+      });
+    await until('the log to be in the database, or the end', () => ended || isStopped(thaw.pid), 60_000);
+    dead = point.count() >= call;
+    await crash();
+    await restart();
+    await writing;
+    const found = Number((await client.stat('counter')).labels['l']);
+    expect(found, `transfer ${what} ${call}`).toBeGreaterThanOrEqual(answered);
+    expect(found).toBeLessThanOrEqual(sent);
+    await checkAgreement();
+  }
+  expect(call, 'calls that the library saw').toBeGreaterThan(1 + STRIDE);
+};
+
 const crashAtEachCall = async (
   operation: Operation,
   what: 'kill' | 'stop',
@@ -209,6 +267,53 @@ describe('kill -9', () => {
 
   it.each(operations)('before each call of $name', async (operation) => {
     await crashAtEachCall(operation, 'kill', () => thaw.kill());
+  });
+
+  it('before each write to the database that a long log is put into', async () => {
+    await crashInTransfers('kill', () => thaw.kill());
+  });
+
+  it('before each call in snapshots/ of a Prepare that has a layer streamed', async () => {
+    const registry = await Registry.start();
+    try {
+      const bytes = Buffer.alloc(1 << 20, 'page');
+      const checkpoint = fakeCheckpoint([
+        [{ name: 'pages-1.img', size: bytes.length, chunks: [{ at: 0, bytes }] }],
+      ]);
+      const layers = [...checkpoint.blobs].map(
+        ([digest, blob]): Blob => ({ mediaType: LAYER, digest, bytes: blob }),
+      );
+      const reference = await push(registry.host, 'test/app', '1', image(layers));
+      const [name = ''] = checkpoint.blobs.keys();
+      const prepare = () =>
+        client.prepare(`k8s.io/1/extract ${name}`, '', {
+          'containerd.io/snapshot.ref': name,
+          [INDEX_ANNOTATION]: checkpoint.annotation,
+          'containerd.io/snapshot/cri.image-ref': reference,
+          'containerd.io/snapshot/cri.layer-digest': name,
+        });
+      await stop();
+      await start('snapshots');
+      const before = await rowsNow();
+      let dead = true;
+      let call = 1;
+      for (; dead; call++) {
+        point.arm(call, 'kill');
+        await prepare().catch(() => {});
+        dead = point.count() >= call;
+        await thaw.kill();
+        await restart();
+        const rows = await rowsNow();
+        rows.delete(name);
+        expect(rows).toEqual(before);
+        await checkAgreement();
+        await expect(prepare()).rejects.toMatchObject({ code: Code.alreadyExists });
+        await client.remove(name);
+      }
+      expect(call).toBeGreaterThan(4);
+    } finally {
+      await registry.stop();
+    }
   });
 
   it('before each call of a start that finds orphans', async () => {
@@ -289,15 +394,21 @@ describe('a power failure', () => {
     await disk.remove();
   });
 
+  const fail = async () => {
+    // Whether it was reached or not: nothing may write while the device is copied.
+    process.kill(thaw.pid, 'SIGSTOP');
+    await until('the daemon to be stopped', () => isStopped(thaw.pid));
+    const device = await disk.copy();
+    await thaw.kill();
+    await disk.become(device);
+    expect(existsSync(join(root, 'meta.db'))).toBe(true);
+  };
+
   it.each(operations)('before each call of $name, and after its answer', async (operation) => {
-    await crashAtEachCall(operation, 'stop', async () => {
-      // Whether it was reached or not: nothing may write while the device is copied.
-      process.kill(thaw.pid, 'SIGSTOP');
-      await until('the daemon to be stopped', () => isStopped(thaw.pid));
-      const device = await disk.copy();
-      await thaw.kill();
-      await disk.become(device);
-      expect(existsSync(join(root, 'meta.db'))).toBe(true);
-    });
+    await crashAtEachCall(operation, 'stop', fail);
+  });
+
+  it('before each write to the database that a long log is put into', async () => {
+    await crashInTransfers('stop', fail);
   });
 });

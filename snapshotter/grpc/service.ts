@@ -47,10 +47,11 @@ export function snapshotsService(options: ServiceOptions): Methods {
   const definition = loadDefinition(SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE);
   const methods = new Map<string, Method>();
 
-  /** `answer`: undefined where it has sent all there is. */
+  /** `answer`: undefined where it has sent all there is. `looksAt`: the one snapshot that the answer is about. */
   const serve = <Request>(
     name: SnapshotRpc,
     answer: (request: Request, call: Call, codec: MethodCodec) => Promise<object | undefined> | object,
+    looksAt?: (request: Request) => string,
   ) => {
     const codec = definition[name];
     if (!codec) throw new SnapshotError(Code.internal, `There is no ${name} in ${SNAPSHOTS_PROTO}`);
@@ -63,7 +64,7 @@ export function snapshotsService(options: ServiceOptions): Methods {
           response = await answer(request, call, codec);
         } finally {
           // Nothing is answered, nor refused, that a power failure could take back.
-          await snapshotter.flushed();
+          await (looksAt ? snapshotter.flushedOf(looksAt(request)) : snapshotter.flushed());
         }
         told(options, name, Code.ok, started, request, call);
         return response && codec.responseSerialize(response);
@@ -80,12 +81,17 @@ export function snapshotsService(options: ServiceOptions): Methods {
   serve<CreateRequest>('View', async ({ key, parent, labels }) => ({
     mounts: await snapshotter.create('view', key, parent, labels),
   }));
-  serve<KeyRequest>('Mounts', ({ key }) => ({ mounts: snapshotter.mounts(key) }) satisfies MountsResponse);
-  serve<CommitRequest>('Commit', ({ name, key, labels, parent }) => {
+  serve<KeyRequest>(
+    'Mounts',
+    ({ key }) => ({ mounts: snapshotter.mounts(key) }) satisfies MountsResponse,
+    ({ key }) => key,
+  );
+  serve<CommitRequest>('Commit', async ({ name, key, labels, parent }) => {
     if (parent !== '')
       throw invalidArgument(
         `Cannot commit snapshot "${key}" onto parent "${parent}": the capability "rebase" is not offered; remove it from the plug-in's configuration`,
       );
+    await snapshotter.turn();
     snapshotter.commit(name, key, labels);
     return EMPTY;
   });
@@ -96,9 +102,11 @@ export function snapshotsService(options: ServiceOptions): Methods {
   serve<KeyRequest>(
     'Stat',
     ({ key }) => ({ info: toInfoMessage(snapshotter.stat(key)) }) satisfies InfoResponse,
+    ({ key }) => key,
   );
-  serve<UpdateRequest>('Update', ({ info, updateMask }) => {
+  serve<UpdateRequest>('Update', async ({ info, updateMask }) => {
     if (!info) throw invalidArgument('Cannot update a snapshot without its info');
+    await snapshotter.turn();
     const updated = snapshotter.update(info.name, info.labels, updateMask?.paths ?? []);
     return { info: toInfoMessage(updated) } satisfies InfoResponse;
   });
@@ -111,10 +119,14 @@ export function snapshotsService(options: ServiceOptions): Methods {
     });
     return undefined;
   });
-  serve<KeyRequest>('Usage', async ({ key }) => {
-    const { size, inodes } = await options.usage(key);
-    return { size: size.toString(), inodes: inodes.toString() } satisfies UsageResponse;
-  });
+  serve<KeyRequest>(
+    'Usage',
+    async ({ key }) => {
+      const { size, inodes } = await options.usage(key);
+      return { size: size.toString(), inodes: inodes.toString() } satisfies UsageResponse;
+    },
+    ({ key }) => key,
+  );
   serve<Empty>('Cleanup', async () => {
     await snapshotter.cleanup();
     return EMPTY;

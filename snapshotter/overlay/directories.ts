@@ -1,7 +1,7 @@
 /**
  * Directories of snapshots: `snapshots/<id>/{fs,work}`. One is on disk, flushed, before its row is written, so no row is
- * ever without its directory; what has no row is an orphan and goes. An old one is renamed away and then deleted, so
- * that a half-deleted tree never has a valid name.
+ * ever without its directory; what has no row is an orphan and goes. A new one gets its name last, and an old one loses it
+ * first, so that no half of a tree ever has a valid name.
  */
 import { randomUUID } from 'node:crypto';
 import {
@@ -23,7 +23,7 @@ import type { Owner } from './id-map.ts';
 import { fsDirectory } from './mounts.ts';
 import { SharedSync } from './shared-sync.ts';
 
-/** Of version 0.1: a directory whose row was not written yet. */
+/** One that is not whole yet. */
 const NEW = 'new-';
 const GONE = 'gone-';
 
@@ -43,8 +43,8 @@ export interface DirectoryLayout {
 
 export class Directories {
   readonly path: string;
-  /** Made by calls that have not written their row yet. */
-  readonly #making = new Set<number>();
+  /** Names of what calls are making that have not written their row yet. */
+  readonly #making = new Set<string>();
   readonly #names: SharedSync;
   readonly #unmount: (directory: string) => void;
 
@@ -65,16 +65,17 @@ export class Directories {
    * goes. The root of an overlay mount has the owner and mode of the upper directory, hence those of the parent; without
    * one it is root's and 0755. RESOURCE_EXHAUSTED if the disk is full, ENOENT if the parent's directory is not there.
    */
-  async make<T>(id: number, layout: DirectoryLayout, record: () => T): Promise<T> {
-    this.#making.add(id);
+  async make<T>(id: number, layout: DirectoryLayout, record: () => T | Promise<T>): Promise<T> {
+    const names = [`${NEW}${randomUUID()}`, String(id)] as const;
+    for (const name of names) this.#making.add(name);
     try {
-      await this.#build(join(this.path, String(id)), layout);
-      return record();
+      await this.#build(...names, layout);
+      return await record();
     } catch (error) {
-      await this.#abandon(id);
+      for (const name of names) await this.#abandon(name);
       throw explainFullDisk(this.path, error);
     } finally {
-      this.#making.delete(id);
+      for (const name of names) this.#making.delete(name);
     }
   }
 
@@ -101,8 +102,9 @@ export class Directories {
     // In one go: what has no row now, and is not being made, will never have one.
     const known = rows();
     const orphans = names.filter((name) => {
+      if (this.#making.has(name)) return false;
       const id = idOf(name);
-      return id === undefined ? name.startsWith(NEW) : !known.has(id) && !this.#making.has(id);
+      return id === undefined ? name.startsWith(NEW) : !known.has(id);
     });
     await flushed();
     const retired = names.filter((name) => name.startsWith(GONE)).map((name) => join(this.path, name));
@@ -117,9 +119,14 @@ export class Directories {
     return retired;
   }
 
-  async #build(path: string, { work, parent, owner, files = {}, mount }: DirectoryLayout): Promise<void> {
+  async #build(
+    newName: string,
+    name: string,
+    { work, parent, owner, files = {}, mount }: DirectoryLayout,
+  ): Promise<void> {
     // Synchronous as SQLite's writes are: a file system does them in memory, and to have each done in a thread takes
     // several times as long as the thing itself. What waits for the disk, the flushes, does so in threads.
+    const path = join(this.path, newName);
     mkdirSync(path, { mode: 0o700 });
     const fs = join(path, 'fs');
     mkdirSync(fs);
@@ -129,17 +136,19 @@ export class Directories {
     // mkdir's mode passes through the umask; chmod's does not.
     chmodSync(fs, above.mode & 0o7777);
     if (work) mkdirSync(join(path, 'work'), { mode: 0o711 });
-    for (const [name, content] of Object.entries(files))
-      await writeFile(join(path, name), content, { mode: 0o600, flush: true });
-    // Side by side: where both end up in one commit of the file system's journal, they cost as much as one.
-    await Promise.all([syncDirectory(path), this.#names.flush()]);
-    await mount?.(fs);
+    for (const [file, content] of Object.entries(files))
+      await writeFile(join(path, file), content, { mode: 0o600, flush: true });
+    renameSync(path, join(this.path, name));
+    // One flush for all that are made meanwhile, and none of their own: what was done before the last change of a folder is
+    // on disk with that change. ext4 and XFS write one journal, F2FS a checkpoint, Btrfs logs new folders with their parent.
+    await this.#names.flush();
+    await mount?.(join(this.path, name, 'fs'));
   }
 
   /** What cannot be deleted now is an orphan from now on. */
-  async #abandon(id: number): Promise<void> {
+  async #abandon(name: string): Promise<void> {
     try {
-      const path = this.retire(id);
+      const path = this.#retire(name);
       if (path !== undefined) await rm(path, { recursive: true, force: true });
     } catch {
       // The error that led here says more; Cleanup tries again.

@@ -80,9 +80,19 @@ export class OverlaySnapshotter {
     return this.#options.store;
   }
 
+  /** See SnapshotStore.turn; for `commit` and `update`. The others wait by themselves. */
+  turn(): Promise<void> | undefined {
+    return this.store.turn();
+  }
+
   /** See SnapshotStore.flushed; whoever answers a client waits for it. */
   flushed(): Promise<void> | undefined {
     return this.store.flushed();
+  }
+
+  /** See SnapshotStore.flushedOf; enough for who looked at one snapshot and changed nothing. */
+  flushedOf(name: string): Promise<void> | undefined {
+    return this.store.flushedOf(name);
   }
 
   /** NOT_FOUND, INVALID_ARGUMENT, ALREADY_EXISTS as SnapshotStore.create. */
@@ -109,6 +119,7 @@ export class OverlaySnapshotter {
       case 'lazy':
         return this.#insert(snapshot, content);
       case 'shared':
+        await this.turn();
         return this.store.create(
           { ...snapshot, now: this.#options.now() },
           { kind: 'shared', id: content.directory },
@@ -174,6 +185,7 @@ export class OverlaySnapshotter {
 
   /** The name is free at once; the directory is deleted in the background. */
   async remove(name: string): Promise<Removed> {
+    await this.turn();
     const removed = this.store.remove(name);
     // Before the files go: with its row back, after a power failure, the snapshot would be one without files.
     await this.store.flushed();
@@ -252,11 +264,13 @@ export class OverlaySnapshotter {
     };
     const { checkpoint, layer } = content;
     // The store gives the right error for a parent that is missing or a name that is taken.
-    const record = () =>
-      store.create(
+    const record = async () => {
+      await store.turn();
+      return store.create(
         { ...snapshot, now: now() },
         { kind: 'own', id, ...(checkpoint && { checkpoint }), ...(layer && { layer }) },
       );
+    };
     return directories.make(id, layout, record);
   }
 

@@ -1,5 +1,6 @@
 /** Deletes directories in the background, one after the other. What cannot be deleted stays for the next look. */
-import { rm } from 'node:fs/promises';
+import { rm, rmdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import type { Directories } from './directories.ts';
 
 export interface SweeperOptions {
@@ -69,9 +70,23 @@ export class Sweeper {
 
   async #delete(path: string): Promise<void> {
     try {
-      await rm(path, { recursive: true, force: true });
+      if (!(await removeEmpty(path))) await rm(path, { recursive: true, force: true });
     } catch (error) {
       this.#options.onError(error);
     }
   }
+}
+
+/** A snapshot that was never mounted: to walk it first takes twice the processor time. False if there is more. */
+async function removeEmpty(path: string): Promise<boolean> {
+  try {
+    for (const name of ['work', 'fs', '']) await rmdir(join(path, name)).catch(ignoreMissing);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function ignoreMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== 'ENOENT') throw error;
 }

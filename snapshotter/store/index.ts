@@ -3,11 +3,13 @@
  * (snapshots/storage/bolt.go). Called by the overlay snapshotter and by nothing else. Every method is one transaction;
  * what it did, or saw, is on disk once `flushed` says so.
  */
-import type { Database, Statement } from 'better-sqlite3';
+import type { Database, Statement, Transaction } from 'better-sqlite3';
 import { Code, describeError } from '../../proto/status.ts';
 import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../error.ts';
 import { Listing } from './listing.ts';
 import { LogFlush } from './log-flush.ts';
+import { LogTransfer, TransferThread } from './log-transfer.ts';
+import { RecentNames } from './recent-names.ts';
 import { fromRow, type Row, SELECT, stored } from './row.ts';
 import { openDatabase } from './schema.ts';
 import type { Kind, Labels, Snapshot, Usage } from './snapshot-info.ts';
@@ -44,16 +46,31 @@ export interface Removed {
 export class SnapshotStore {
   readonly #path: string;
   readonly #db: Database;
+  /** Made once: that costs as much as a short transaction. */
+  readonly #inTransaction: Transaction<(steps: () => unknown) => unknown>;
   readonly #statements = new Map<string, Statement>();
   readonly #spare: SpareRoom;
   readonly #log: LogFlush;
+  readonly #recent = new RecentNames();
+  readonly #thread: TransferThread;
+  readonly #transfer: LogTransfer;
   #lastDirectory: number;
 
-  constructor(path: string) {
+  /** `onLogKept`: what is in SQLite's log could not be put into the database, and the log grows until it can. */
+  constructor(path: string, onLogKept: (error: unknown) => void = () => {}) {
     this.#path = path;
     this.#spare = new SpareRoom(`${path}-spare`);
     this.#db = this.#evenIfFull(() => inWords(path, () => openDatabase(path)));
+    this.#inTransaction = this.#db.transaction((steps: () => unknown) => steps());
     this.#log = inWords(path, () => new LogFlush(path));
+    this.#thread = new TransferThread(path);
+    this.#transfer = new LogTransfer(
+      () => this.#thread.run(),
+      (error) => {
+        // SQLite does it at the end.
+        if (this.#db.open) onLogKept(error);
+      },
+    );
     this.holdSpareRoom();
     const [last] =
       this.#sql<[last: bigint | null]>(
@@ -64,6 +81,7 @@ export class SnapshotStore {
 
   /** SQLite flushes what is left. */
   close(): void {
+    this.#thread.close();
     this.#db.close();
     this.#log.close();
   }
@@ -74,6 +92,19 @@ export class SnapshotStore {
    */
   flushed(): Promise<void> | undefined {
     return this.#log.done();
+  }
+
+  /**
+   * The same for what can be seen of one name alone: its row, that there is none, and the snapshots below it, which were
+   * written before it.
+   */
+  flushedOf(name: string): Promise<void> | undefined {
+    return this.#log.done(this.#recent.last(name));
+  }
+
+  /** Whoever will write waits for it first; undefined where nobody must. Not to do so only makes the log longer. */
+  turn(): Promise<void> | undefined {
+    return this.#transfer.turn();
   }
 
   /** Throws INTERNAL if the disk failed. */
@@ -114,7 +145,7 @@ export class SnapshotStore {
 
   /** NOT_FOUND without the parent, INVALID_ARGUMENT if it is not committed, ALREADY_EXISTS if the name is taken. */
   create(snapshot: NewSnapshot, directory: NewDirectory): Snapshot {
-    return this.#transaction(() => {
+    return this.#transaction([snapshot.name], () => {
       const parent = this.#parentId(snapshot.parent);
       if (this.find(snapshot.name)) throw alreadyExists(`Snapshot "${snapshot.name}" already exists`);
       const { id } = directory;
@@ -136,7 +167,7 @@ export class SnapshotStore {
 
   /** NOT_FOUND without the key, FAILED_PRECONDITION if it is not active, ALREADY_EXISTS if the name is taken. */
   commit(name: string, key: string, labels: Labels, now: bigint): Snapshot {
-    return this.#transaction(() => {
+    return this.#transaction([name, key], () => {
       if (this.find(name)) throw alreadyExists(`Snapshot "${name}" already exists`);
       const active = this.get(key);
       if (active.kind !== 'active')
@@ -165,7 +196,7 @@ export class SnapshotStore {
       const last = needed !== undefined && this.withCached(needed).length === 0;
       return { directory: id, cached: last ? needed : undefined };
     };
-    return this.#evenIfFull(() => this.#transaction(steps));
+    return this.#evenIfFull(() => this.#transaction([name], steps));
   }
 
   /** Space for a removal when the disk is full; taken anew after it was used up and there is room again. */
@@ -175,7 +206,7 @@ export class SnapshotStore {
 
   /** See updateLabels. The parent that a client gives is ignored. */
   update(name: string, labels: Labels, mask: readonly string[], now: bigint): Snapshot {
-    return this.#transaction(() => {
+    return this.#transaction([name], () => {
       const updated = updateLabels(this.get(name).labels, labels, mask);
       this.#sql('UPDATE snapshots SET labels = ?, updated = ? WHERE name = ?').run(
         stored(updated),
@@ -196,7 +227,7 @@ export class SnapshotStore {
   }
 
   setUsage(directory: number, usage: Usage): void {
-    this.#transaction(() =>
+    this.#transaction([], () =>
       this.#sql('UPDATE directories SET size = ?, inodes = ? WHERE id = ?').run(
         usage.size,
         usage.inodes,
@@ -207,7 +238,7 @@ export class SnapshotStore {
 
   /** Records which layer a directory holds. The caller has proven it. */
   setDiffId(directory: number, diffId: string): void {
-    this.#transaction(() =>
+    this.#transaction([], () =>
       this.#sql('UPDATE directories SET diff_id = ? WHERE id = ? AND diff_id IS NULL').run(diffId, directory),
     );
   }
@@ -286,11 +317,13 @@ export class SnapshotStore {
     }
   }
 
-  #transaction<T>(steps: () => T): T {
+  /** `names`: whose rows it makes, changes or takes away. */
+  #transaction<T>(names: readonly string[], steps: () => T): T {
     this.#log.check();
     // IMMEDIATE: the write lock is taken before anything is read.
-    const result = inWords(this.#path, () => this.#db.transaction(steps).immediate());
-    this.#log.wrote();
+    const result = inWords(this.#path, () => this.#inTransaction.immediate(steps)) as T;
+    this.#recent.touched(names, this.#log.wrote(), this.#log.flushed);
+    this.#transfer.wrote();
     return result;
   }
 

@@ -39,18 +39,23 @@ export class LogFlush {
     }
   }
 
-  /** After each transaction. */
-  wrote(): void {
-    this.#written++;
+  /** After each transaction; answers how many there were. */
+  wrote(): number {
+    return ++this.#written;
+  }
+
+  /** How many transactions are on disk. */
+  get flushed(): number {
+    return this.#flushed;
   }
 
   /**
-   * Waits until all that was written is on disk; undefined where it is. Once a flush failed nobody knows what is, and
-   * another one could succeed without it (Linux marks the pages clean): from then on everything fails.
+   * Waits until so many transactions are on disk, or all; undefined where they are. Once a flush failed nobody knows what
+   * is, and another one could succeed without it (Linux marks the pages clean): from then on everything fails.
    */
-  done(): Promise<void> | undefined {
+  done(transactions = this.#written): Promise<void> | undefined {
     this.check();
-    return this.#flushed >= this.#written ? undefined : this.#reach(this.#written);
+    return this.#flushed >= transactions ? undefined : this.#reach(transactions);
   }
 
   /** Throws if a flush failed. */

@@ -46,6 +46,8 @@ export function openDatabase(path: string): Database.Database {
     db.pragma('journal_mode = WAL');
     // A commit does not wait for the disk; LogFlush does, off the event loop.
     db.pragma('synchronous = NORMAL');
+    // LogTransfer does.
+    db.pragma('wal_autocheckpoint = 0');
     db.pragma('foreign_keys = ON');
     migrate(db, path);
     return db;

@@ -4,7 +4,7 @@
  */
 import { closeSync, ftruncateSync, openSync, statSync, truncateSync, writeSync } from 'node:fs';
 
-/** Twice what the log grows to before its pages go into the database (1000 pages of 4 KiB). */
+/** Twice what is in the log when its pages go into the database (1000 of 4 KiB, as a rule). */
 const SIZE = 8 << 20;
 const PIECE = Buffer.alloc(1 << 20);
 
