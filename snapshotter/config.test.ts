@@ -10,6 +10,7 @@ test('an empty file gives the defaults', () => {
     containerd_address: '/run/containerd/containerd.sock',
     log_level: 'info',
     fetch: { connections: 8, index_timeout_ms: 30_000, read_timeout_ms: 120_000 },
+    overlay: { volatile: false },
     cache: {},
     layers: { mounts: 'auto' },
     metrics: {},
@@ -38,6 +39,7 @@ test.each([
   ['[fetch]\nconnections = 0', '"fetch.connections": '],
   ['[metrics]\naddress = ":9417"', '"metrics.address": must be host:port'],
   ['[metrics]\naddress = "localhost:70000"', '"metrics.address": has no such port'],
+  ['[overlay]\nvolatile = "yes"', '"overlay.volatile": '],
   ['[cache]\nmax_bytes = 0', '"cache.max_bytes": '],
   ['root = ', 'it is no valid TOML in line 1'],
 ])('%j is refused with its key', (text, message) => {

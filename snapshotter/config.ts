@@ -28,6 +28,12 @@ export const configSchema = z.strictObject({
       read_timeout_ms: z.number().int().min(100).max(3_600_000).default(120_000),
     })
     .prefault({}),
+  overlay: z
+    .strictObject({
+      /** Nothing that containers write to their root file system is flushed. */
+      volatile: z.boolean().default(false),
+    })
+    .prefault({}),
   cache: z
     .strictObject({
       /** Most bytes that checkpoints take on this node; without it as many as the disk has. */

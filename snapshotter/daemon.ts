@@ -23,7 +23,13 @@ import { checkInherited, type InheritedSockets, listeningDescriptor } from './in
 import { startHolder } from './layers/holder.ts';
 import { LazyLayers } from './layers/index.ts';
 import type { Metrics } from './metrics/index.ts';
-import { Directories, OverlaySnapshotter, overlayOptions, thisKernel } from './overlay/index.ts';
+import {
+  Directories,
+  OverlaySnapshotter,
+  overlayOptions,
+  thisKernel,
+  writableOptions,
+} from './overlay/index.ts';
 import { RemoteLayers, TARGET_LABEL } from './remote/index.ts';
 import { Registries } from './remote/registries.ts';
 import { awaitRoot, claimSocket, layoutOf } from './root-directory.ts';
@@ -136,10 +142,12 @@ async function start(
     mounts: config.layers.mounts,
     log,
   });
+  const kernel = thisKernel();
   const snapshotter = new OverlaySnapshotter({
     store,
     directories: new Directories(layout.snapshots, (directory) => layers.unmount(directory)),
-    mountOptions: overlayOptions(thisKernel()),
+    mountOptions: overlayOptions(kernel),
+    writableOptions: writableOptions(config.overlay, kernel),
     now: native.realtime,
     events: {
       onNotDeleted: (error) => log.error({ error: describeError(error).message }, 'directory not deleted'),

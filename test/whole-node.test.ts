@@ -4,8 +4,9 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { type Containerd as Client, createContainerd } from '../cli/containerd/index.ts';
 import type { Finding } from '../cli/doctor/finding.ts';
+import { factsLayer, forge } from './lib/forge.ts';
 import { busybox, containerdVersion, image, layer, until } from './lib/index.ts';
-import { KubeletNode, type KubeletNodeOptions } from './lib/kubelet-node.ts';
+import { KubeletNode, type KubeletNodeOptions, type Pod } from './lib/kubelet-node.ts';
 
 const command = ['/bin/sh', '-c', 'echo up; while :; do sleep 0.1; done'];
 /** A pod that does not know of thaw. */
@@ -131,6 +132,35 @@ describe('a node whose images are all on thaw', () => {
       const pull = ['-n', 'k8s.io', 'images', 'pull', '--plain-http', '--snapshotter', 'thaw', cold];
       await node.containerd.ctr(pull);
       await node.forget(cold);
+    }));
+
+  it('flushes nothing of a container with overlay.volatile, saves it, and starts it cold where a restore failed', () =>
+    withNode({ config: { overlay: { volatile: true } } }, async (node) => {
+      // Without the rootfs diff, which has that file, CRIU must fail.
+      const script = 'echo kept > /kept; exec 7< /kept; while :; do sleep 0.1; done';
+      const server = ['/bin/sh', '-c', script];
+      const isVolatile = async (pod: Pod) =>
+        expect(await node.exec(pod, 'cat', '/proc/self/mounts')).toMatch(
+          /^overlay \/ overlay \S*[,=]volatile/m,
+        );
+      const cold = await node.pushImage('test/volatile', [], server);
+      const source = await node.runPod({ image: cold, command: server });
+      await isVolatile(source);
+      await until('the file', () => node.exec(source, 'cat', '/kept').catch(() => ''));
+      const warm = await node.checkpoint(source, 'test/volatile');
+      await node.removePod(source);
+      const broken = await forge(node.registry.host, 'test/volatile', ['warm', 'no-diff'], async (parts) => {
+        const empty = await layer([{ path: 'nothing', content: '' }]);
+        parts.diff = { layer: empty, diffId: empty.digest };
+        parts.facts.layers.diff = factsLayer(empty);
+      });
+      const failed = await node.runPod({ image: broken, command: server });
+      expect(node.shimLog()).toMatch(/restore failed, starting cold/);
+      await isVolatile(failed);
+      const restored = await node.runPod({ image: warm, command: server });
+      expect(node.shimLog()).toMatch(new RegExp(`"container":"${restored.containerId}".*"restored"`));
+      await isVolatile(restored);
+      for (const pod of [failed, restored]) await node.removePod(pod);
     }));
 
   it('is made by the drop-in of version 2 where the main file is, and one of version 3 is named there', async ({

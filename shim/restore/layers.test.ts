@@ -21,6 +21,7 @@ describe('overlayOf', () => {
     expect(overlayOf(rootfs)).toEqual({
       lowerDirs: lower,
       upperDir: '/s/9/fs',
+      workDir: '/s/9/work',
       otherOptions: ['index=off', 'workdir=/s/9/work', 'upperdir=/s/9/fs'],
     });
   });

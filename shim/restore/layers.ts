@@ -17,6 +17,7 @@ export interface Overlay {
   /** Topmost first, as in the option. */
   lowerDirs: string[];
   upperDir: string | undefined;
+  workDir: string | undefined;
   /** Every option but lowerdir=, in order. */
   otherOptions: string[];
 }
@@ -27,9 +28,12 @@ export function overlayOf(rootfs: readonly Mount[]): Overlay | undefined {
   if (!root || rest.length > 0 || root.type !== 'overlay') return undefined;
   const lower = root.options.find((option) => option.startsWith('lowerdir='));
   if (!lower) return undefined;
+  const optionOf = (name: string) =>
+    root.options.find((option) => option.startsWith(name))?.slice(name.length);
   return {
     lowerDirs: splitLower(lower.slice('lowerdir='.length)),
-    upperDir: root.options.find((option) => option.startsWith('upperdir='))?.slice('upperdir='.length),
+    upperDir: optionOf('upperdir='),
+    workDir: optionOf('workdir='),
     otherOptions: root.options.filter((option) => option !== lower),
   };
 }

@@ -27,7 +27,7 @@ import type { Phase, Report } from './report.ts';
 import { profileObstacles } from './seccomp/index.ts';
 import { deservesSecondTry } from './second-try.ts';
 import { shapeOf } from './shape.ts';
-import { listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
+import { forgetVolatile, listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
 
 /** The kubelet gives StartContainer two minutes; fetch, restore and the cold start after it must fit. */
@@ -220,6 +220,7 @@ async function restorePlan(chosen: Chosen, deps: PlanDeps): Promise<StartPlan> {
     if (!overlay.upperDir) return;
     await deps.unmountRootfs(bundle);
     await resetUpper(overlay.upperDir, upper);
+    if (overlay.workDir) await forgetVolatile(overlay.workDir);
   };
   let shm: FilledShm | undefined;
   const subject = { namespace: input.namespace, containerId: input.id, checkpointId: located.id };

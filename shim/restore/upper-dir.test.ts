@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readdir, rm, symlink, writeFile } from 'node:fs/promise
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { listUpper, resetUpper } from './upper-dir.ts';
+import { forgetVolatile, listUpper, resetUpper } from './upper-dir.ts';
 
 let upper: string;
 beforeEach(async () => {
@@ -36,4 +36,13 @@ it('gives up on a directory with too many entries', async () => {
   await mkdir(join(upper, 'many'));
   for (let i = 0; i < 4100; i++) await writeFile(join(upper, 'many', String(i)), '');
   expect(await listUpper(upper)).toBeUndefined();
+});
+
+it('takes the mark of "volatile" away, and nothing where there is none', async () => {
+  await forgetVolatile(upper);
+  await mkdir(join(upper, 'work/incompat/volatile'), { recursive: true });
+  await writeFile(join(upper, 'work/incompat/volatile/dirty'), '');
+  await forgetVolatile(upper);
+  // Empty: what else is in there the kernel must see.
+  expect(await readdir(join(upper, 'work/incompat'))).toEqual([]);
 });

@@ -25,6 +25,15 @@ export async function listUpper(upper: string): Promise<UpperListing | undefined
   return entries;
 }
 
+/**
+ * Takes away the mark of a mount with "volatile", for which overlayfs refuses these directories ever after: it cannot know
+ * that nothing crashed meanwhile. Whoever mounted them himself, and unmounted them, does. Source: kernel documentation,
+ * filesystems/overlayfs.rst, "Volatile mount".
+ */
+export async function forgetVolatile(work: string): Promise<void> {
+  await rm(join(work, 'work/incompat/volatile'), { recursive: true, force: true });
+}
+
 /** Removes what is not in the listing. The overlay must not be mounted. */
 export async function resetUpper(upper: string, before: UpperListing, dir = ''): Promise<void> {
   for (const name of await readdir(join(upper, dir))) {

@@ -13,7 +13,7 @@ import { type Mount, mountsOf } from './mounts.ts';
 import { Sweeper } from './sweeper.ts';
 
 export { Directories } from './directories.ts';
-export { overlayOptions, thisKernel } from './mount-options.ts';
+export { overlayOptions, thisKernel, writableOptions } from './mount-options.ts';
 export type { Mount } from './mounts.ts';
 
 export interface OverlayOptions {
@@ -21,6 +21,8 @@ export interface OverlayOptions {
   directories: Directories;
   /** Of every overlay mount; see overlayOptions. */
   mountOptions: readonly string[];
+  /** Of those that can be written to; see writableOptions. */
+  writableOptions?: readonly string[];
   /** CLOCK_REALTIME in nanoseconds. */
   now: () => bigint;
   events: OverlayEvents;
@@ -138,7 +140,7 @@ export class OverlaySnapshotter {
     return mountsOf(
       this.directories.path,
       { kind, directory: directory.id, parents },
-      this.#options.mountOptions,
+      { all: this.#options.mountOptions, writable: this.#options.writableOptions ?? [] },
     );
   }
 

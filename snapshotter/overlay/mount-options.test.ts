@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { overlayOptions } from './mount-options.ts';
+import { overlayOptions, writableOptions } from './mount-options.ts';
 
 const first = '         0          0 4294967295\n';
 const inside = '         0     100000      65536\n';
@@ -12,4 +12,12 @@ test.each([
   [{ hasIndex: false, uidMap: inside, release: '6.18.44' }, ['userxattr']],
 ])('%j', (kernel, options) => {
   expect(overlayOptions(kernel)).toEqual(options);
+});
+
+test.each([
+  [true, '5.10.0', ['volatile']],
+  [true, '5.9.16', []],
+  [false, '6.18.44', []],
+])('volatile wanted: %j, on Linux %s', (volatile, release, options) => {
+  expect(writableOptions({ volatile }, { release })).toEqual(options);
 });

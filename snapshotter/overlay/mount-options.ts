@@ -22,6 +22,17 @@ export function overlayOptions({ hasIndex, uidMap, release }: Kernel): string[] 
   return options;
 }
 
+/**
+ * `volatile`: no flush of a container reaches the disk (Linux 5.10 and later). overlayfs mounts such directories only once,
+ * as after a crash nobody knows what is in them.
+ */
+export function writableOptions(
+  wanted: { volatile: boolean },
+  { release }: Pick<Kernel, 'release'>,
+): string[] {
+  return wanted.volatile && atLeast(release, 5, 10) ? ['volatile'] : [];
+}
+
 export function thisKernel(): Kernel {
   return {
     hasIndex: existsSync('/sys/module/overlay/parameters/index'),

@@ -26,8 +26,14 @@ export function workDirectory(snapshots: string, id: number): string {
   return join(snapshots, String(id), 'work');
 }
 
-/** `extra`: options of every overlay mount. */
-export function mountsOf(snapshots: string, layout: MountLayout, extra: readonly string[]): Mount[] {
+export interface OverlayMountOptions {
+  /** Of every overlay mount. */
+  all: readonly string[];
+  /** Of those with an upper directory. */
+  writable: readonly string[];
+}
+
+export function mountsOf(snapshots: string, layout: MountLayout, extra: OverlayMountOptions): Mount[] {
   const { kind, directory, parents } = layout;
   const fs = (id: number) => fsDirectory(snapshots, id);
   const [nearest] = parents;
@@ -36,9 +42,13 @@ export function mountsOf(snapshots: string, layout: MountLayout, extra: readonly
     return [{ type: 'bind', source: fs(directory), options: [kind === 'view' ? 'ro' : 'rw', 'rbind'] }];
   if (kind === 'view' && parents.length === 1)
     return [{ type: 'bind', source: fs(nearest), options: ['ro', 'rbind'] }];
-  const options = [...extra];
+  const options = [...extra.all];
   if (kind === 'active')
-    options.push(`workdir=${workDirectory(snapshots, directory)}`, `upperdir=${fs(directory)}`);
+    options.push(
+      ...extra.writable,
+      `workdir=${workDirectory(snapshots, directory)}`,
+      `upperdir=${fs(directory)}`,
+    );
   options.push(`lowerdir=${parents.map(fs).join(':')}`);
   return [{ type: 'overlay', source: 'overlay', options }];
 }
