@@ -1,5 +1,7 @@
 /** `scripts/bench snapshotter`: thaw's snapshotter and containerd's own overlayfs, both behind one containerd. */
 import { Code } from '../../../proto/status.ts';
+import { SnapshotsClient } from '../../../test/conformance/snapshots-client.ts';
+import { ThawDaemon } from '../../../test/conformance/thaw-daemon.ts';
 import { privateDir } from '../../../test/lib/index.ts';
 import { alternate, type Side, type Turns } from '../alternate.ts';
 import { minimalBase, packFolder, pushImage } from '../coldnode/images.ts';
@@ -11,7 +13,8 @@ import { quantile } from '../statistics.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
 import { Bed } from './bed.ts';
-import { cycle, fill, type Load, list, stat } from './load.ts';
+import { flushes } from './flush.ts';
+import { CALLS, type Call, cycle, fill, type Load, list, stat } from './load.ts';
 
 export interface SnapshotterBenchOptions {
   quick: boolean;
@@ -19,11 +22,16 @@ export interface SnapshotterBenchOptions {
   only: readonly string[] | undefined;
 }
 
-const groups = [{ name: 'cycles' }, { name: 'many' }, { name: 'unpack' }] as const;
+const groups = [{ name: 'cycles' }, { name: 'p99' }, { name: 'many' }, { name: 'unpack' }] as const;
 const PEER = 'overlayfs';
 const MANY_CLIENTS = 64;
 /** What a call of many may take at the most, unless the disk is slower. */
 const BOUND_MS = 50;
+/**
+ * Flushes that a call may wait for one after the other: of the folder and of the log, and before each the one under way.
+ * Mounts waits for none.
+ */
+const FLUSHES: Readonly<Record<Call, number>> = { prepare: 4, mounts: 0, commit: 2, remove: 2 };
 /** Folders of the node's Debian, a layer each. */
 const FOLDERS = ['/usr/bin', '/usr/sbin', '/usr/libexec', '/usr/lib', '/usr/share'];
 
@@ -39,6 +47,10 @@ export async function runSnapshotterBench(
     if (chosen.includes('cycles')) {
       metrics.push(...(await measureCycles(bed, quick)));
       timed('cycles');
+    }
+    if (chosen.includes('p99')) {
+      metrics.push(...(await measureP99(quick)));
+      timed('p99');
     }
     // Before there is a crowd: a pull walks all snapshots of its namespace.
     if (chosen.includes('unpack')) {
@@ -67,15 +79,58 @@ async function measureCycles(bed: Bed, quick: boolean): Promise<Metric[]> {
   for (const count of [1, 16, MANY_CLIENTS]) {
     const loads = await alternate(turns, (side) => loadOf(bed, side, count, ms));
     const rates = (side: Side) => loads[side].map(({ cycles, seconds }) => cycles / seconds);
-    const p99 = (side: Side) => loads[side].map(({ latencies }) => quantile(latencies, 0.99));
     const rate = { name: `cycles_c${count}`, unit: '1/s', ours: rates('ours'), peer: rates('peer') };
-    metrics.push({ ...rate, peerName: PEER, ...(count === MANY_CLIENTS ? { aside: true } : {}) });
-    if (count !== MANY_CLIENTS) continue;
-    const slowest = { name: `p99_c${count}`, unit: 'ms', ours: p99('ours') };
-    metrics.push({ ...slowest, peer: p99('ours').map(() => BOUND_MS), peerName: 'the bound' });
-    metrics.push({ ...slowest, peer: p99('peer'), peerName: PEER, aside: true });
+    const many = count === MANY_CLIENTS;
+    metrics.push({ ...rate, peerName: PEER, ...(many ? { aside: true } : {}) });
+    if (!many) continue;
+    const p99 = (side: Side) => loads[side].map((load) => quantile(allOf(load), 0.99));
+    const name = `p99_c${count} through containerd`;
+    metrics.push({ name, unit: 'ms', ours: p99('ours'), peer: p99('peer'), peerName: PEER, aside: true });
   }
   return metrics;
+}
+
+/**
+ * Of the daemon itself: containerd has a database of its own in the way, which writes twice for each call and lets one write
+ * at a time.
+ */
+async function measureP99(quick: boolean): Promise<Metric[]> {
+  const ms = quick ? 2_000 : 6_000;
+  const thaw = await ThawDaemon.start({ log_level: 'info' });
+  const clients = Array.from({ length: MANY_CLIENTS }, () => new SnapshotsClient(thaw.socket));
+  const loads: Load[] = [];
+  const disk: number[] = [];
+  try {
+    await alternate(quick ? { runs: 2 } : { runs: 7 }, async (side) => {
+      if (side === 'ours') loads.push(await cycle(clients, ms));
+      else disk.push(quantile(flushes(ms / 4), 0.99));
+    });
+  } finally {
+    for (const client of clients) client.close();
+    await thaw.stop();
+  }
+  // Those of the warm-up.
+  loads.shift();
+  disk.shift();
+  const unit = 'ms';
+  const bound = loads.map(() => BOUND_MS);
+  const name = `p99_c${MANY_CLIENTS}`;
+  const all = loads.map((load) => quantile(allOf(load), 0.99));
+  return [
+    { name, unit, ours: all, peer: bound, peerName: 'the bound' },
+    ...CALLS.map((call): Metric => {
+      const ours = loads.map(({ latencies }) => quantile(latencies[call], 0.99));
+      const flushCount = FLUSHES[call];
+      const peer = flushCount === 0 ? bound : disk.map((flush) => flush * flushCount);
+      const peerName =
+        flushCount === 0 ? 'the bound; no flush' : `p99 of ${flushCount} flushes of this disk, idle`;
+      return { name: `${name} ${call}`, unit, ours, peer, peerName, aside: true };
+    }),
+  ];
+}
+
+function allOf({ latencies }: Load): number[] {
+  return Object.values(latencies).flat();
 }
 
 async function loadOf(bed: Bed, side: Side, count: number, ms: number): Promise<Load> {

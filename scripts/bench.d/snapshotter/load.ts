@@ -4,20 +4,23 @@ import type { SnapshotsClient } from '../../../test/conformance/snapshots-client
 /** Without it containerd collects what nothing refers to, also between two calls. */
 const KEPT = { 'containerd.io/gc.root': 'bench' };
 
-/** Milliseconds of each call. */
+export const CALLS = ['prepare', 'mounts', 'commit', 'remove'] as const;
+export type Call = (typeof CALLS)[number];
+
 export interface Load {
   cycles: number;
   seconds: number;
-  latencies: number[];
+  /** Milliseconds of each call. */
+  latencies: Record<Call, number[]>;
 }
 
 /** Prepare, Mounts, Commit and Remove over and over, on every client at once, until the time is up. */
 export async function cycle(clients: readonly SnapshotsClient[], ms: number): Promise<Load> {
-  const latencies: number[] = [];
-  const timed = async <T>(call: Promise<T>) => {
+  const latencies: Load['latencies'] = { prepare: [], mounts: [], commit: [], remove: [] };
+  const timed = async <T>(name: Call, call: Promise<T>) => {
     const began = performance.now();
     await call;
-    latencies.push(performance.now() - began);
+    latencies[name].push(performance.now() - began);
   };
   const began = performance.now();
   let cycles = 0;
@@ -25,10 +28,10 @@ export async function cycle(clients: readonly SnapshotsClient[], ms: number): Pr
     clients.map(async (client, n) => {
       for (let i = 0; performance.now() - began < ms; i++) {
         const key = `cycle-${n}-${i}`;
-        await timed(client.prepare(key, '', KEPT));
-        await timed(client.mounts(key));
-        await timed(client.commit(`${key}-done`, key, KEPT));
-        await timed(client.remove(`${key}-done`));
+        await timed('prepare', client.prepare(key, '', KEPT));
+        await timed('mounts', client.mounts(key));
+        await timed('commit', client.commit(`${key}-done`, key, KEPT));
+        await timed('remove', client.remove(`${key}-done`));
         cycles += 1;
       }
     }),
