@@ -1,4 +1,4 @@
-/** Images through containerd, a registry and thaw-snapshotter: ordinary ones, and checkpoint images that are streamed. */
+/** Checkpoint images through containerd, a registry and thaw-snapshotter: they are streamed. */
 import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -151,75 +151,6 @@ describe('thaw-snapshotter with containerd', () => {
   };
   const locate = (lower: string[]) =>
     thaw.locate({ namespace: 'k8s.io', containerId: 'c', lowerDirs: lower });
-
-  describe('ordinary images', () => {
-    it('are imported, run, changed, committed as a layer and removed', async () => {
-      await importImage('test.local/app:1', image([base, second], { cmd: ['sh'] }), 'thaw');
-      const ran = await ctr(
-        'run',
-        '--snapshotter',
-        'thaw',
-        'test.local/app:1',
-        'one',
-        'sh',
-        '-c',
-        'cat /etc/motd; echo changed > /etc/motd; rm /srv/data',
-      );
-      expect(ran.stdout).toBe('second');
-      const layerTar = await ctr('snapshots', '--snapshotter', 'thaw', 'diff', '--media-type', LAYER, 'one');
-      expect(layerTar.stdout).toContain('etc/motd');
-      expect(layerTar.stdout).toContain('srv/.wh.data');
-      await ctr('container', 'rm', 'one');
-      await ctr('images', 'rm', '--sync', 'test.local/app:1');
-      await until('garbage collection', async () => (await snapshots.list()).length === 0);
-      await snapshots.cleanup();
-      expect(readdirSync(join(thaw.root, 'snapshots'))).toEqual([]);
-    });
-
-    it('are pulled through CRI, in two namespaces, and with containerd killed between', async () => {
-      const reference = await push(registry.host, 'test/app', '1', image([base, second], { cmd: ['sh'] }));
-      await pull(reference);
-      expect((await snapshots.list('kind==committed')).length).toBe(2);
-      await ctr(
-        '-n',
-        'other',
-        'images',
-        'pull',
-        '--plain-http',
-        ...local(),
-        '--snapshotter',
-        'thaw',
-        reference,
-      );
-      expect((await snapshots.list('kind==committed')).length).toBe(4);
-      await containerd.kill();
-      await containerd.restart();
-      const ran = await ctr(
-        '-n',
-        'other',
-        'run',
-        '--rm',
-        '--snapshotter',
-        'thaw',
-        reference,
-        'x',
-        'cat',
-        '/etc/motd',
-      );
-      expect(ran.stdout).toBe('second');
-    });
-
-    it('of 100 layers run', async () => {
-      const layers = [base];
-      for (let i = 1; i < 100; i++) layers.push(await layer([{ path: `srv/${i}`, content: `${i}` }]));
-      await importImage('test.local/deep:1', image(layers, { cmd: ['sh'] }), 'thaw');
-      const ran = await ctr(
-        ...['run', '--rm', '--snapshotter', 'thaw', 'test.local/deep:1', 'deep'],
-        ...['sh', '-c', 'cat /srv/1 /srv/50 /srv/99'],
-      );
-      expect(ran.stdout).toBe('15099');
-    });
-  });
 
   describe('checkpoint images', () => {
     it('are streamed, never downloaded by containerd, and verified', async () => {
