@@ -357,8 +357,15 @@ it.each([
   expect(after.seen).toBe(seen());
 });
 
-it('comes back for every process of a container', async () => {
-  const pod = await run(cold, 'children', '2');
+it('comes back for every process of a container that says they share nothing', async () => {
+  const annotations = { 'thaw.dev/gpu-processes': 'independent' };
+  const children = { command: command('children', '2') };
+  const silent = await run(cold, 'children', '2');
+  await look(silent, '/state-2');
+  await expect(node.checkpoint(silent, 'test/gpu-refused')).rejects.toThrow(/3 of its processes use the GPU/);
+  expect((await look(silent, '/state-2')).seen).toBe(seen());
+  await removePods();
+  const pod = await runPod({ image: cold, annotations, ...children });
   await look(pod, '/state-2');
   const tree = await node.checkpoint(pod, 'test/gpu-tree');
   for (const name of ['/state', '/state-1', '/state-2']) expect((await look(pod, name)).seen).toBe(seen());

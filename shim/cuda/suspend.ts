@@ -13,6 +13,7 @@ import { type CudaFacts, unsupported, visibleGpus } from './gpus.ts';
 import { cudaProcesses, expectNoDevices, gpuTraces, type Traces } from './processes.ts';
 import { memoryLimits, refuseLack } from './room.ts';
 import { comeBack, leaveGpu } from './sequence.ts';
+import { sharingRisk } from './sharing.ts';
 
 /** How long the GPU may take to finish what it was given. */
 const LOCK_TIMEOUT_MS = 10_000;
@@ -66,7 +67,7 @@ async function factsOf(
 ): Promise<CudaFacts> {
   const list = await driver.gpus();
   const gpus = visibleGpus(input.spec, list.gpus);
-  const problem = unsupported(gpus);
+  const problem = unsupported(gpus) ?? sharingRisk(processes.length, list.driver, input.spec.annotations);
   if (problem) throw new CudaError(Code.failedPrecondition, `Cannot checkpoint the container: ${problem}`);
   const use = await driver.use();
   const facts = {
