@@ -37,7 +37,7 @@ interface State {
 
 async function stateOf(pod: Pod): Promise<State> {
   const text = await until('the server to write its state', () =>
-    node.exec(pod, 'cat', '/tmp/state').catch(() => ''),
+    node.exec(pod, 'cat', '/tmp/state').catch(() => undefined),
   );
   const [token = '', count, pid] = text.trim().split(' ');
   return { token, count: Number(count), pid: Number(pid) };

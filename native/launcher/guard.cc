@@ -61,7 +61,9 @@ bool Held::Receive() {
   message.msg_controllen = sizeof control;
   // Safe: into buffers of this function; at most one descriptor arrives, close-on-exec.
   const ssize_t size = recvmsg(kSocket, &message, MSG_CMSG_CLOEXEC);
-  if (size < 0 && errno == EINTR) return true;
+  // A shim that closes its end with answers of ours unread makes this one call fail, before what it had still sent is
+  // given out (unix_release_sock). Taken for its end, the processes of memory that it had let go of would be killed.
+  if (size < 0 && (errno == EINTR || errno == ECONNRESET)) return true;
   if (size < static_cast<ssize_t>(sizeof data.head)) return false;
   int fd = -1;
   const cmsghdr* const header = CMSG_FIRSTHDR(&message);
@@ -77,7 +79,9 @@ bool Held::Receive() {
         close(found->second);
         uffds_.erase(found);
       }
-      return Send(kGuardRelease, data.head.id);
+      // It needs no answer where it has gone; what else it had sent has to be read all the same.
+      static_cast<void>(Send(kGuardRelease, data.head.id));
+      return true;
     }
     case kGuardKill:
       if (fd >= 0) pidfds_.push_back(fd);
