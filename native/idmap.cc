@@ -5,7 +5,6 @@
 #include <linux/mount.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -14,6 +13,7 @@
 #include <string>
 
 #include "args.h"
+#include "child-stack.h"
 #include "errors.h"
 #include "fd.h"
 
@@ -60,9 +60,8 @@ Failure OpenMapped(pid_t pid, const std::string& users, const std::string& group
 }
 
 Failure MakeNamespace(const std::string& users, const std::string& groups, UniqueFd* result) {
-  // Safe: private memory of our own, unmapped when the child is gone.
-  void* const stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stack == MAP_FAILED) return {errno, "mmap", {}, {}};
+  const ChildStack stack(kStack);
+  if (!stack.valid()) return {errno, "mmap", {}, {}};
   sigset_t all, old;
   sigfillset(&all);
   // Safe: the child starts with every signal blocked, so no handler of ours runs in it; only SIGKILL gets through.
@@ -71,14 +70,10 @@ Failure MakeNamespace(const std::string& users, const std::string& groups, Uniqu
   pid_t self = getpid();
   // Safe: shares our memory but writes none of it. No exit signal: nobody else is told of this child, or waits for it.
   const pid_t pid =
-      clone(Sleep, static_cast<char*>(stack) + kStack, CLONE_VM | CLONE_NEWUSER | CLONE_PIDFD, &self, &pidfd, nullptr,
-            nullptr);
+      clone(Sleep, stack.top(), CLONE_VM | CLONE_NEWUSER | CLONE_PIDFD, &self, &pidfd, nullptr, nullptr);
   const int error = errno;
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  if (pid < 0) {
-    munmap(stack, kStack);
-    return {error, "clone", {}, "a user namespace"};
-  }
+  if (pid < 0) return {error, "clone", {}, "a user namespace"};
   const UniqueFd child(pidfd);
   const Failure failure = OpenMapped(pid, users, groups, result);
   // Safe: by descriptor; the child only sleeps, so it is gone at once, and then nothing uses the stack.
@@ -87,7 +82,6 @@ Failure MakeNamespace(const std::string& users, const std::string& groups, Uniqu
   while (waitid(static_cast<idtype_t>(P_PIDFD), static_cast<id_t>(child.get()), &info, WEXITED | __WALL) != 0) {
     if (errno != EINTR) break;
   }
-  munmap(stack, kStack);
   return failure;
 }
 

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -15,6 +14,7 @@
 #include <vector>
 
 #include "args.h"
+#include "child-stack.h"
 #include "errors.h"
 #include "fd.h"
 
@@ -105,21 +105,17 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings, const std::
 }
 
 Failure Start(Program* program, pid_t* pid, int* pidfd) {
-  // Safe: private memory of our own, unmapped below.
-  void* const stack =
-      mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-  if (stack == MAP_FAILED) return {errno, "mmap", {}, {}};
+  const ChildStack stack(kStack);
+  if (!stack.valid()) return {errno, "mmap", {}, {}};
   sigset_t all, old;
   sigfillset(&all);
   // Safe: no signal may run a handler in the child before it has given the handlers up.
   pthread_sigmask(SIG_SETMASK, &all, &old);
   // Safe: with CLONE_VFORK this thread continues only when the child has let go of our memory. No page table is copied,
   // which for a process of Node's size is most of what fork(2) costs. The descriptor is close-on-exec.
-  *pid = clone(Child, static_cast<char*>(stack) + kStack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, program,
-               pidfd, nullptr, nullptr);
+  *pid = clone(Child, stack.top(), CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, program, pidfd, nullptr, nullptr);
   const int error = errno;
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
-  munmap(stack, kStack);
   if (*pid < 0) return {error, "clone", {}, {}};
   if (program->error == 0) return {};
   // Safe: our own child, known by its pidfd, that has ended already.
