@@ -94,6 +94,7 @@ test('the limits in the text are those of the code', () => {
     decodedChunkBytes: 2 ** 20,
     metadataBytes: 2 ** 30,
     nameBytes: 255,
+    lazyLayers: 1024,
   });
   for (const text of [
     '134217728',
@@ -104,6 +105,7 @@ test('the limits in the text are those of the code', () => {
     '65536',
     '16 TiB',
     '255 bytes',
+    '| layers in `layer_reads`                           | 1024 ',
   ])
     expect(doc).toContain(text);
 });
