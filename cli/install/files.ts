@@ -94,7 +94,9 @@ export async function removeTree(path: string): Promise<void> {
     await rm(path, { recursive: true, force: true });
   } catch (error) {
     const { code, path: where } = error as NodeJS.ErrnoException;
-    if (code !== 'EBUSY' || where !== path || (await readdir(path)).length > 0) throw error;
+    if (code !== 'EBUSY' || where !== path) throw error;
+    // Of a mount point the kernel says so also before it looks whether anything is in it.
+    for (const name of await readdir(path)) await rm(join(path, name), { recursive: true, force: true });
   }
 }
 

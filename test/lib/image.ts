@@ -72,7 +72,7 @@ export async function layer(entries: readonly Entry[]): Promise<Blob> {
 }
 
 /** A root file system with a static busybox: enough for sh, sleep, cat, httpd, nc. */
-export function busybox(): Entry[] {
+export function busybox(program = '/usr/bin/busybox'): Entry[] {
   const applets = [
     'sh',
     'sleep',
@@ -112,7 +112,7 @@ export function busybox(): Entry[] {
       content: 'root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n',
     },
     { path: 'etc/group', content: 'root:x:0:\nnogroup:x:65534:\n' },
-    { path: 'bin/busybox', mode: 0o755, content: readFileSync('/usr/bin/busybox') },
+    { path: 'bin/busybox', mode: 0o755, content: readFileSync(program) },
     ...applets.map((name): Entry => ({ path: `bin/${name}`, symlink: 'busybox' })),
   ];
 }
