@@ -10,6 +10,7 @@ export const ONE_SUITE: Readonly<Record<'forky' | 'trixie', readonly string[]>> 
     'test/lazy-reboot.test.ts',
     'test/lazy-requests.test.ts',
     'test/lazy-restore.test.ts',
+    'test/lazy-trees.test.ts',
     'test/metrics.test.ts',
   ],
   trixie: [

@@ -16,7 +16,8 @@ def line(path):
     if kind == stat.S_IFREG:
         with open(full, 'rb') as f: found['content'] = [s.st_size, hashlib.sha256(f.read()).hexdigest()]
         found['links'] = s.st_nlink
-        found['same'] = inodes.setdefault(s.st_ino, path.hex())
+        # Two layers of an overlay may have the same number.
+        found['same'] = inodes.setdefault((s.st_dev, s.st_ino), path.hex())
     return path.decode('latin1') + ' ' + json.dumps(found, sort_keys=True)
 lines = []
 for directory, names, files in os.walk(root):
