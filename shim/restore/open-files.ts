@@ -77,18 +77,29 @@ function octal(mode: number): string {
   return (mode & 0o7777).toString(8).padStart(4, '0');
 }
 
-async function statOf({ source, path }: Place): Promise<{ mode: number; size: number } | undefined> {
+async function statOf(place: Place): Promise<{ mode: number; size: number } | undefined> {
+  if (place.path !== '') return inVolume(place, (path) => lstat(path));
+  return lstat(place.source).catch(missing);
+}
+
+/** Undefined where there is nothing of that name, no directory on the way, or a link on it. */
+export async function inVolume<Result>(
+  { source, path }: Place,
+  use: (path: string) => Promise<Result>,
+): Promise<Result | undefined> {
   try {
-    if (path === '') return await lstat(source);
     const root = await HeldDir.open(source);
     try {
-      return await root.within(path, (dir, name) => lstat(dir.at(name)));
+      return await root.within(path, (dir, name) => use(dir.at(name)));
     } finally {
       await root.close();
     }
   } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? '';
-    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(code)) return undefined;
-    throw error;
+    return missing(error);
   }
+}
+
+function missing(error: unknown): undefined {
+  const code = (error as NodeJS.ErrnoException).code ?? '';
+  if (!['ENOENT', 'ENOTDIR', 'ELOOP'].includes(code)) throw error;
 }

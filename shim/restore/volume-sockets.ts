@@ -5,9 +5,8 @@
 import { lstat, unlink } from 'node:fs/promises';
 import { ImageDir } from '../../checkpoint/criu/image-dir.ts';
 import { socketPaths } from '../../checkpoint/criu/unix-sockets.ts';
-import { HeldDir } from '../shm/held-dir.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
-import { type Place, placeOf } from './open-files.ts';
+import { inVolume, placeOf } from './open-files.ts';
 import { FILES_IMAGE } from './sockets.ts';
 
 export interface VolumeSockets {
@@ -22,35 +21,16 @@ export async function volumeSockets(imagesDir: string, { mounts = [] }: OciSpec)
     const place = placeOf({ path }, mounts);
     return place && place.path !== '' ? [place] : [];
   });
-  const found = await Promise.all(places.map((place) => at(place, isSocket)));
+  const found = await Promise.all(places.map((place) => inVolume(place, isSocket)));
   const missing = places.filter((_, i) => !found[i]);
   return {
     async takeAway() {
       for (const place of missing)
-        await at(place, async (path) => {
+        await inVolume(place, async (path) => {
           if (await isSocket(path)) await unlink(path);
         });
     },
   };
-}
-
-/** Undefined where there is no such directory, or the way there leads over a link. */
-async function at<Result>(
-  { source, path }: Place,
-  use: (path: string) => Promise<Result>,
-): Promise<Result | undefined> {
-  try {
-    const root = await HeldDir.open(source);
-    try {
-      return await root.within(path, (dir, name) => use(dir.at(name)));
-    } finally {
-      await root.close();
-    }
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code ?? '';
-    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes(code)) return undefined;
-    throw error;
-  }
 }
 
 async function isSocket(path: string): Promise<boolean> {
