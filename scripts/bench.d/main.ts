@@ -50,6 +50,10 @@ try {
   const report = await measure(positionals[0]);
   process.stdout.write(`${textReport(report)}\n`);
   if (values.json) process.stdout.write(`${JSON.stringify(jsonReport(report))}\n`);
+  for (const failure of report.failures ?? []) {
+    progress(`error: ${failure}`);
+    process.exitCode = 1;
+  }
 } catch (error) {
   progress(`error: ${describeError(error).message}`);
   process.exitCode = 1;

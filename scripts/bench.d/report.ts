@@ -18,6 +18,8 @@ export interface Report {
   metrics: readonly Metric[];
   /** What a reader must know besides, such as that the run was a quick one. */
   notes: readonly string[];
+  /** What could not be measured, and why; the rest is reported all the same. */
+  failures?: readonly string[];
 }
 
 export interface JsonResult {

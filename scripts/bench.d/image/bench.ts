@@ -2,6 +2,7 @@
  * `scripts/bench image`: images on a node that has nothing of them, registry behind 1 Gbit/s; thaw with lazy layers, and
  * containerd with overlayfs.
  */
+import { describeError } from '../../../proto/status.ts';
 import { alternate, type Side, type Sides, type Turns } from '../alternate.ts';
 import { ColdBed } from '../coldnode/bed.ts';
 import { choose } from '../groups.ts';
@@ -9,7 +10,7 @@ import type { Metric, Report } from '../report.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
 import { type Published, publish } from './publish.ts';
-import { recipes } from './recipes.ts';
+import { type Recipe, recipes } from './recipes.ts';
 import { readAll, type Start, startOnce } from './starts.ts';
 import { measureWarmReads } from './warm-reads.ts';
 
@@ -40,25 +41,33 @@ export async function runImageBench(
   const turns: Turns = quick ? { runs: 1, warmUp: false } : { runs: 3, warmUp: false };
   const metrics: Metric[] = [];
   const timed = stopwatch(progress);
+  const failures: string[] = [];
   const cold = await ColdBed.start();
+  const measureImage = async (recipe: Recipe) => {
+    const published = await publish(cold, recipe, roots);
+    timed(`${recipe.name} published`);
+    for (const kind of ['cold', 'restore'] as const) {
+      if (!chosen.includes(kind)) continue;
+      const starts = await alternate(turns, (side) => startOnce(cold, published, side, kind));
+      metrics.push(...startMetrics(published, kind, starts));
+      timed(`${recipe.name}, ${kind} starts`);
+    }
+    if (chosen.includes('read')) {
+      metrics.push(...(await measureReadAll(cold, published, turns)));
+      timed(`${recipe.name}, all files read`);
+    }
+    if (chosen.includes('warm') && recipe.name === 'pytorch') {
+      const several = quick ? { runs: 1 } : { runs: 5 };
+      metrics.push(...(await measureWarmReads(cold, published, several)));
+      timed('warm reads');
+    }
+  };
   try {
     for (const recipe of recipes(quick).filter(({ name }) => images.includes(name))) {
-      const published = await publish(cold, recipe, roots);
-      timed(`${recipe.name} published`);
-      for (const kind of ['cold', 'restore'] as const) {
-        if (!chosen.includes(kind)) continue;
-        const starts = await alternate(turns, (side) => startOnce(cold, published, side, kind));
-        metrics.push(...startMetrics(published, kind, starts));
-        timed(`${recipe.name}, ${kind} starts`);
-      }
-      if (chosen.includes('read')) {
-        metrics.push(...(await measureReadAll(cold, published, turns)));
-        timed(`${recipe.name}, all files read`);
-      }
-      if (chosen.includes('warm') && recipe.name === 'pytorch') {
-        const several = quick ? { runs: 1 } : { runs: 5 };
-        metrics.push(...(await measureWarmReads(cold, published, several)));
-        timed('warm reads');
+      try {
+        await measureImage(recipe);
+      } catch (error) {
+        failures.push(`${recipe.name}: ${describeError(error).message}`);
       }
     }
   } finally {
@@ -70,7 +79,7 @@ export async function runImageBench(
     ...(quick ? ["quick: the demo's small server without PyTorch stands for the one with it"] : []),
     await versions(),
   ];
-  return { bench: 'image', metrics, notes };
+  return { bench: 'image', metrics, notes, failures };
 }
 
 const suffix = ({ recipe: { name } }: Published) => (name === 'pytorch' ? '' : `_${name}`);
