@@ -54,10 +54,12 @@ export interface SuperblockFacts {
   /** Of the image, and of the tar. */
   blocks: number;
   tarBlocks: number;
+  /** 16 bytes. */
+  uuid: Uint8Array;
 }
 
 /** At the beginning of the image; the root directory is the first inode. */
-export function writeSuperblock(image: Buffer, { inodes, blocks, tarBlocks }: SuperblockFacts): void {
+export function writeSuperblock(image: Buffer, { inodes, blocks, tarBlocks, uuid }: SuperblockFacts): void {
   const at = SUPERBLOCK;
   image.writeUInt32LE(MAGIC, at);
   image.writeUInt8(Math.log2(BLOCK), at + 12);
@@ -65,6 +67,7 @@ export function writeSuperblock(image: Buffer, { inodes, blocks, tarBlocks }: Su
   image.writeBigUInt64LE(BigInt(inodes), at + 16);
   image.writeUInt32LE(blocks, at + 36);
   image.writeUInt32LE(META_BLOCK, at + 40);
+  image.set(uuid, at + 48);
   image.writeUInt32LE(INCOMPAT_CHUNKED_FILE | INCOMPAT_DEVICE_TABLE, at + 80);
   image.writeUInt16LE(1, at + 86);
   image.writeUInt16LE(DEVICE_SLOT, at + 88);

@@ -22,6 +22,7 @@ import { unsuitable } from './tar-fields.ts';
 
 /** overlayfs hides what lies below such a directory. */
 const OPAQUE: readonly [string, Buffer] = ['trusted.overlay.opaque', Buffer.from('y')];
+const UUID_BYTES = 16;
 /** Blocks are counted in 32 bits: 2 TiB. */
 const MAX_TAR_BYTES = BLOCK * 2 ** 32;
 
@@ -45,8 +46,8 @@ interface Entry {
   node: TreeNode;
 }
 
-/** The same tree always gives the same bytes. `tarBytes`: of the whole tar. */
-export function erofsImage({ root }: LayerTree, tarBytes: number): Buffer {
+/** The same tree always gives the same bytes. `tarBytes` and `diffId`: of the whole tar. */
+export function erofsImage({ root }: LayerTree, tarBytes: number, diffId: string): Buffer {
   if (tarBytes > MAX_TAR_BYTES) throw unsuitable('its tar is larger than 2 TiB');
   const inodes = collect(root);
   const end = place(inodes);
@@ -55,6 +56,9 @@ export function erofsImage({ root }: LayerTree, tarBytes: number): Buffer {
     inodes: inodes.size,
     blocks: end / BLOCK,
     tarBlocks: Math.ceil(tarBytes / BLOCK),
+    // Without one, overlayfs does not find out where a copied-up file came from by any name but the first, and two hard links
+    // of it have different inode numbers (fs/overlayfs, ovl_lower_uuid_ok).
+    uuid: Buffer.from(diffId.slice('sha256:'.length), 'hex').subarray(0, UUID_BYTES),
   });
   for (const inode of inodes.values()) {
     const { node, number, links, xattrs, at, dataBlock } = inode;

@@ -160,6 +160,8 @@ describe('a tar', () => {
   });
 });
 
+const DIFF_ID = `sha256:${'0123456789abcdef'.repeat(4)}`;
+
 describe('the EROFS image of a layer', () => {
   it('says of each file where its content lies in the tar', async () => {
     const members: TestMember[] = [
@@ -170,7 +172,7 @@ describe('the EROFS image of a layer', () => {
     // Enough for several blocks of names.
     for (let i = 0; i < 200; i++) members.push({ name: `many/file-${i}`, ...text(`content ${i}`) });
     const tar = tarOf(members);
-    const image = erofsImage(await layerTree(readTar(readerOf(tar)), () => undefined), tar.length);
+    const image = erofsImage(await layerTree(readTar(readerOf(tar)), () => undefined), tar.length, DIFF_ID);
     const found = new Map([...filesOf(image)].map((file) => [file.path, file]));
     const full = members.filter(({ content }) => content && content.length > 0);
     expect([...found.keys()].sort()).toEqual(full.map(({ name }) => name).sort());
@@ -190,7 +192,10 @@ describe('the EROFS image of a layer', () => {
           { name: 'a', ...text('y') },
         ]),
         4096,
+        DIFF_ID,
       );
     expect((await make()).equals(await make())).toBe(true);
+    // Its UUID, which overlayfs wants (linux, fs/erofs/erofs_fs.h).
+    expect((await make()).toString('hex', 1024 + 48, 1024 + 64)).toBe('0123456789abcdef'.repeat(2));
   });
 });

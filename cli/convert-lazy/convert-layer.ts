@@ -46,7 +46,7 @@ export async function convertLayer(
       return buffer.subarray(0, bytesRead);
     });
     const tree = await layerTree(readTar(read), (directory) => below.find(directory));
-    const metadata = erofsImage(tree, tar.bytes);
+    const metadata = erofsImage(tree, tar.bytes, tar.diffId);
     const { frames, digest, size } = await writeFrames({
       tar: input,
       tarBytes: tar.bytes,
