@@ -69,8 +69,10 @@ export class ThawDaemon {
   /** As `systemctl reload` does: another daemon takes the place of this one. */
   async upgrade(): Promise<void> {
     const { pid: old } = this;
+    const before = this.#readyLines();
     process.kill(old, 'SIGHUP');
     await until('the old daemon to end', () => !isAlive(old));
+    await until('the new daemon to be ready', () => this.#readyLines() > before);
     const ready = this.events().findLast(({ msg }) => msg === 'ready');
     this.#successor = Number(ready?.['pid']);
     await this.#daemon?.stop();
