@@ -13,6 +13,7 @@
 #include "args.h"
 #include "errors.h"
 #include "fd.h"
+#include "promised-work.h"
 
 // The node executable exports its own OpenSSL and zstd (on x64 and arm64), without headers in every package. These
 // prototypes are those of openssl/evp.h (1.1 to 3) and zstd.h (1.0 on). Its zlib would do for CRC-32 too, but takes as long
@@ -60,7 +61,7 @@ uint8_t* Scratch(size_t length) {
   return kept.get();
 }
 
-struct Chunk {
+struct Chunk : PromisedWork {
   UniqueFd fd;  // a duplicate: the caller may close its own at any time
   uint64_t offset;
   Bytes stored;
@@ -68,14 +69,9 @@ struct Chunk {
   std::array<uint8_t, kDigest> digest;
   uint32_t checksum;
   bool zstd;
-  Failure failure;
-
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
   Napi::Reference<Napi::Value> bytes;  // keeps `stored` alive
 
-  // On a worker: no JavaScript here.
-  Failure Write() const {
+  Failure Run() override {
     std::array<uint8_t, kDigest> actual;
     if (EVP_Digest(stored.data, stored.length, actual.data(), nullptr, EVP_sha256(), nullptr) != 1)
       return {ENOTSUP, "EVP_Digest", {}, "SHA-256 is not available"};
@@ -111,18 +107,6 @@ struct Chunk {
   }
 };
 
-void Settle(napi_env raw, napi_status status, void* data) {
-  const Napi::Env env(raw);
-  const Napi::HandleScope scope(env);
-  const std::unique_ptr<Chunk> chunk(static_cast<Chunk*>(data));
-  napi_delete_async_work(env, chunk->work);
-  if (status == napi_cancelled) chunk->failure = {ECANCELED, "", {}, {}};
-  if (chunk->failure)
-    napi_reject_deferred(env, chunk->deferred, ToError(env, chunk->failure));
-  else
-    napi_resolve_deferred(env, chunk->deferred, env.Undefined());
-}
-
 }  // namespace
 
 Napi::Value WriteChunk(const Napi::CallbackInfo& info) {
@@ -145,21 +129,7 @@ Napi::Value WriteChunk(const Napi::CallbackInfo& info) {
   chunk->fd = UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!chunk->fd.valid()) return Throw(env, {errno, "fcntl", {}, {}});
   chunk->bytes = Napi::Reference<Napi::Value>::New(info[2], 1);
-
-  napi_value promise;
-  const auto execute = [](napi_env, void* data) {
-    auto* const self = static_cast<Chunk*>(data);
-    self->failure = self->Write();
-  };
-  if (napi_create_promise(env, &chunk->deferred, &promise) != napi_ok ||
-      napi_create_async_work(env, nullptr, Napi::String::New(env, "thaw:chunk"), execute, Settle, chunk.get(),
-                             &chunk->work) != napi_ok ||
-      napi_queue_async_work(env, chunk->work) != napi_ok) {
-    Napi::Error::New(env, "Cannot queue the chunk for a worker thread").ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
-  chunk.release();  // Settle's now
-  return Napi::Value(env, promise);
+  return PromisedWork::Queue(env, "thaw:chunk", std::move(chunk));
 }
 
 Napi::Value DecodeLz4(const Napi::CallbackInfo& info) {

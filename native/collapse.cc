@@ -14,6 +14,7 @@
 #include "args.h"
 #include "errors.h"
 #include "fd.h"
+#include "promised-work.h"
 
 namespace thaw {
 namespace {
@@ -24,17 +25,13 @@ constexpr uint64_t kPage = 4096;
 constexpr uint64_t kPresent = 1ULL << 63, kFileOrShared = 1ULL << 61;  // admin-guide/mm/pagemap.rst
 constexpr uint64_t kLargestStep = 16 * kHugePage;  // a failure costs the rest of its step
 
-struct Work {
+struct Work : PromisedWork {
   UniqueFd pidfd;
   UniqueFd pagemap;  // if only whole huge pages are wanted
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
   uint64_t bytes = 0;
-  Failure failure;
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
 
-  // On a worker: no JavaScript here.
-  void Run() {
+  Failure Run() override {
     for (const auto& [from, to] : ranges) {
       const uint64_t end = to / kHugePage * kHugePage;
       for (uint64_t at = (from + kHugePage - 1) / kHugePage * kHugePage, step; at < end; at += step) {
@@ -50,13 +47,14 @@ struct Work {
         if (done > 0) bytes += static_cast<uint64_t>(done);
         if (done >= 0) continue;
         // The process, or the kernel's ability, is not there at all; otherwise only this step's memory could not be had so.
-        if (errno == ESRCH || errno == ENOSYS || errno == EPERM || errno == EBADF) {
-          failure = {errno, "process_madvise", {}, {}};
-          return;
-        }
+        if (errno == ESRCH || errno == ENOSYS || errno == EPERM || errno == EBADF)
+          return {errno, "process_madvise", {}, {}};
       }
     }
+    return {};
   }
+
+  Napi::Value Result(Napi::Env env) override { return Napi::BigInt::New(env, bytes); }
 
  private:
   // How much from `at` on, in huge pages, has all of its pages in memory, and as the process's own.
@@ -72,17 +70,6 @@ struct Work {
     return length;
   }
 };
-
-void Settle(napi_env raw, napi_status, void* data) {
-  const Napi::Env env(raw);
-  const Napi::HandleScope scope(env);
-  const std::unique_ptr<Work> done(static_cast<Work*>(data));
-  napi_delete_async_work(env, done->work);
-  if (done->failure)
-    napi_reject_deferred(env, done->deferred, ToError(env, done->failure));
-  else
-    napi_resolve_deferred(env, done->deferred, Napi::BigInt::New(env, done->bytes));
-}
 
 }  // namespace
 
@@ -112,17 +99,7 @@ Napi::Value Collapse(const Napi::CallbackInfo& info) {
     work->pagemap = UniqueFd(fcntl(pagemap, F_DUPFD_CLOEXEC, 0));
     if (!work->pagemap.valid()) return Throw(env, {errno, "fcntl", {}, {}});
   }
-  napi_value promise;
-  const auto execute = [](napi_env, void* data) { static_cast<Work*>(data)->Run(); };
-  if (napi_create_promise(env, &work->deferred, &promise) != napi_ok ||
-      napi_create_async_work(env, nullptr, Napi::String::New(env, "thaw:collapse"), execute, Settle, work.get(),
-                             &work->work) != napi_ok ||
-      napi_queue_async_work(env, work->work) != napi_ok) {
-    Napi::Error::New(env, "Cannot queue work for another thread").ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
-  work.release();
-  return {env, promise};
+  return PromisedWork::Queue(env, "thaw:collapse", std::move(work));
 }
 
 }  // namespace thaw

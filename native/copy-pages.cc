@@ -16,6 +16,7 @@
 #include "args.h"
 #include "errors.h"
 #include "fd.h"
+#include "promised-work.h"
 
 namespace thaw {
 namespace {
@@ -29,19 +30,16 @@ struct Piece {
   uint64_t page, pages;
 };
 
-struct Work {
+struct Work : PromisedWork {
   UniqueFd target, source;
   std::vector<Piece> pieces;  // in order of `page`, none over another
   unsigned threads = 1;
   std::atomic<uint64_t> next{0}, bytes{0};
   std::atomic<bool> failed{false};
   std::mutex mutex;
-  Failure failure;
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
+  Failure failure;  // the first one
 
-  // On a worker: no JavaScript here.
-  void Run() {
+  Failure Run() override {
     std::vector<pthread_t> helpers;
     for (unsigned i = 1; i < threads; i++) {
       pthread_t helper;
@@ -55,7 +53,10 @@ struct Work {
     }
     Loop();
     for (const pthread_t helper : helpers) pthread_join(helper, nullptr);
+    return failure;
   }
+
+  Napi::Value Result(Napi::Env env) override { return Napi::BigInt::New(env, bytes.load()); }
 
  private:
   void Loop() {
@@ -112,17 +113,6 @@ struct Work {
   }
 };
 
-void Settle(napi_env raw, napi_status, void* data) {
-  const Napi::Env env(raw);
-  const Napi::HandleScope scope(env);
-  const std::unique_ptr<Work> done(static_cast<Work*>(data));
-  napi_delete_async_work(env, done->work);
-  if (done->failure)
-    napi_reject_deferred(env, done->deferred, ToError(env, done->failure));
-  else
-    napi_resolve_deferred(env, done->deferred, Napi::BigInt::New(env, done->bytes.load()));
-}
-
 // From numbers of JavaScript; false unless they are in order, do not overlap and stay within what an off_t can say.
 bool ToPieces(const std::vector<uint64_t>& numbers, std::vector<Piece>* pieces) {
   constexpr uint64_t kMost = UINT64_C(1) << 62;
@@ -155,17 +145,7 @@ Napi::Value CopyPages(const Napi::CallbackInfo& info) {
   work->target = UniqueFd(fcntl(target, F_DUPFD_CLOEXEC, 0));
   work->source = UniqueFd(fcntl(source, F_DUPFD_CLOEXEC, 0));
   if (!work->target.valid() || !work->source.valid()) return Throw(env, {errno, "fcntl", {}, {}});
-  napi_value promise;
-  const auto execute = [](napi_env, void* data) { static_cast<Work*>(data)->Run(); };
-  if (napi_create_promise(env, &work->deferred, &promise) != napi_ok ||
-      napi_create_async_work(env, nullptr, Napi::String::New(env, "thaw:copy"), execute, Settle, work.get(),
-                             &work->work) != napi_ok ||
-      napi_queue_async_work(env, work->work) != napi_ok) {
-    Napi::Error::New(env, "Cannot queue work for another thread").ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
-  work.release();  // Settle's now
-  return {env, promise};
+  return PromisedWork::Queue(env, "thaw:copy", std::move(work));
 }
 
 }  // namespace thaw

@@ -11,6 +11,7 @@
 #include "args.h"
 #include "errors.h"
 #include "fd.h"
+#include "promised-work.h"
 
 namespace thaw {
 namespace {
@@ -22,18 +23,27 @@ struct Content {
   std::string text;
 };
 
-struct Batch {
+struct Batch : PromisedWork {
   std::vector<std::string> paths;
   std::vector<Content> contents;
 
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
-
-  // On a worker: no JavaScript here.
-  void Read() {
+  Failure Run() override {
     std::unique_ptr<char[]> part(new char[kPart]);
     contents.resize(paths.size());
     for (size_t i = 0; i < paths.size(); i++) contents[i].error = ReadOne(paths[i], part.get(), &contents[i].text);
+    return {};
+  }
+
+  Napi::Value Result(Napi::Env env) override {
+    Napi::Array results = Napi::Array::New(env, contents.size());
+    for (size_t i = 0; i < contents.size(); i++) {
+      const Content& content = contents[i];
+      if (content.error != 0)
+        results.Set(static_cast<uint32_t>(i), Napi::Number::New(env, -content.error));
+      else
+        results.Set(static_cast<uint32_t>(i), Napi::String::New(env, content.text));
+    }
+    return results;
   }
 
  private:
@@ -54,26 +64,6 @@ struct Batch {
   }
 };
 
-void Settle(napi_env raw, napi_status status, void* data) {
-  const Napi::Env env(raw);
-  const Napi::HandleScope scope(env);
-  const std::unique_ptr<Batch> batch(static_cast<Batch*>(data));
-  napi_delete_async_work(env, batch->work);
-  if (status == napi_cancelled) {
-    napi_reject_deferred(env, batch->deferred, ToError(env, {ECANCELED, "", {}, {}}));
-    return;
-  }
-  Napi::Array results = Napi::Array::New(env, batch->contents.size());
-  for (size_t i = 0; i < batch->contents.size(); i++) {
-    const Content& content = batch->contents[i];
-    if (content.error != 0)
-      results.Set(static_cast<uint32_t>(i), Napi::Number::New(env, -content.error));
-    else
-      results.Set(static_cast<uint32_t>(i), Napi::String::New(env, content.text));
-  }
-  napi_resolve_deferred(env, batch->deferred, results);
-}
-
 }  // namespace
 
 Napi::Value ReadFiles(const Napi::CallbackInfo& info) {
@@ -82,18 +72,7 @@ Napi::Value ReadFiles(const Napi::CallbackInfo& info) {
   auto batch = std::make_unique<Batch>();
   batch->paths = args.Strings(0);
   if (!args.ok()) return env.Undefined();
-
-  napi_value promise;
-  const auto execute = [](napi_env, void* data) { static_cast<Batch*>(data)->Read(); };
-  if (napi_create_promise(env, &batch->deferred, &promise) != napi_ok ||
-      napi_create_async_work(env, nullptr, Napi::String::New(env, "thaw:files"), execute, Settle, batch.get(),
-                             &batch->work) != napi_ok ||
-      napi_queue_async_work(env, batch->work) != napi_ok) {
-    Napi::Error::New(env, "Cannot queue the files for a worker thread").ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
-  batch.release();  // Settle's now
-  return Napi::Value(env, promise);
+  return PromisedWork::Queue(env, "thaw:files", std::move(batch));
 }
 
 }  // namespace thaw

@@ -8,38 +8,24 @@
 #include "args.h"
 #include "errors.h"
 #include "fd.h"
+#include "promised-work.h"
 
 namespace thaw {
 namespace {
 
-struct Piece {
+struct Piece : PromisedWork {
   UniqueFd fd;  // a duplicate: the caller may close its own at any time
   int64_t offset;
   int64_t length;
-  Failure failure;
-  napi_deferred deferred = nullptr;
-  napi_async_work work = nullptr;
 
-  // On a worker: no JavaScript here.
-  void Write() {
+  Failure Run() override {
     // Safe: starts writing what is dirty in the range and waits for it; neither contents nor sizes change.
     if (sync_file_range(fd.get(), offset, length,
                         SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0)
-      failure = {errno, "sync_file_range", {}, {}};
+      return {errno, "sync_file_range", {}, {}};
+    return {};
   }
 };
-
-void Settle(napi_env raw, napi_status status, void* data) {
-  const Napi::Env env(raw);
-  const Napi::HandleScope scope(env);
-  const std::unique_ptr<Piece> piece(static_cast<Piece*>(data));
-  napi_delete_async_work(env, piece->work);
-  if (status == napi_cancelled) piece->failure = {ECANCELED, "", {}, {}};
-  if (piece->failure)
-    napi_reject_deferred(env, piece->deferred, ToError(env, piece->failure));
-  else
-    napi_resolve_deferred(env, piece->deferred, env.Undefined());
-}
 
 }  // namespace
 
@@ -53,18 +39,7 @@ Napi::Value WriteBack(const Napi::CallbackInfo& info) {
   if (!args.ok()) return env.Undefined();
   piece->fd = UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 0));
   if (!piece->fd.valid()) return Throw(env, {errno, "fcntl", {}, {}});
-
-  napi_value promise;
-  const auto execute = [](napi_env, void* data) { static_cast<Piece*>(data)->Write(); };
-  if (napi_create_promise(env, &piece->deferred, &promise) != napi_ok ||
-      napi_create_async_work(env, nullptr, Napi::String::New(env, "thaw:write-back"), execute, Settle, piece.get(),
-                             &piece->work) != napi_ok ||
-      napi_queue_async_work(env, piece->work) != napi_ok) {
-    Napi::Error::New(env, "Cannot queue the file for a worker thread").ThrowAsJavaScriptException();
-    return env.Undefined();
-  }
-  piece.release();  // Settle's now
-  return Napi::Value(env, promise);
+  return PromisedWork::Queue(env, "thaw:write-back", std::move(piece));
 }
 
 }  // namespace thaw
