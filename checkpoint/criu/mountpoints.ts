@@ -17,7 +17,7 @@ export interface DumpedMount {
 
 export function readMountpoints(bytes: Uint8Array, name: string): DumpedMount[] {
   return readMessages(bytes, Magic.mountpoints, name).map((message) => {
-    const mount = decodeMessage(criu.dump.Mount, message, name);
+    const mount = decodeMessage(criu.Mount, message, name);
     return {
       mountpoint: mount.mountpoint.replace(/^\.(?=\/)/, ''),
       externalKey: mount.extKey || undefined,
