@@ -1,23 +1,15 @@
 import { Agent } from 'undici';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import { digestOf } from '../digest.ts';
 import { seeded } from '../random.test-helper.ts';
 import { Authorizer } from './auth.ts';
-import { type FaultServer, sendBlob } from './fault-server.test-helper.ts';
+import { sendBlob } from './fault-server.test-helper.ts';
 import { defaultTimeouts, Transport } from './transport.ts';
-import { all, fixed, TwoRegistries } from './two-registries.test-helper.ts';
+import { all, connect, fixed, other, server, useTwoRegistries } from './two-registries.test-helper.ts';
 
 const data = seeded(7).bytes(300_000);
-const registries = new TwoRegistries();
-const connect: TwoRegistries['connect'] = (over) => registries.connect(over);
-let server: FaultServer;
-let other: FaultServer;
-
-beforeEach(async () => {
-  ({ server, other } = await registries.start());
-});
-afterEach(() => registries.stop());
+useTwoRegistries();
 
 describe('login', () => {
   const password = { kind: 'password', username: 'me', password: 'hunter2' } as const;

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import { digestOf } from '../digest.ts';
 import { seeded } from '../random.test-helper.ts';
@@ -6,19 +6,11 @@ import type { RegistryClient } from './client.ts';
 import { FaultServer } from './fault-server.test-helper.ts';
 import { mediaTypes } from './media-types.ts';
 import { parseReference } from './reference.ts';
-import { all, TwoRegistries } from './two-registries.test-helper.ts';
+import { all, connect, server, useTwoRegistries } from './two-registries.test-helper.ts';
 
 const platform = { os: 'linux', architecture: 'amd64' };
 const data = seeded(7).bytes(300_000);
-const registries = new TwoRegistries();
-const connect: TwoRegistries['connect'] = (over) => registries.connect(over);
-let server: FaultServer;
-let other: FaultServer;
-
-beforeEach(async () => {
-  ({ server, other } = await registries.start());
-});
-afterEach(() => registries.stop());
+useTwoRegistries();
 
 describe('manifests', () => {
   function addImage(tag: string): string {
@@ -160,11 +152,11 @@ describe('statuses', () => {
   });
 
   test('a registry that is not there is named', async () => {
-    const { host } = other;
-    await other.stop();
+    const gone = await FaultServer.start();
+    const { host } = gone;
+    await gone.stop();
     const client = connect({ registry: host, retry: { attempts: 2, baseMs: 1, maxMs: 1 } });
     await expect(client.ping()).rejects.toThrow(`nothing listens on ${host}`);
-    other = await FaultServer.start();
   });
 
   test('the terminal is safe from what a registry says', async () => {

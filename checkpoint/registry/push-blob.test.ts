@@ -1,21 +1,12 @@
 import { Readable } from 'node:stream';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import { digestOf } from '../digest.ts';
 import { seeded } from '../random.test-helper.ts';
-import type { FaultServer } from './fault-server.test-helper.ts';
-import { fixed, TwoRegistries } from './two-registries.test-helper.ts';
+import { connect, fixed, other, server, useTwoRegistries } from './two-registries.test-helper.ts';
 
 const data = seeded(7).bytes(300_000);
-const registries = new TwoRegistries();
-const connect: TwoRegistries['connect'] = (over) => registries.connect(over);
-let server: FaultServer;
-let other: FaultServer;
-
-beforeEach(async () => {
-  ({ server, other } = await registries.start());
-});
-afterEach(() => registries.stop());
+useTwoRegistries();
 
 describe('pushing a blob', () => {
   const source = (bytes: Buffer) => ({

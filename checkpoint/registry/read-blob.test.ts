@@ -1,19 +1,11 @@
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import { digestOf } from '../digest.ts';
 import { seeded } from '../random.test-helper.ts';
-import type { FaultServer } from './fault-server.test-helper.ts';
-import { all, TwoRegistries } from './two-registries.test-helper.ts';
+import { all, connect, server, useTwoRegistries } from './two-registries.test-helper.ts';
 
 const data = seeded(7).bytes(300_000);
-const registries = new TwoRegistries();
-const connect: TwoRegistries['connect'] = (over) => registries.connect(over);
-let server: FaultServer;
-
-beforeEach(async () => {
-  ({ server } = await registries.start());
-});
-afterEach(() => registries.stop());
+useTwoRegistries();
 
 describe('ranges', () => {
   test('exactly the bytes asked for come', async () => {

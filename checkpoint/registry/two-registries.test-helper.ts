@@ -1,35 +1,37 @@
-/** Two registries that misbehave as they are told, for each test, and clients that end with it. */
+/** Two registries that misbehave as they are told, for each test of a file, and clients that end with it. */
+import { afterEach, beforeEach } from 'vitest';
 import { RegistryClient } from './client.ts';
 import { type Credentials, type FindCredentials, isRefused } from './credentials.ts';
 import { FaultServer } from './fault-server.test-helper.ts';
 import type { RegistryOptions } from './session.ts';
 
-export class TwoRegistries {
-  #servers: FaultServer[] = [];
-  #clients: RegistryClient[] = [];
+/** Of the test that runs. */
+export let server: FaultServer;
+export let other: FaultServer;
+const clients: RegistryClient[] = [];
 
-  async start(): Promise<{ server: FaultServer; other: FaultServer }> {
-    const [server, other] = [await FaultServer.start(), await FaultServer.start()];
-    this.#servers = [server, other];
-    return { server, other };
-  }
+/** Called once by a file, at its top. */
+export function useTwoRegistries(): void {
+  beforeEach(async () => {
+    server = await FaultServer.start();
+    other = await FaultServer.start();
+  });
+  afterEach(async () => {
+    await Promise.all(clients.splice(0).map((client) => client.close()));
+    await Promise.all([server, other].map((each) => each.stop()));
+  });
+}
 
-  /** A client of the first one, which tries again at once and gives up soon. */
-  connect(over: Partial<RegistryOptions> = {}): RegistryClient {
-    const client = new RegistryClient({
-      registry: this.#servers[0]?.host ?? '',
-      retry: { attempts: 3, baseMs: 1, maxMs: 2 },
-      timeouts: { headersMs: 2000, readMs: 300, minBytes: 1000, commitMs: 300 },
-      ...over,
-    });
-    this.#clients.push(client);
-    return client;
-  }
-
-  async stop(): Promise<void> {
-    await Promise.all(this.#clients.splice(0).map((client) => client.close()));
-    await Promise.all(this.#servers.splice(0).map((server) => server.stop()));
-  }
+/** A client of the first one, which tries again at once and gives up soon. */
+export function connect(over: Partial<RegistryOptions> = {}): RegistryClient {
+  const client = new RegistryClient({
+    registry: server.host,
+    retry: { attempts: 3, baseMs: 1, maxMs: 2 },
+    timeouts: { headersMs: 2000, readMs: 300, minBytes: 1000, commitMs: 300 },
+    ...over,
+  });
+  clients.push(client);
+  return client;
 }
 
 /** These, until they are refused. */
