@@ -2,7 +2,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { CURRENT, RETIRED } from '../checkpoint/install-names.ts';
+import { CURRENT, RETIRED } from '../node-state/install-names.ts';
 import { removeOldVersions, watchOldVersions } from './old-versions.ts';
 
 let root: string;

@@ -4,7 +4,7 @@
  */
 import { access, open, readdir, readlink, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { CURRENT, INSTALL_LOCK, RETIRED } from '../checkpoint/install-names.ts';
+import { CURRENT, INSTALL_LOCK, RETIRED } from '../node-state/install-names.ts';
 
 const EVERY_MS = 60_000;
 

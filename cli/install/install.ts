@@ -1,6 +1,6 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { RETIRED } from '../../checkpoint/install-names.ts';
+import { RETIRED } from '../../node-state/install-names.ts';
 import { describeError } from '../../proto/status.ts';
 import type { InstallOptions } from '../commands/handlers.ts';
 import type { Context } from '../context.ts';

@@ -1,6 +1,6 @@
 /** Where the parts of an installation lie, beside the folder of the version itself. Pure. */
 import { join } from 'node:path';
-import { CURRENT } from '../../checkpoint/install-names.ts';
+import { CURRENT } from '../../node-state/install-names.ts';
 import type { DaemonConfig } from '../doctor/machine.ts';
 import type { FileState } from './files.ts';
 

@@ -1,8 +1,8 @@
 /** What an installation, and its end, look at before they plan anything. */
 import { open, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { INSTALL_LOCK } from '../../checkpoint/install-names.ts';
 import { native } from '../../native/index.ts';
+import { INSTALL_LOCK } from '../../node-state/install-names.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { PlaceOptions } from '../commands/handlers.ts';
 import type { Context } from '../context.ts';

@@ -1,7 +1,7 @@
 import { rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { parse } from 'smol-toml';
-import { INSTALL_LOCK } from '../../checkpoint/install-names.ts';
+import { INSTALL_LOCK } from '../../node-state/install-names.ts';
 import { Code } from '../../proto/status.ts';
 import type { UninstallOptions } from '../commands/handlers.ts';
 import type { Containerd } from '../containerd/index.ts';

@@ -10,7 +10,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { RETIRED } from '../../checkpoint/install-names.ts';
+import { RETIRED } from '../../node-state/install-names.ts';
 import {
   bringBack,
   daemonOf,

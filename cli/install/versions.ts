@@ -14,7 +14,7 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { join } from 'node:path';
-import { INSTALL_LOCK, RETIRED } from '../../checkpoint/install-names.ts';
+import { INSTALL_LOCK, RETIRED } from '../../node-state/install-names.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import { refused } from './error.ts';
 import { syncDirectory } from './files.ts';

@@ -1,4 +1,4 @@
-import { type FailedRestore, FailedRestores } from '../../checkpoint/failed-restores.ts';
+import { type FailedRestore, FailedRestores } from '../../node-state/failed-restores.ts';
 import { Code } from '../../proto/status.ts';
 import type { RetryOptions } from '../commands/handlers.ts';
 import type { Context } from '../context.ts';

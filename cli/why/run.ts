@@ -1,4 +1,4 @@
-import { RecordKey, readRecords, type StartRecord } from '../../checkpoint/start-records.ts';
+import { RecordKey, readRecords, type StartRecord } from '../../node-state/start-records.ts';
 import { Code } from '../../proto/status.ts';
 import type { WhyOptions } from '../commands/handlers.ts';
 import type { Context } from '../context.ts';

@@ -2,9 +2,9 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { FailedRestores } from '../../checkpoint/failed-restores.ts';
-import { listState, pruneState } from '../../checkpoint/node-state.ts';
-import { readRecords, type StartRecord, writeRecord } from '../../checkpoint/start-records.ts';
+import { FailedRestores } from '../../node-state/failed-restores.ts';
+import { listState, pruneState } from '../../node-state/files.ts';
+import { readRecords, type StartRecord, writeRecord } from '../../node-state/start-records.ts';
 import { runRetry } from './retry.ts';
 import { runWhy, startsOf, whyLines } from './run.ts';
 

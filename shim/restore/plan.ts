@@ -3,10 +3,10 @@
  * a checkpoint; index.ts is the cheap look.
  */
 import type { AfterRestore, CheckpointFacts } from '../../checkpoint/facts.ts';
-import type { FailedRestore, FailedRestores, NodeFacts } from '../../checkpoint/failed-restores.ts';
 import { hostFacts, mountFacts, type Versions } from '../../checkpoint/host-facts.ts';
 import { launchOf } from '../../checkpoint/launch.ts';
 import { readCheckpointFacts } from '../../checkpoint/read-facts.ts';
+import type { FailedRestore, FailedRestores, NodeFacts } from '../../node-state/failed-restores.ts';
 import { Code, describeError } from '../../proto/status.ts';
 import type { GpuRestore } from '../cuda/resume.ts';
 import { afterRestore } from '../identity/after-restore.ts';

@@ -1,5 +1,5 @@
 /** The report of a start as the record that an operator reads. Pure. */
-import { RecordKey, type StartRecord } from '../../checkpoint/start-records.ts';
+import { RecordKey, type StartRecord } from '../../node-state/start-records.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { Outcome, StartReport } from './report.ts';
 

@@ -1,9 +1,9 @@
 /** What a node keeps of its starts when their shims are gone: how they went, and what is not tried again. */
 import { readFile } from 'node:fs/promises';
 import { hostname, release } from 'node:os';
-import { FailedRestores, type NodeFacts } from '../../checkpoint/failed-restores.ts';
 import type { Versions } from '../../checkpoint/host-facts.ts';
-import { pruneRecords, writeRecord } from '../../checkpoint/start-records.ts';
+import { FailedRestores, type NodeFacts } from '../../node-state/failed-restores.ts';
+import { pruneRecords, writeRecord } from '../../node-state/start-records.ts';
 import { describeError } from '../../proto/status.ts';
 import type { Log } from '../log.ts';
 import type { OciSpec } from '../task/oci-spec.ts';

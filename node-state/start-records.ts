@@ -4,7 +4,7 @@
  * Source: k8s.io/api core/v1 Event.
  */
 import * as z from 'zod/mini';
-import { listState, pruneState, readState, writeState } from './node-state.ts';
+import { listState, pruneState, readState, writeState } from './files.ts';
 
 export const START_RECORDS_DIR = '/var/lib/thaw/starts';
 const MAX_RECORDS = 500;

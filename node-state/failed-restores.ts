@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import * as z from 'zod/mini';
-import { listState, pruneState, readState, removeState, writeState } from './node-state.ts';
+import { listState, pruneState, readState, removeState, writeState } from './files.ts';
 
 export const FAILED_RESTORES_DIR = '/var/lib/thaw/failed';
 const MAX_FAILURES = 500;
