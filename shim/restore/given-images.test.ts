@@ -1,4 +1,3 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -7,13 +6,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DUMP_FACTS_FILE, type DumpFacts } from '../../checkpoint/facts.ts';
 import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
 import { Code } from '../../proto/status.ts';
-import type { Runc } from '../runc/runc.ts';
 import { silent } from '../task/fakes.ts';
 import type { PlanInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
+import { FakeRestore, nothingToDo } from './fake-restore.test-helper.ts';
 import { type GivenDeps, planGiven, savedFacts, writeLoss } from './given-images.ts';
 import { createStartPlanner } from './index.ts';
-import { grantsOf, noRights } from './no-rights.test-helper.ts';
 
 const cuda = { program: '/nowhere/thaw-cuda', libcuda: '', nvml: '' };
 const planner = createStartPlanner({ daemonSocket: '/none', guardProgram: '/nowhere/guard', cuda });
@@ -63,30 +61,12 @@ describe('a GPU part that fails', () => {
 
   /** With so many failures of the GPU's part; a process stands in for the restored one. */
   async function restore(failures: number, error = new RestoreError(Code.resourceExhausted, 'it is full')) {
-    const done: string[] = [];
+    const fake = new FakeRestore(upper);
     const bundle = join(dir, 'bundle');
-    const children: ChildProcess[] = [];
-    const runc = {
-      async restore({ pidFile }: { pidFile: string }) {
-        done.push(existsSync(join(upper, 'left')) ? 'restore on what was left' : 'restore');
-        await writeFile(join(upper, 'left'), '');
-        const child = spawn('sleep', ['60']);
-        children.push(child);
-        await writeFile(pidFile, `${child.pid}`);
-      },
-    } as unknown as Runc;
     let left = failures;
     const deps: GivenDeps = {
-      namespaceFiles: { read: () => undefined, write: () => {} },
-      checkImages: async () => {},
-      fillShared: async () => undefined,
-      telling: () => ({ before: () => {}, running: async () => {}, takeBack: () => {} }),
-      imageRights: async () => noRights,
-      grants: grantsOf,
-      excessInProc: async () => [],
-      cgroupDirs: async () => [],
-      fillShm: async () => undefined,
-      removeTraces: async () => void done.push('removeTraces'),
+      ...nothingToDo,
+      removeTraces: fake.note('removeTraces'),
       prepareRecorded: async () => undefined,
       savedFacts: async () => ({ cuda: { driver: '1', gpus: [], processes: [] } }) as unknown as DumpFacts,
       prepareGpu: async () => ({
@@ -94,11 +74,10 @@ describe('a GPU part that fails', () => {
         async resume() {
           if (left-- > 0) throw error;
         },
-        close: () => void done.push('close'),
+        close: () => void fake.done.push('close'),
       }),
-      wrapperEdits: async () => undefined,
-      unmountRootfs: async () => void done.push('unmount'),
-      mountRootfs: async () => void done.push('mount'),
+      unmountRootfs: fake.note('unmount'),
+      mountRootfs: fake.note('mount'),
     };
     const images = { imagePath: join(import.meta.dirname, '../../test/fixtures/criu-4.2'), workPath: '' };
     const mounts = [
@@ -109,7 +88,7 @@ describe('a GPU part that fails', () => {
         options: ['lowerdir=/b:/a', `upperdir=${upper}`, 'workdir=/w'],
       },
     ];
-    const asked = { ...input(images), rootfs: mounts, bundle, runc };
+    const asked = { ...input(images), rootfs: mounts, bundle, runc: fake.runc };
     try {
       const outcome = await planGiven(asked, images, deps).restore({
         ...asked,
@@ -118,9 +97,9 @@ describe('a GPU part that fails', () => {
         workDir: join(bundle, 'work'),
         noPivot: false,
       });
-      return { outcome, done };
+      return { outcome, done: fake.done };
     } finally {
-      for (const child of children) child.kill('SIGKILL');
+      fake.end();
     }
   }
 

@@ -1,6 +1,5 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pino from 'pino';
@@ -12,8 +11,8 @@ import type { Runc } from '../runc/runc.ts';
 import type { PlanInput, RestoreInput, StartPlan } from '../task/start-plan.ts';
 import { capabilityNames } from './capabilities.ts';
 import { RestoreError } from './error.ts';
+import { FakeRestore, nothingToDo } from './fake-restore.test-helper.ts';
 import { overlayOf } from './layers.ts';
-import { grantsOf, noRights } from './no-rights.test-helper.ts';
 import { type PlanDeps, planRestore } from './plan.ts';
 import type { StartReport } from './report.ts';
 
@@ -47,6 +46,7 @@ function rootfs() {
 }
 
 const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
+  ...nothingToDo,
   daemon: {
     locate: async () => ({
       id: digest,
@@ -62,18 +62,8 @@ const fakeDeps = (change: Partial<PlanDeps> = {}): PlanDeps => ({
     throw new Error('nothing is on a GPU');
   },
   lockShared: async () => async () => {},
-  wrapperEdits: async () => undefined,
   unmountRootfs: async () => {},
   mountRootfs: async () => {},
-  namespaceFiles: { read: () => undefined, write: () => {} },
-  checkImages: async () => {},
-  fillShared: async () => undefined,
-  telling: () => ({ before: () => {}, running: async () => {}, takeBack: () => {} }),
-  imageRights: async () => noRights,
-  grants: grantsOf,
-  excessInProc: async () => [],
-  cgroupDirs: async () => [],
-  fillShm: async () => undefined,
   prepareMemory: async () => undefined,
   report: () => {},
   failures: { find: () => undefined, add: () => {} },
@@ -268,10 +258,9 @@ describe('a GPU part that fails after CRIU', () => {
 
   /** Fails so often; what was done, in order. A restore that does not find a clean upper directory says so. */
   async function restore(failures: readonly Error[]) {
-    const done: string[] = [];
+    const fake = new FakeRestore(upper);
     const left = [...failures];
     facts.cuda = { driver: '580', gpus: [gpu], processes: [{ pid: 1, bytes: 1 }] };
-    const note = (what: string) => async () => void done.push(what);
     const located = await fakeDeps().daemon.locate({ namespace: 'n', containerId: 'c', lowerDirs: [] });
     const deps = fakeDeps({
       daemon: {
@@ -288,23 +277,14 @@ describe('a GPU part that fails after CRIU', () => {
           const failure = left.shift();
           if (failure) throw failure;
         },
-        close: () => void done.push('close'),
+        close: () => void fake.done.push('close'),
       }),
-      removeTraces: note('removeTraces'),
-      unmountRootfs: note('unmount'),
-      mountRootfs: async (_, mounts) => void done.push(`mount ${overlayOf(mounts)?.lowerDirs.join(':')}`),
+      removeTraces: fake.note('removeTraces'),
+      unmountRootfs: fake.note('unmount'),
+      mountRootfs: async (_, mounts) =>
+        void fake.done.push(`mount ${overlayOf(mounts)?.lowerDirs.join(':')}`),
     });
     const bundle = await mkdtemp(join(tmpdir(), 'bundle-'));
-    const children: ChildProcess[] = [];
-    const runc = {
-      async restore({ pidFile }: { pidFile: string }) {
-        done.push(existsSync(join(upper, 'left')) ? 'restore on what was left' : 'restore');
-        await writeFile(join(upper, 'left'), '');
-        const child = spawn('sleep', ['60']);
-        children.push(child);
-        await writeFile(pidFile, `${child.pid}`);
-      },
-    } as unknown as Runc;
     try {
       const made = await plan(deps, { process });
       if (made.kind !== 'restore') throw new Error(made.reason);
@@ -313,16 +293,29 @@ describe('a GPU part that fails after CRIU', () => {
         bundle,
         pidFile: join(bundle, 'init.pid'),
         workDir: join(bundle, 'work'),
-        runc,
+        runc: fake.runc,
       });
-      return { outcome, done };
+      return { outcome, done: fake.done };
     } finally {
-      for (const child of children) child.kill('SIGKILL');
+      fake.end();
       await rm(bundle, { recursive: true });
     }
   }
   const stuck = () => new RestoreError(Code.resourceExhausted, 'the GPU is full');
   const undone = ['removeTraces', 'unmount'];
+
+  it('is ended where there is no plan: the checkpoint is just being evicted', async () => {
+    facts.cuda = { driver: '580', gpus: [gpu], processes: [{ pid: 1, bytes: 1 }] };
+    const close = vi.fn();
+    const deps = fakeDeps({
+      prepareGpu: async () => ({ differences: async () => [], resume: async () => {}, close }),
+      lockShared: async () => {
+        throw new RestoreError(Code.unavailable, 'it is being evicted');
+      },
+    });
+    await expect(plan(deps, { process })).rejects.toThrow('it is being evicted');
+    expect(close).toHaveBeenCalled();
+  });
 
   it('is tried once more from CRIU on, with nothing left of the first try', async () => {
     const { outcome, done } = await restore([stuck()]);

@@ -127,20 +127,27 @@ export async function planRestore(
   const failure = deps.failures.find(attempt.checkpoint, attempt.shape, attempt.node);
   if (failure) mismatches.push(failedBefore(failure));
   const gpu = facts.cuda && (await deps.prepareGpu(facts.cuda, { ...input, spec: given, log }));
-  if (gpu) mismatches.push(...(await gpuMismatches(gpu)));
-  const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
-  if (!upper) mismatches.push("the container's upper directory is not a fresh one");
-  if (mismatches.length > 0 || !upper) {
+  try {
+    if (gpu) mismatches.push(...(await gpuMismatches(gpu)));
+    const upper = overlay.upperDir ? await listUpper(overlay.upperDir) : new Set<string>();
+    if (!upper) mismatches.push("the container's upper directory is not a fresh one");
+    if (mismatches.length > 0 || !upper) {
+      gpu?.close();
+      return cold(mismatches);
+    }
+    const required = policy === 'require';
+    const planMs = performance.now() - began;
+    const failed = (reason: string) =>
+      deps.failures.add({ ...attempt, reason, at: new Date().toISOString() });
+    return await restorePlan(
+      { input, edited, overlay, split, locate, located, facts, after, gpu, upper, required, planMs, failed },
+      deps,
+    );
+  } catch (error) {
+    // Without a plan nobody else ends the program behind it.
     gpu?.close();
-    return cold(mismatches);
+    throw error;
   }
-  const required = policy === 'require';
-  const planMs = performance.now() - began;
-  const failed = (reason: string) => deps.failures.add({ ...attempt, reason, at: new Date().toISOString() });
-  return restorePlan(
-    { input, edited, overlay, split, locate, located, facts, after, gpu, upper, required, planMs, failed },
-    deps,
-  );
 }
 
 /** What no checkpoint can be restored into. */
