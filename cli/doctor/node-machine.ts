@@ -14,6 +14,7 @@ import { type Containerd, createContainerd } from '../containerd/index.ts';
 import { manifestOf } from '../containerd/manifest.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../error.ts';
+import { orUndefined } from '../missing.ts';
 import { withDaemon } from '../node/daemon.ts';
 import type { ContainerdView, ImageFacts, Machine, Ran } from './machine.ts';
 
@@ -191,14 +192,5 @@ async function imageFacts(containerd: Containerd, name: string): Promise<ImageFa
   } catch (error) {
     if (describeError(error).code === Code.canceled) throw error;
     return undefined;
-  }
-}
-
-async function orUndefined<T>(promise: Promise<T>): Promise<T | undefined> {
-  try {
-    return await promise;
-  } catch (error) {
-    if (describeError(error).code === Code.notFound) return undefined;
-    throw error;
   }
 }

@@ -15,6 +15,7 @@ import {
 } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
+import { ignoreMissing } from '../cleanup.ts';
 import { refused } from './error.ts';
 
 export type FileState =
@@ -64,7 +65,7 @@ export async function putState(path: string, state: FileState): Promise<void> {
   const directory = dirname(path);
   if (state.kind === 'absent') {
     await rm(path, { force: true });
-    await syncDirectory(directory).catch(ignoreMissing);
+    await ignoreMissing(syncDirectory(directory));
     return;
   }
   await mkdir(directory, { recursive: true });
@@ -108,8 +109,4 @@ export async function syncDirectory(path: string): Promise<void> {
   } finally {
     await handle.close();
   }
-}
-
-function ignoreMissing(error: unknown): void {
-  if (describeError(error).code !== Code.notFound) throw error;
 }

@@ -1,5 +1,6 @@
 /** What containerd has of thaw's: containers, images whose layers nobody else has, snapshots. */
 import { Code, describeError } from '../../proto/status.ts';
+import { ignoreMissing } from '../cleanup.ts';
 import { type Containerd, createContainerd } from '../containerd/index.ts';
 import { manifestOf } from '../containerd/manifest.ts';
 import { isThaw } from '../doctor/images.ts';
@@ -85,13 +86,9 @@ export async function removeSnapshots(containerd: Containerd): Promise<number> {
     for (let left = await snapshots.list(); left.length > 0; left = await snapshots.list()) {
       const parents = new Set(left.map(({ parent }) => parent));
       const tops = left.filter(({ name }) => !parents.has(name));
-      for (const { name } of tops) await snapshots.remove(name).catch(ignoreMissing);
+      for (const { name } of tops) await ignoreMissing(snapshots.remove(name));
       removed += tops.length;
     }
   }
   return removed;
-}
-
-function ignoreMissing(error: unknown): void {
-  if (describeError(error).code !== Code.notFound) throw error;
 }

@@ -3,7 +3,6 @@ import { open, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { native } from '../../native/index.ts';
 import { INSTALL_LOCK } from '../../node-state/install-names.ts';
-import { Code, describeError } from '../../proto/status.ts';
 import type { PlaceOptions } from '../commands/handlers.ts';
 import type { Context } from '../context.ts';
 import { type DaemonConfig, DEFAULT_DAEMON_CONFIG, type Machine } from '../doctor/machine.ts';
@@ -109,8 +108,4 @@ export async function mountsBelow(directory: string): Promise<string[]> {
       ),
     )
     .filter((point) => point.startsWith(`${directory}/`));
-}
-
-export function isMissing(error: unknown): boolean {
-  return describeError(error).code === Code.notFound;
 }

@@ -1,8 +1,8 @@
-import { rm, rmdir } from 'node:fs/promises';
+import { mkdir, rm, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { parse } from 'smol-toml';
 import { INSTALL_LOCK } from '../../node-state/install-names.ts';
-import { Code } from '../../proto/status.ts';
+import { Code, describeError } from '../../proto/status.ts';
 import type { UninstallOptions } from '../commands/handlers.ts';
 import type { Containerd } from '../containerd/index.ts';
 import type { Context } from '../context.ts';
@@ -211,6 +211,8 @@ async function execute(
   steps: readonly Step[],
 ): Promise<void> {
   const { prefix } = node.layout;
+  // With --purge there may be data alone.
+  await mkdir(prefix, { recursive: true, mode: 0o755 });
   const unlock = await lockPrefix(prefix);
   let record = await readRecord(prefix);
   let isCut = false;
@@ -276,7 +278,12 @@ async function stays(prefix: string, version: string): Promise<string> {
 const END_MS = 30_000;
 
 async function endDaemon({ layout }: Node, { pid }: Running): Promise<void> {
-  process.kill(pid, 'SIGTERM');
+  try {
+    process.kill(pid, 'SIGTERM');
+  } catch (error) {
+    // It has ended since it was looked for: containerd may have been restarted meanwhile.
+    if (describeError(error).code !== Code.notFound) throw error;
+  }
   const until = performance.now() + END_MS;
   while ((await runningIn(layout.prefix)).some((each) => each.pid === pid)) {
     if (performance.now() > until)

@@ -75,6 +75,9 @@ describe('a folder', () => {
     expect(existsSync(join(prefix, '1', RETIRED))).toBe(false);
     expect(await removeUnused(prefix, '1')).toBe(true);
     expect(await versionsIn(prefix)).toEqual([]);
+    // As where the daemon has removed it since it was looked for.
+    await retire(prefix, '1');
+    expect(await removeUnused(prefix, '1')).toBe(true);
   });
   it('that a killed installation left is swept away', async () => {
     tree(join(prefix, '1'), '1');

@@ -15,7 +15,7 @@ import {
 } from 'node:fs/promises';
 import { join } from 'node:path';
 import { INSTALL_LOCK, RETIRED } from '../../node-state/install-names.ts';
-import { Code, describeError } from '../../proto/status.ts';
+import { orUndefined } from '../missing.ts';
 import { refused } from './error.ts';
 import { syncDirectory } from './files.ts';
 import { RECORD } from './record.ts';
@@ -173,9 +173,9 @@ export async function hasRemains(prefix: string): Promise<boolean> {
   return names.length === 0 || names.some((name) => isHalf(name) || name === RECORD || name === INSTALL_LOCK);
 }
 
-/** The version goes when nobody runs from it any more. */
+/** The version goes when nobody runs from it any more; the daemon may just have seen to that. */
 export async function retire(prefix: string, version: string): Promise<void> {
-  await writeFile(join(prefix, version, RETIRED), '');
+  await orUndefined(writeFile(join(prefix, version, RETIRED), ''));
 }
 
 export async function bringBack(prefix: string, version: string): Promise<void> {
@@ -187,16 +187,7 @@ export async function removeUnused(prefix: string, version: string): Promise<boo
   if ((await runningIn(prefix)).some((running) => running.version === version)) return false;
   const gone = join(prefix, `.${version}.old`);
   await rm(gone, { recursive: true, force: true });
-  await rename(join(prefix, version), gone);
+  await orUndefined(rename(join(prefix, version), gone));
   await rm(gone, { recursive: true, force: true });
   return true;
-}
-
-async function orUndefined<T>(promise: Promise<T>): Promise<T | undefined> {
-  try {
-    return await promise;
-  } catch (error) {
-    if (describeError(error).code === Code.notFound) return undefined;
-    throw error;
-  }
 }
