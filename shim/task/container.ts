@@ -1,94 +1,69 @@
 /**
- * One container: its init, its execs, its root file system and its life in runc. Transitions run one at a time; State and
- * Wait are answered from memory and never wait for them.
+ * One container: the states of its init and its execs, and what each call may do in which. Transitions run one at a time;
+ * State and Wait are answered from memory and never wait for them.
  */
-import { join } from 'node:path';
-import { Code, describeError } from '../../proto/status.ts';
-import type { CgroupFinder, EncodedStats } from '../cgroup/index.ts';
+import { Code } from '../../proto/status.ts';
+import type { EncodedStats } from '../cgroup/index.ts';
 import { ShimError } from '../error.ts';
-import type { TaskEvent } from '../events/index.ts';
 import type { Log } from '../log.ts';
-import { type MountCalls, mountRootfs, unmountRootfs } from '../mounts/index.ts';
-import type { Exit, ExitWatcher } from '../process/exits.ts';
-import { type ExecFifoCalls, letInitRun } from '../runc/exec-fifo.ts';
-import { isRunc, type Runc, START_DEADLINE_MS } from '../runc/runc.ts';
-import { type IoDeps, openProcessIo, type ProcessIo, type StdioPaths, within } from '../stdio/index.ts';
-import { bundlePaths, readPid } from './bundle.ts';
+import type { Exit } from '../process/exits.ts';
+import { isRunc } from '../runc/runc.ts';
+import { within } from '../stdio/index.ts';
+import type { ContainerConfig, ContainerDeps } from './container-config.ts';
 import { dump } from './dump.ts';
 import { Execs } from './execs.ts';
 import { InitCgroup } from './init-cgroup.ts';
+import { InitLaunch } from './init-launch.ts';
 import { Mutex } from './mutex.ts';
 import type { OciSpec } from './oci-spec.ts';
-import type { DumpOptions, RuncOptions } from './options.ts';
+import type { DumpOptions } from './options.ts';
 import { TaskProcess } from './process.ts';
-import type {
-  AfterResume,
-  ContainerPaths,
-  Mount,
-  PrepareDump,
-  RestoredMemory,
-  RestorePlan,
-  StartPlan,
-} from './start-plan.ts';
-
-export interface ContainerDeps {
-  calls: MountCalls & IoDeps['calls'] & ExecFifoCalls;
-  watcher: Pick<ExitWatcher, 'watch' | 'holding'>;
-  publish: (event: TaskEvent) => void;
-  prepareDump: PrepareDump;
-  cgroups: Pick<CgroupFinder, 'find'>;
-  /** Nanoseconds since 1970. */
-  now: () => bigint;
-  log: Log;
-}
-
-export interface ContainerConfig extends ContainerPaths {
-  spec: OciSpec;
-  options: RuncOptions;
-  stdio: StdioPaths;
-  runc: Runc;
-}
+import { Rootfs } from './rootfs.ts';
+import type { AfterResume, StartPlan } from './start-plan.ts';
+import { warnOf } from './warn-of.ts';
 
 /** Something else may hold the pipes of a process that ended; as long as containerd's own shim waits for it. */
 const DRAIN_MS = 10_000;
 /** How long a process that runc has just killed may take to be seen ending. */
 const REAP_MS = 5_000;
-/** How long the page server may take to see that all processes are gone. */
-const MEMORY_END_MS = 5_000;
 /** How long a signal may take to be answered once what it ended has ended. */
 const SIGNALLED_MS = 5_000;
 const SIGKILL = 9;
-const RESTORE_FAILED = 'OCI runtime restore failed: ';
 
 export class Container {
   readonly config: ContainerConfig;
   readonly init: TaskProcess;
   readonly execs: Execs;
   readonly #deps: ContainerDeps;
+  /** With the container's name. */
+  readonly #log: Log;
   readonly #lock = new Mutex();
-  #pendingRestore: RestorePlan | undefined;
-  #release: () => Promise<void> = async () => {};
-  #memory: RestoredMemory | undefined;
-  /** Milliseconds of the monotonic clock; undefined for a cold start. */
-  #restoredAt: number | undefined;
-  #mounted = false;
+  readonly #rootfs: Rootfs;
+  readonly #launch: InitLaunch;
   /** What a dump of the paused container has left to do. */
   #afterResume: AfterResume | undefined;
   readonly #cgroup: InitCgroup;
   /** Kills that are not answered yet. */
   readonly #signals = new Set<Promise<void>>();
-  /** Settles when the init has ended, also before that may be told. */
-  #initGone: Promise<unknown> = Promise.resolve();
 
   constructor(config: ContainerConfig, deps: ContainerDeps) {
     this.config = config;
     this.#deps = deps;
     this.init = new TaskProcess(config.id, config.stdio);
     this.execs = new Execs(config, this.init, deps);
+    this.#log = deps.log.child({ container: config.id });
+    this.#rootfs = new Rootfs(config.bundle, deps.calls);
+    this.#launch = new InitLaunch(config, this.init, {
+      calls: deps.calls,
+      watcher: deps.watcher,
+      rootfs: this.#rootfs,
+      onProcess: (pid) => this.#watchInit(pid),
+      log: deps.log,
+    });
     this.#cgroup = new InitCgroup(config.spec.linux?.cgroupsPath, {
       cgroups: deps.cgroups,
       onOom: () => deps.publish({ kind: 'oom', containerId: config.id }),
-      log: deps.log.child({ container: config.id }),
+      log: this.#log,
     });
   }
 
@@ -98,7 +73,7 @@ export class Container {
 
   /** Its first process will come from a checkpoint, at Start. */
   get restorePending(): boolean {
-    return this.#pendingRestore !== undefined;
+    return this.#launch.restorePending;
   }
 
   process(execId: string): TaskProcess {
@@ -108,12 +83,8 @@ export class Container {
   /** Mounts the root file system and makes the container, or prepares for its restore. All or nothing. */
   create(plan: StartPlan): Promise<void> {
     return this.#lock.run(async () => {
-      if (plan.kind === 'restore') this.#release = () => plan.release();
       try {
-        await this.#mount(plan.rootfs);
-        this.init.io = await this.#openIo();
-        if (plan.kind === 'restore') this.#pendingRestore = plan;
-        else await this.#runcCreate(this.init.io);
+        await this.#launch.prepare(plan);
       } catch (error) {
         await this.#abandon();
         throw error;
@@ -134,14 +105,11 @@ export class Container {
       this.init.gated(async () => {
         if (this.init.state.kind !== 'created')
           throw new ShimError(Code.failedPrecondition, `cannot start a ${this.init.state.kind} process`);
-        if (this.init.pid === 0 && !this.#pendingRestore)
+        if (this.init.pid === 0 && !this.restorePending)
           throw new ShimError(Code.failedPrecondition, 'cannot start a container whose restore has failed');
         this.init.state = { kind: 'starting' };
         try {
-          const plan = this.#pendingRestore;
-          this.#pendingRestore = undefined;
-          const restored = plan ? await this.#restore(plan) : false;
-          if (!restored) await this.#letInitRun();
+          await this.#launch.run();
         } catch (error) {
           if (this.init.state.kind === 'starting') this.init.state = { kind: 'created' };
           throw error;
@@ -162,7 +130,7 @@ export class Container {
         throw new ShimError(Code.notFound, 'process already finished');
       if (init.pid !== 0) return this.#signal(signal, all);
       // Nothing runs yet that could get the signal: the restore will not take place.
-      this.#pendingRestore = undefined;
+      this.#launch.callOff();
       this.#initEnded({ status: 128 + signal, at: this.#deps.now() });
     });
   }
@@ -192,7 +160,7 @@ export class Container {
 
   async checkpoint(path: string, options: DumpOptions): Promise<void> {
     // CRIU cannot dump memory that is registered with a userfaultfd, nor pages that are not there.
-    await this.#memory?.complete;
+    await this.#launch.memoryComplete();
     return this.#lock.run(async () => {
       const { state, pid } = this.init;
       if (state.kind !== 'running' && state.kind !== 'paused')
@@ -252,7 +220,7 @@ export class Container {
       // After a Delete containerd closes its connection, also to whoever waits there for the answer to a Kill whose runc is
       // slower than the end of what it killed. Its own shim's Delete waits for the same lock.
       await within(Promise.allSettled(this.#signals), SIGNALLED_MS);
-      this.#pendingRestore = undefined;
+      this.#launch.callOff();
       if (init.state.kind === 'stopped') await init.io?.finish(DRAIN_MS);
       await this.config.runc.delete(this.id, false);
       // runc killed an init that was never started.
@@ -286,157 +254,25 @@ export class Container {
     if (this.init.state.kind === from) this.init.state = { kind: to };
   }
 
-  #openIo(): Promise<ProcessIo> {
-    const { options, stdio, id, namespace, bundle, runc } = this.config;
-    const { calls, log } = this.#deps;
-    const owner = { uid: options.ioUid, gid: options.ioGid };
-    return openProcessIo(
-      { paths: stdio, owner, id, containerId: id, namespace, bundle },
-      { calls, spawner: runc.spawner, log },
-    );
-  }
-
-  async #mount(rootfs: readonly Mount[]): Promise<void> {
-    const paths = bundlePaths(this.config.bundle);
-    await mountRootfs(rootfs, paths.rootfs, paths.layers, this.#deps.calls);
-    this.#mounted = rootfs.length > 0;
-  }
-
-  async #unmount(): Promise<void> {
-    if (!this.#mounted) return;
-    await unmountRootfs(bundlePaths(this.config.bundle).rootfs, this.#deps.calls);
-    this.#mounted = false;
-  }
-
-  async #runcCreate(io: ProcessIo): Promise<void> {
-    const { id, bundle, options, runc } = this.config;
-    const pidFile = bundlePaths(bundle).initPid;
-    const { noPivotRoot: noPivot, noNewKeyring } = options;
-    const { childStdio: stdio, consoleSocket } = io;
-    await this.#deps.watcher.holding(async () => {
-      await runc.create(
-        { id, bundle, pidFile, consoleSocket, noPivot, noNewKeyring },
-        { stdio, cwd: bundle },
-      );
-      // Before anybody watches: what fails here is a failed Create, no container that ended.
-      await io.started();
-      this.#watchInit(readPid(pidFile));
-    });
-  }
-
-  /** False if the container was made for a cold start instead. */
-  async #restore(plan: RestorePlan): Promise<boolean> {
-    const { id, bundle, namespace, options, runc } = this.config;
-    const { log, watcher } = this.#deps;
-    const paths = bundlePaths(bundle);
-    const io = this.init.io ?? (await this.#openIo());
-    this.init.io = io;
-    const begun = performance.now();
-    const outcome = await watcher.holding(async () => {
-      const result = await plan.restore({
-        id,
-        bundle,
-        namespace,
-        runc,
-        log,
-        stdio: io.childStdio,
-        consoleSocket: io.consoleSocket,
-        pidFile: paths.initPid,
-        workDir: paths.work,
-        noPivot: options.noPivotRoot,
-      });
-      if (result.kind === 'restored') {
-        this.#restoredAt = performance.now();
-        this.#watchInit(result.pid);
-      }
-      return result;
-    });
-    const ms = Math.round(performance.now() - begun);
-    if (outcome.kind === 'restored') {
-      this.#memory = outcome.memory;
-      await this.#startStreams(io);
-      log.info({ container: id, pid: outcome.pid, ms }, 'restored');
-      return true;
-    }
-    if (plan.required)
-      throw new ShimError(
-        Code.failedPrecondition,
-        `${RESTORE_FAILED}${outcome.reason.replace(RESTORE_FAILED, '')}`,
-      );
-    log.warn({ container: id, ms, reason: outcome.reason }, 'restore failed, starting cold');
-    await this.#unmount();
-    await this.#mount(outcome.rootfs);
-    let fresh = io;
-    if (!io.reusable) {
-      // The new ends are open before the old ones close: a client that reads a fifo never sees it without a writer.
-      fresh = await this.#openIo();
-      this.init.io = fresh;
-      await io.close();
-    }
-    try {
-      await this.#runcCreate(fresh);
-    } catch (error) {
-      await runc
-        .delete(id, true)
-        .catch((left: unknown) => this.#warn('cannot remove a failed container', left));
-      throw error;
-    }
-    return false;
-  }
-
-  async #letInitRun(): Promise<void> {
-    const { id, runc, spec } = this.config;
-    const waiting = {
-      stateDir: join(runc.config.root, id),
-      exited: this.#initGone,
-      deadlineMs: START_DEADLINE_MS,
-    };
-    // Hooks are runc's to run, and another runtime may wait for something else.
-    const direct = isRunc(runc.config) && !spec.hooks?.poststart?.length;
-    if (direct && (await letInitRun(waiting, this.#deps.calls))) return;
-    await runc.start(id);
-  }
-
-  /** Of a restored process, which runs already. */
-  async #startStreams(io: ProcessIo): Promise<void> {
-    try {
-      await io.started();
-    } catch (error) {
-      await this.config.runc
-        .kill(this.id, SIGKILL, true)
-        .catch((left: unknown) => this.#warn('cannot end a container without its terminal', left));
-      throw error;
-    }
-  }
-
-  #watchInit(pid: number): void {
+  #watchInit(pid: number): Promise<Exit> {
     this.init.pid = pid;
     this.#cgroup.find(pid);
     const gone = this.#deps.watcher.watch(pid);
-    this.#initGone = gone;
     void gone.then((exit) => this.#initExited(exit));
+    return gone;
   }
 
   async #initExited(exit: Exit): Promise<void> {
     const { init, config } = this;
-    if (this.#restoredAt !== undefined) {
-      const ms = Math.round(performance.now() - this.#restoredAt);
-      this.#deps.log.info(
-        { container: this.id, pid: init.pid, status: exit.status, ms },
-        'what was restored has ended',
-      );
-    }
-    this.#memory?.finish();
+    this.#launch.ended(exit.status);
     await init.passGate();
     // From here on no exec starts; those that run are reported before the init is.
     const execsEnded = this.execs.end();
     if (init.state.kind === 'paused') {
-      await config.runc.resume(this.id).catch((error: unknown) => this.#warn('cannot thaw', error));
+      await config.runc.resume(this.id).catch(warnOf(this.#log, 'cannot thaw'));
     }
     if (sharesPidNamespace(config.spec)) {
-      await config.runc
-        .kill(this.id, SIGKILL, true)
-        .catch((error: unknown) => this.#warn('cannot kill what is left', error));
+      await config.runc.kill(this.id, SIGKILL, true).catch(warnOf(this.#log, 'cannot kill what is left'));
     }
     await execsEnded;
     this.#cgroup.checkOom();
@@ -458,11 +294,8 @@ export class Container {
   }
 
   async #abandon(): Promise<void> {
-    if (!this.#pendingRestore && this.init.io)
-      await this.config.runc
-        .delete(this.id, true)
-        .catch((error: unknown) => this.#warn('cannot remove a failed container', error));
-    await this.#cleanUp().catch((error: unknown) => this.#warn('cannot clean up a failed container', error));
+    await this.#launch.discard();
+    await this.#cleanUp().catch(warnOf(this.#log, 'cannot clean up a failed container'));
   }
 
   async #cleanUp(): Promise<void> {
@@ -470,17 +303,10 @@ export class Container {
       this.#cgroup.close();
       await this.init.io?.close();
       await this.execs.close();
-      await this.#unmount();
+      await this.#rootfs.unmount();
     } finally {
-      if (this.#memory) await within(this.#memory.ended, MEMORY_END_MS);
-      await this.#release();
+      await this.#launch.release();
     }
-  }
-
-  #warn(what: string, error: unknown): void {
-    const { code, message } = describeError(error);
-    if (code === Code.notFound) return;
-    this.#deps.log.warn({ container: this.id, reason: message }, what);
   }
 }
 

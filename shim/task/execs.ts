@@ -6,7 +6,7 @@ import { ShimError } from '../error.ts';
 import type { Exit } from '../process/exits.ts';
 import { openProcessIo, type StdioPaths } from '../stdio/index.ts';
 import { readPid } from './bundle.ts';
-import type { ContainerConfig, ContainerDeps } from './container.ts';
+import type { ContainerConfig, ContainerDeps } from './container-config.ts';
 import { TaskProcess } from './process.ts';
 
 /** containerd's identifiers; the id becomes a file name. */

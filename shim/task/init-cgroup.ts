@@ -3,6 +3,7 @@ import { Code, describeError } from '../../proto/status.ts';
 import type { CgroupFinder, ContainerCgroup, EncodedStats } from '../cgroup/index.ts';
 import { ShimError } from '../error.ts';
 import type { Log } from '../log.ts';
+import { warnOf } from './warn-of.ts';
 
 export interface InitCgroupDeps {
   cgroups: Pick<CgroupFinder, 'find'>;
@@ -33,7 +34,7 @@ export class InitCgroup {
         log.debug({ reason: describeError(error).message }, 'cannot enable all controllers');
       });
     } catch (error) {
-      this.#warn('cannot watch its cgroup', error);
+      warnOf(this.#deps.log, 'cannot watch its cgroup')(error);
     }
   }
 
@@ -42,7 +43,7 @@ export class InitCgroup {
     try {
       this.#cgroup?.checkOom();
     } catch (error) {
-      this.#warn('cannot read its cgroup', error);
+      warnOf(this.#deps.log, 'cannot read its cgroup')(error);
     }
   }
 
@@ -59,10 +60,5 @@ export class InitCgroup {
 
   close(): void {
     this.#cgroup?.close();
-  }
-
-  #warn(what: string, error: unknown): void {
-    const { code, message } = describeError(error);
-    if (code !== Code.notFound) this.#deps.log.warn({ reason: message }, what);
   }
 }
