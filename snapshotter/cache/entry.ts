@@ -1,27 +1,20 @@
 /** One checkpoint in the node cache: its files, and the state of bringing them here. */
-import { existsSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { CheckpointIndex, ChunkIndex } from '../../checkpoint/index-format.ts';
 import { Code } from '../../proto/status.ts';
 import { internal, invalidArgument, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
-import { chunkAt } from './chunk-lookup.ts';
-import { COMPLETE, isMarkedComplete, markComplete } from './complete-marker.ts';
 import { Demand } from './demand.ts';
 import { download } from './download.ts';
 import { type EntryContent, INDEX } from './entry-content.ts';
+import { EntryFiles } from './entry-files.ts';
 import { explain, isFinal, isFull } from './fetch-failure.ts';
 import { GivenUp } from './given-up.ts';
-import { ImageFiles, syncPath } from './image-files.ts';
 import type { Limiter } from './limiter.ts';
 import { Presence } from './presence.ts';
-import { loadPresence, PRESENCE_FILE, type SavedPresence } from './presence-file.ts';
-import { PresenceSaver } from './presence-saver.ts';
 import { PresenceWatch } from './presence-watch.ts';
 import type { Transfers } from './transfers.ts';
 import { untilAborted } from './until-aborted.ts';
-import { verifyChunks } from './verify.ts';
 
 export type EntryState =
   | { kind: 'idle' }
@@ -92,8 +85,8 @@ export class CacheEntry {
   readonly directory: string;
   readonly content: EntryContent;
   readonly #options: EntryOptions;
-  readonly #files: ImageFiles;
   readonly #presence: Presence;
+  readonly #files: EntryFiles;
   readonly #storedBytes: bigint;
   /** Of disk that it takes when it is complete. */
   readonly bytes: bigint;
@@ -109,11 +102,7 @@ export class CacheEntry {
   readonly #watch = new PresenceWatch();
   #givenUp: GivenUp;
   #state: EntryState = { kind: 'idle' };
-  #madeFiles = false;
   #makingFiles: Promise<void> = Promise.resolve();
-  /** What an earlier run says is here, until that is taken over. */
-  #left: SavedPresence | undefined;
-  readonly #saver: PresenceSaver;
   /** Somebody waits for everything to be on disk. */
   #hurried = false;
   #fetched = 0n;
@@ -125,7 +114,6 @@ export class CacheEntry {
     this.content = content;
     const { index } = content;
     this.#options = options;
-    this.#files = new ImageFiles(join(directory, 'files'));
     this.#presence = new Presence(index.chunkCount);
     this.#presence.onAdded = (ordinal) => {
       this.onPresent(ordinal);
@@ -135,15 +123,8 @@ export class CacheEntry {
     this.#givenUp = new GivenUp(index);
     this.#storedBytes = index.files.reduce((sum, file) => sum + BigInt(file.chunks.storedBytes()), 0n);
     this.bytes = index.files.reduce((sum, file) => sum + BigInt(file.chunks.decodedBytes()), 0n);
-    this.#saver = new PresenceSaver({
-      id,
-      directory,
-      bootId: options.bootId,
-      clock: options.clock,
-      presence: this.#presence,
-      writeBack: (isWanted) => this.#files.writeBack(index.files, isWanted),
-      syncFiles: () => this.#files.sync(index.files),
-    });
+    const { bootId, clock } = options;
+    this.#files = new EntryFiles({ id, directory, index, presence: this.#presence, bootId, clock });
   }
 
   get index(): ChunkIndex {
@@ -199,16 +180,10 @@ export class CacheEntry {
 
   /** Takes over what an earlier run of the daemon left here; false if that is not all. */
   async adopt(): Promise<boolean> {
-    if (!(await this.#files.exist(this.index.files))) return false;
-    if (await isMarkedComplete(this.directory, this.id)) {
-      this.#local = this.#storedBytes;
-      this.#state = { kind: 'complete', synced: Promise.resolve() };
-      return true;
-    }
-    // A shim may have them mapped, so they stay. Without a map none of their chunks counts as present.
-    this.#madeFiles = true;
-    this.#left = await loadPresence(this.directory, this.id, this.index.chunkCount);
-    return false;
+    if (!(await this.#files.find())) return false;
+    this.#local = this.#storedBytes;
+    this.#state = { kind: 'complete', synced: Promise.resolve() };
+    return true;
   }
 
   /** Starts to bring here what is missing, unless that is done or going on. */
@@ -229,7 +204,9 @@ export class CacheEntry {
     };
     const done = fetch().then(
       () => {
-        const synced = this.#persist().catch((error: unknown) => events.onSyncFailed(this, error));
+        const synced = this.#files
+          .persist(() => this.#hurried)
+          .catch((error: unknown) => events.onSyncFailed(this, error));
         this.#state = { kind: 'complete', synced };
         this.#watch.notify();
         events.onComplete(this, source, Math.round(clock() - started));
@@ -342,50 +319,35 @@ export class CacheEntry {
   async #makeFiles(): Promise<void> {
     if (this.#state.kind === 'complete') return;
     await this.#options.makeRoom(this);
-    if (!this.#madeFiles) {
-      for (const name of [COMPLETE, PRESENCE_FILE]) await rm(join(this.directory, name), { force: true });
-      // Or a power failure could bring them back, above new and empty files of the same sizes.
-      await syncPath(this.directory);
-      const create = () => this.#files.create(this.index.files);
-      // A shim locks what it is about to use; until there were files it cannot have mapped any.
-      if (existsSync(this.imagesDirectory)) await this.#options.whileUnused(this, create);
-      else await create();
-      this.#madeFiles = true;
-    }
+    await this.#files.make((work) => this.#options.whileUnused(this, work));
   }
 
   async #prepare(signal: AbortSignal): Promise<void> {
     await this.makeFiles();
     signal.throwIfAborted();
-    if (this.#left) await this.#takeOver(this.#left, signal);
-    this.#saver.begin();
+    const before = this.#presence.bytes;
+    await this.#files.takeOver(signal);
+    this.#local += this.#presence.bytes - before;
+    this.#files.saver.begin();
   }
 
   async #bring(source: BlobSource, signal: AbortSignal): Promise<void> {
+    const { saver } = this.#files;
     for (;;) {
       try {
-        await this.#download(source, signal).finally(() => this.#saver.stop());
+        await this.#download(source, signal).finally(() => saver.stop());
         break;
       } catch (error) {
-        await this.#saver.settled();
-        if (isFull(error) && !signal.aborted && (await this.#options.freeSome(this))) continue;
-        await this.#saver.save().catch(() => {});
+        await saver.settled();
+        if (isFull(error) && !signal.aborted && (await this.#options.freeSome(this))) {
+          saver.resume();
+          continue;
+        }
+        await saver.save().catch(() => {});
         throw error;
       }
     }
-    await this.#saver.settled();
-  }
-
-  async #takeOver({ bootId, bits }: SavedPresence, signal: AbortSignal): Promise<void> {
-    const claimed = (ordinal: number) => ((bits[ordinal >> 3] ?? 0) & (1 << (ordinal & 7))) !== 0;
-    // Pages that were written in this boot are read back as they were written, whatever the disk does.
-    const right =
-      bootId === this.#options.bootId
-        ? Array.from({ length: this.index.chunkCount }, (_, ordinal) => ordinal).filter(claimed)
-        : await verifyChunks(this.imagesDirectory, this.index, claimed, signal);
-    for (const ordinal of right) this.#presence.add(ordinal, chunkAt(this.index, ordinal).chunk.storedLength);
-    this.#local += this.#presence.bytes;
-    this.#left = undefined;
+    await saver.settled();
   }
 
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
@@ -412,18 +374,11 @@ export class CacheEntry {
         else this.#local += BigInt(bytes);
         events.onBytes(remote ? 'registry' : 'unpacked', bytes - mirrored);
         if (mirrored > 0) events.onBytes('mirror', mirrored);
-        this.#saver.arrived();
+        this.#files.saver.arrived();
       },
     });
     if (!this.#presence.complete)
       throw new SnapshotError(Code.internal, 'The fetch of the checkpoint ended with chunks missing');
-  }
-
-  async #persist(): Promise<void> {
-    await this.#files.writeBack(this.index.files, () => !this.#hurried);
-    await this.#files.sync(this.index.files);
-    await markComplete(this.directory, this.id);
-    await rm(join(this.directory, PRESENCE_FILE), { force: true });
   }
 }
 

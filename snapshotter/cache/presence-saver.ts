@@ -42,6 +42,11 @@ export class PresenceSaver {
   /** What is here now needs no saving. */
   begin(): void {
     this.#saved = { bytes: this.#options.presence.bytes, at: this.#options.clock() };
+    this.resume();
+  }
+
+  /** More chunks may come after all; those that came before the stop may still need saving. */
+  resume(): void {
     this.#stopped = false;
   }
 

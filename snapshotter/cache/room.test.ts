@@ -1,7 +1,7 @@
-import { mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, test, vi } from 'vitest';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { Code } from '../../proto/status.ts';
 import { type FakeCheckpoint, FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
@@ -177,6 +177,39 @@ describe('a node cache that is full', () => {
       room = 1;
     };
     expect((await bring(cache, b)).state.kind).toBe('complete');
+    expect(displaced).toEqual([a.id]);
+  });
+
+  it('goes on writing down what is here once there is room again', async () => {
+    const [a] = checkpoints;
+    const large = fakeCheckpoint(
+      [1, 2, 3].map((n) => [
+        { name: `pages-${n}.img`, size: SIZE, chunks: [{ at: 0, bytes: random.bytes(SIZE) }] },
+      ]),
+    );
+    let room = 2;
+    const cache = makeCache(undefined, async (...args) => {
+      if (room-- <= 0) throw Object.assign(new Error('ENOSPC: no space left'), { code: 'ENOSPC' });
+      await writeStoredChunk(...args);
+    });
+    await bring(cache, a);
+    whenDisplaced = () => {
+      room = 2;
+      // A map is due with the next chunk.
+      clock += 10_000;
+    };
+    const source = new FakeSource(large.blobs);
+    const last = large.index.dataLayers.at(-1)?.digest;
+    const hanging = Promise.withResolvers<void>();
+    source.tamper = async (bytes, { digest }) => {
+      if (digest === last && displaced.length > 0) await hanging.promise;
+      return bytes;
+    };
+    const entry = await cache.add(large.id, large.indexBytes, large.checkpointJson);
+    entry.start(source);
+    await vi.waitUntil(() => existsSync(join(entry.directory, 'present')), { timeout: 10_000 });
+    hanging.resolve();
+    await entry.wait(never);
     expect(displaced).toEqual([a.id]);
   });
 });
