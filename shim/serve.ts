@@ -1,4 +1,5 @@
 /** The server process: puts the task service together and lives as long as the pod has containers. */
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { Addon } from '../native/index.ts';
@@ -112,6 +113,7 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
         spawner,
       ),
     readConfig: (path) => readFile(path, 'utf8'),
+    hasSeccomp: () => existsSync('/proc/sys/kernel/seccomp/actions_avail'),
     onContainer: () => clearTimeout(unused),
     onEmpty: () => {
       clearTimeout(unused);

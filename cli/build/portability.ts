@@ -3,17 +3,7 @@ import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import { formatBytes, printable } from '../ui/format.ts';
 
 export interface Hindrance {
-  kind:
-    | 'cpu'
-    | 'criu'
-    | 'cgroup'
-    | 'gpu'
-    | 'mount'
-    | 'memory'
-    | 'launch'
-    | 'seccomp'
-    | 'unverified'
-    | 'plugin';
+  kind: 'cpu' | 'criu' | 'cgroup' | 'gpu' | 'mount' | 'memory' | 'launch' | 'unverified' | 'plugin';
   /** Whole sentence without a full stop. */
   text: string;
 }
@@ -41,13 +31,7 @@ const OF_EVERY_POD = new Set([
   '/var/run/secrets/kubernetes.io/serviceaccount',
 ]);
 
-export interface PortabilityInput {
-  facts: CheckpointFacts;
-  /** Whether its processes run under a seccomp filter. */
-  seccomp: boolean;
-}
-
-export function hindrances({ facts, seccomp }: PortabilityInput): Hindrance[] {
+export function hindrances(facts: CheckpointFacts): Hindrance[] {
   const { host, launch, mounts, cuda } = facts;
   const found: Hindrance[] = [];
   const add = (kind: Hindrance['kind'], text: string) => found.push({ kind, text: printable(text) });
@@ -78,6 +62,5 @@ export function hindrances({ facts, seccomp }: PortabilityInput): Hindrance[] {
     'launch',
     `a pod must run the same command with the same ${launch.env.length} variables of the environment`,
   );
-  if (!seccomp) add('seccomp', 'a pod with a seccomp profile starts it cold, as it was saved without one');
   return found;
 }

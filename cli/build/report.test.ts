@@ -46,17 +46,16 @@ const built: Built = {
 };
 
 describe('hindrances()', () => {
-  const kinds = (changed: Partial<CheckpointFacts>, seccomp = true) =>
-    hindrances({ facts: { ...facts, ...changed }, seccomp }).map(({ kind }) => kind);
+  const kinds = (changed: Partial<CheckpointFacts>) =>
+    hindrances({ ...facts, ...changed }).map(({ kind }) => kind);
   const textOf = (kind: string, changed: Partial<CheckpointFacts>) =>
-    hindrances({ facts: { ...facts, ...changed }, seccomp: true })
+    hindrances({ ...facts, ...changed })
       .filter((hindrance) => hindrance.kind === kind)
       .map(({ text }) => text)
       .join('\n');
 
   it('of every checkpoint', () => expect(kinds({})).toEqual(['cpu', 'criu', 'cgroup', 'memory', 'launch']));
   it('one that was not tried', () => expect(kinds({ verified: false })[0]).toBe('unverified'));
-  it('one without a seccomp profile', () => expect(kinds({}, false)).toContain('seccomp'));
   it('CPU features that not every server has are named', () => {
     const host = { ...facts.host, cpuFlags: ['avx2', 'avx512f', 'sse4_2', 'vaes'] };
     expect(textOf('cpu', { host })).toBe(
@@ -91,7 +90,6 @@ describe('the report', () => {
       '1.00 MiB in 2 layers (3.00× smaller; 1.00 MiB of zeros left out)',
       '2.00 KiB of an image of 5.00 MiB',
       '  1 server (3 threads)',
-      'a pod with a seccomp profile starts it cold',
       'Packing  1.2 s',
     ])
       expect(text).toContain(said);

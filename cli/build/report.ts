@@ -32,7 +32,7 @@ export function builtJson(built: Built): object {
     host,
     // A value may be a secret, and goes nowhere but into the image.
     launch: { ...launch, env: launch.env.map(nameOf) },
-    portability: portabilityOf(built),
+    portability: hindrances(built.saved.facts),
   };
 }
 
@@ -59,18 +59,13 @@ export function builtLines(built: Built): string[] {
     ...processTree(facts.processes).map((line) => `  ${line}`),
     '',
     'To be restored (without it a container starts cold)',
-    ...portabilityOf(built).map(({ text }) => `  ${text}`),
+    ...hindrances(built.saved.facts).map(({ text }) => `  ${text}`),
     '',
     ...formatTable(
       ['STEP', 'TIME>'],
       saved.steps.map(({ label, ms }) => [label, formatMs(ms)]),
     ),
   ];
-}
-
-/** No seccomp profile can be asked for in a build file. */
-function portabilityOf({ saved }: Built) {
-  return hindrances({ facts: saved.facts, seccomp: false });
 }
 
 /** What a build would do, as far as it can be known without doing it. */

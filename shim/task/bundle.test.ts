@@ -4,14 +4,14 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import {
-  addCriuConfig,
   bundlePaths,
+  completeConfig,
+  editJson,
   forgetOptions,
   readPid,
   readSpec,
   runcRoot,
   saveOptions,
-  withAnnotation,
 } from './bundle.ts';
 import { defaultRuncOptions } from './options.ts';
 
@@ -21,22 +21,19 @@ beforeEach(async () => {
 });
 afterEach(() => rm(bundle, { recursive: true }));
 
-describe('withAnnotation', () => {
-  it('keeps numbers that a double cannot hold', () => {
-    const json =
-      '{"process":{"rlimits":[{"hard":18446744073709551615,"soft":1024}]},"annotations":{"a":"b"}}';
-    expect(withAnnotation(json, 'c', 'd')).toBe(
-      '{"process":{"rlimits":[{"hard":18446744073709551615,"soft":1024}]},"annotations":{"a":"b","c":"d"}}',
-    );
-    expect(withAnnotation('{"annotations":null}', 'c', 'd')).toBe('{"annotations":{"c":"d"}}');
+it('a config.json that is changed keeps numbers that a double cannot hold', () => {
+  const json = '{"process":{"rlimits":[{"hard":18446744073709551615,"soft":1024}]},"annotations":{"a":"b"}}';
+  const changed = editJson(json, (spec) => {
+    spec.hostname = 'c';
   });
+  expect(changed).toBe(`${json.slice(0, -1)},"hostname":"c"}`);
 });
 
-describe('addCriuConfig', () => {
+describe('completeConfig', () => {
   it('gives a container a configuration file of its own', async () => {
     await writeFile(join(bundle, 'config.json'), '{"ociVersion":"1.2.0"}');
     const spec = readSpec(bundle);
-    addCriuConfig(bundle, spec);
+    completeConfig(bundle, spec, undefined);
     const { criuConf } = bundlePaths(bundle);
     expect(readSpec(bundle).annotations).toEqual({ 'org.criu.config': criuConf });
     expect(spec.annotations).toEqual({ 'org.criu.config': criuConf });
@@ -46,8 +43,16 @@ describe('addCriuConfig', () => {
 
   it('replaces a file that the pod names', async () => {
     await writeFile(join(bundle, 'config.json'), '{"annotations":{"org.criu.config":"/evil.conf"}}');
-    addCriuConfig(bundle, readSpec(bundle));
+    completeConfig(bundle, readSpec(bundle), undefined);
     expect(readSpec(bundle).annotations).toEqual({ 'org.criu.config': bundlePaths(bundle).criuConf });
+  });
+
+  it('adds a profile to what else is there', async () => {
+    await writeFile(join(bundle, 'config.json'), '{"annotations":null,"linux":{"cgroupsPath":"/a"}}');
+    const spec = readSpec(bundle);
+    completeConfig(bundle, spec, { defaultAction: 'x' });
+    expect(spec.linux).toEqual({ cgroupsPath: '/a', seccomp: { defaultAction: 'x' } });
+    expect(readSpec(bundle)).toEqual(spec);
   });
 });
 

@@ -38,15 +38,19 @@ export function readSpec(bundle: string): OciSpec {
 }
 
 /**
- * Gives the container a CRIU configuration file of its own, empty for now. runc saves the annotation with the container
- * at `runc create`, so it must be there before. One that the pod names is replaced: CRIU runs as root, and its
- * configuration can have it run any program.
+ * Gives the container a CRIU configuration file of its own, empty for now, and a seccomp profile where it comes without one.
+ * runc saves the annotation that names the file with the container at `runc create`, so it must be there before. A file that
+ * the pod names is replaced: CRIU runs as root, and its configuration can have it run any program.
  */
-export function addCriuConfig(bundle: string, spec: OciSpec): void {
+export function completeConfig(bundle: string, spec: OciSpec, seccomp: object | undefined): void {
   const { config, criuConf } = bundlePaths(bundle);
   writeFileSync(criuConf, '', { mode: 0o600 });
-  writeConfig(bundle, withAnnotation(readFileSync(config, 'utf8'), CRIU_CONFIG_ANNOTATION, criuConf));
-  spec.annotations = { ...spec.annotations, [CRIU_CONFIG_ANNOTATION]: criuConf };
+  const complete = (edited: OciSpec) => {
+    edited.annotations = { ...edited.annotations, [CRIU_CONFIG_ANNOTATION]: criuConf };
+    if (seccomp) edited.linux = { ...edited.linux, seccomp };
+  };
+  writeConfig(bundle, editJson(readFileSync(config, 'utf8'), complete));
+  complete(spec);
 }
 
 /** All of the new text, or all of the old. */
@@ -54,13 +58,6 @@ export function writeConfig(bundle: string, text: string): void {
   const { config } = bundlePaths(bundle);
   writeFileSync(`${config}.new`, text, { mode: 0o600 });
   renameSync(`${config}.new`, config);
-}
-
-/** JSON text with one more annotation. */
-export function withAnnotation(configJson: string, name: string, value: string): string {
-  return editJson(configJson, (spec) => {
-    spec.annotations = { ...spec.annotations, [name]: value };
-  });
 }
 
 /** A config.json, changed. Numbers beyond 2^53 (rlimits are unsigned 64-bit) stay as they were written. */

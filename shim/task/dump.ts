@@ -3,6 +3,7 @@ import { copyFile, mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Code, describeError } from '../../proto/status.ts';
 import { criuErrors, criuSaid, withoutLogFile } from '../criu-log.ts';
+import { dumpAdvice } from '../dump-advice.ts';
 import { ShimError } from '../error.ts';
 import type { Log } from '../log.ts';
 import { bundlePaths } from './bundle.ts';
@@ -82,9 +83,11 @@ async function explain(cause: unknown, dumpLog: string, keptLog: string): Promis
   const text = await readFile(dumpLog, 'utf8').catch(() => '');
   if (!text) return new ShimError(code, message, { cause });
   await copyFile(dumpLog, keptLog);
-  const quoted =
+  const criuWords =
     criuErrors(text).length > 0
       ? `OCI runtime checkpoint failed: ${criuSaid(text)}`
       : `${message} (${criuSaid(text)})`;
+  const advice = dumpAdvice(text);
+  const quoted = advice ? `${advice} (${criuWords})` : criuWords;
   return new ShimError(code, `${quoted} path= ${keptLog}`, { cause });
 }

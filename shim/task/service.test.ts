@@ -56,6 +56,7 @@ beforeEach(async () => {
         program,
       ),
     readConfig: async () => '',
+    hasSeccomp: () => true,
     onContainer: () => {},
     onEmpty: () => {
       empties += 1;

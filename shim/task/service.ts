@@ -5,8 +5,9 @@ import { method, type Services } from '../../proto/ttrpc/index.ts';
 import { ShimError } from '../error.ts';
 import type { Log } from '../log.ts';
 import type { Runc } from '../runc/runc.ts';
-import { addCriuConfig, forgetOptions, readSpec, saveOptions } from './bundle.ts';
+import { completeConfig, forgetOptions, readSpec, saveOptions } from './bundle.ts';
 import { Container, type ContainerDeps } from './container.ts';
+import { profileToAdd } from './io-uring.ts';
 import type { OciSpec } from './oci-spec.ts';
 import { decodeDumpOptions, decodeRuncOptions, isSystemdCgroupPath, type RuncOptions } from './options.ts';
 import type { TaskProcess } from './process.ts';
@@ -26,6 +27,8 @@ export interface TaskServiceDeps extends ContainerDeps {
   planner: StartPlanner;
   makeRunc: (bundle: string, options: RuncOptions) => Runc;
   readConfig: (path: string) => Promise<string>;
+  /** Whether the kernel knows seccomp filters. */
+  hasSeccomp: () => boolean;
   /** A container was made. */
   onContainer: () => void;
   /** The last container is gone, or one that was being made has failed. */
@@ -127,7 +130,9 @@ export class TaskService {
       const spec = readSpec(bundle);
       const options = await this.#options(r.options, spec);
       saveOptions(bundle, options);
-      addCriuConfig(bundle, spec);
+      // A kernel without seccomp could not start it, and a dump of before is restored as it was.
+      const seccomp = r.checkpoint || !this.#deps.hasSeccomp() ? undefined : profileToAdd(spec);
+      completeConfig(bundle, spec, seccomp);
       const runc = this.#deps.makeRunc(bundle, options);
       const { namespace, planner, log } = this.#deps;
       const checkpoint = r.checkpoint
