@@ -1,5 +1,6 @@
 /** What `thaw` says where it cannot do what it is asked for; the container goes on, and nothing is left. */
 import { mkdirSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { COUNTER, type CounterNode, RUNTIME, scratch, useCounterNode } from './lib/counter-node.ts';
 import { run, until } from './lib/index.ts';
@@ -70,27 +71,37 @@ describe('a container that cannot be saved', () => {
 });
 
 describe('a container that CRIU cannot dump', () => {
-  it('goes on, and the message names what it uses', async () => {
-    // CRIU knows no ramfs.
-    const script = `mkdir -p /held; mount -t ramfs none /held; ${COUNTER}`;
-    const args = [
-      'run',
-      '-d',
-      '--null-io',
-      '--privileged',
-      '--runtime',
-      RUNTIME,
-      node.base,
-      'held',
-      'sh',
-      '-c',
-    ];
+  const save = async (script: string, ...options: string[]) => {
+    const args = ['run', '-d', '--null-io', ...options, '--runtime', RUNTIME, node.base, 'held', 'sh', '-c'];
     await node.containerd.ctr([...args, script]);
     await until('the container to count', async () => (await node.count('held')) > 2);
     const done = await node.thaw('checkpoint', 'held', '--image', `${node.registry.host}/a:b`);
     expect(done.code).toBe(1);
-    expect(done.stderr).toMatch(/Cannot dump held: .*\.\/held .*held goes on running/);
     await node.expectUntouched('held');
+    return done.stderr;
+  };
+
+  it('goes on, and the message names what it uses', async () => {
+    // CRIU knows no ramfs.
+    const script = `mkdir -p /held; mount -t ramfs none /held; ${COUNTER}`;
+    expect(await save(script, '--privileged')).toMatch(/Cannot dump held: .*\.\/held .*held goes on running/);
+  });
+
+  it('goes on, and the message says what to do', async () => {
+    // Node has an io_uring as soon as it waits for something.
+    const binds = [
+      [dirname(process.execPath), '/node'],
+      ['/usr/lib', '/lib'],
+      ['/usr/lib64', '/lib64'],
+    ];
+    const mounts = binds.flatMap(([source, destination]) => [
+      '--mount',
+      `type=bind,src=${source},dst=${destination},options=rbind:ro`,
+    ]);
+    const waiting = 'setInterval(() => require("fs").writeFileSync("/waits", ""), 100)';
+    const script = `/node/node -e '${waiting}' & until [ -e /waits ]; do sleep 0.1; done; ${COUNTER}`;
+    const said = await save(script, '--annotation', 'thaw.dev/io-uring=allow', ...mounts);
+    expect(said).toMatch(/Cannot dump held: a process uses io_uring, .*thaw\.dev\/io-uring/);
   });
 });
 
