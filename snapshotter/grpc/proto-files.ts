@@ -34,11 +34,12 @@ export function loadPackage(file: string): PackageDefinition {
   });
 }
 
-/** Path, decoder of requests and encoder of answers of each method of a service. */
+/** Path, codecs of each method of a service. */
 export type ServiceDefinition = Readonly<Record<string, MethodCodec>>;
 export interface MethodCodec {
   path: string;
   requestDeserialize(bytes: Buffer): object;
+  requestSerialize(message: object): Uint8Array;
   responseSerialize(message: object): Uint8Array;
 }
 
