@@ -7,6 +7,7 @@
 #include "collapse.h"
 #include "copy-pages.h"
 #include "fifo.h"
+#include "file-calls.h"
 #include "files.h"
 #include "idmap.h"
 #include "layer-server/face.h"
@@ -65,6 +66,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("watchOpens", thaw::WatchOpens);
   add("watchStop", thaw::WatchStop);
   add("readFiles", thaw::ReadFiles);
+  add("fileCalls", thaw::FileCalls);
   add("consoleListen", thaw::ConsoleListen);
   add("consoleReceive", thaw::ConsoleReceive);
   add("consoleCancel", thaw::ConsoleCancel);

@@ -145,7 +145,7 @@ async function start(
   const kernel = thisKernel();
   const snapshotter = new OverlaySnapshotter({
     store,
-    directories: new Directories(layout.snapshots, (directory) => layers.unmount(directory)),
+    directories: new Directories(layout.snapshots, native, (directory) => layers.unmount(directory)),
     mountOptions: overlayOptions(kernel),
     writableOptions: writableOptions(config.overlay, kernel),
     now: native.realtime,

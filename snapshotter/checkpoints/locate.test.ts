@@ -5,6 +5,7 @@ import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { chainIds } from '../../checkpoint/chain-id.ts';
 import { DATA_START, dataFileName, dataLayerTail } from '../../checkpoint/layer-layout.ts';
+import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
 import { notFound } from '../error.ts';
@@ -40,7 +41,7 @@ beforeEach(() => {
   let now = 1n;
   snapshotter = new OverlaySnapshotter({
     store,
-    directories: new Directories(join(dir, 'snapshots')),
+    directories: new Directories(join(dir, 'snapshots'), native),
     mountOptions: [],
     now: () => now++,
     events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },

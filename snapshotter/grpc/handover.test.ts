@@ -22,7 +22,7 @@ beforeEach(() => {
   store = new SnapshotStore(join(dir, 'meta.db'));
   snapshotter = new OverlaySnapshotter({
     store,
-    directories: new Directories(join(dir, 'snapshots')),
+    directories: new Directories(join(dir, 'snapshots'), native),
     mountOptions: [],
     now: () => 1n,
     events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },

@@ -6,6 +6,7 @@ import { type Client, type ClientReadableStream, credentials } from '@grpc/grpc-
 import Database from 'better-sqlite3';
 import pino from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { Directories, OverlaySnapshotter } from '../overlay/index.ts';
 import { SnapshotStore } from '../store/index.ts';
@@ -25,7 +26,7 @@ let log: string[];
 const start = async (listStallMs: number) => {
   const snapshotter = new OverlaySnapshotter({
     store,
-    directories: new Directories(join(dir, 'snapshots')),
+    directories: new Directories(join(dir, 'snapshots'), native),
     mountOptions: [],
     now: () => 1n,
     events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },

@@ -47,11 +47,15 @@ export function snapshotsService(options: ServiceOptions): Methods {
   const definition = loadDefinition(SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE);
   const methods = new Map<string, Method>();
 
-  /** `answer`: undefined where it has sent all there is. `looksAt`: the one snapshot that the answer is about. */
+  /**
+   * `answer`: undefined where it has sent all there is. `subject`: the one snapshot that a success is about, and where it only
+   * looks at that one, a failure too.
+   */
   const serve = <Request>(
     name: SnapshotRpc,
     answer: (request: Request, call: Call, codec: MethodCodec) => Promise<object | undefined> | object,
-    looksAt?: (request: Request) => string,
+    subject?: (request: Request) => string | undefined,
+    { onlyLooks = false } = {},
   ) => {
     const codec = definition[name];
     if (!codec) throw new SnapshotError(Code.internal, `There is no ${name} in ${SNAPSHOTS_PROTO}`);
@@ -59,12 +63,15 @@ export function snapshotsService(options: ServiceOptions): Methods {
       const started = performance.now();
       const request = decode<Request>(codec, bytes);
       try {
+        const about = subject?.(request);
         let response: object | undefined;
+        let isAboutOne = onlyLooks;
         try {
           response = await answer(request, call, codec);
+          isAboutOne = true;
         } finally {
           // Nothing is answered, nor refused, that a power failure could take back.
-          await (looksAt ? snapshotter.flushedOf(looksAt(request)) : snapshotter.flushed());
+          await (isAboutOne && about !== undefined ? snapshotter.flushedOf(about) : snapshotter.flushed());
         }
         told(options, name, Code.ok, started, request, call);
         return response && codec.responseSerialize(response);
@@ -75,41 +82,59 @@ export function snapshotsService(options: ServiceOptions): Methods {
     });
   };
 
-  serve<CreateRequest>('Prepare', async ({ key, parent, labels }, call) => ({
-    mounts: await options.prepare(key, parent, labels, () => call.signal),
-  }));
-  serve<CreateRequest>('View', async ({ key, parent, labels }) => ({
-    mounts: await snapshotter.create('view', key, parent, labels),
-  }));
+  serve<CreateRequest>(
+    'Prepare',
+    async ({ key, parent, labels }, call) => ({
+      mounts: await options.prepare(key, parent, labels, () => call.signal),
+    }),
+    ({ key }) => key,
+  );
+  serve<CreateRequest>(
+    'View',
+    async ({ key, parent, labels }) => ({ mounts: await snapshotter.create('view', key, parent, labels) }),
+    ({ key }) => key,
+  );
   serve<KeyRequest>(
     'Mounts',
     ({ key }) => ({ mounts: snapshotter.mounts(key) }) satisfies MountsResponse,
     ({ key }) => key,
+    { onlyLooks: true },
   );
-  serve<CommitRequest>('Commit', async ({ name, key, labels, parent }) => {
-    if (parent !== '')
-      throw invalidArgument(
-        `Cannot commit snapshot "${key}" onto parent "${parent}": the capability "rebase" is not offered; remove it from the plug-in's configuration`,
-      );
-    await snapshotter.turn();
-    snapshotter.commit(name, key, labels);
-    return EMPTY;
-  });
-  serve<KeyRequest>('Remove', async ({ key }) => {
-    await options.remove(key);
-    return EMPTY;
-  });
+  serve<CommitRequest>(
+    'Commit',
+    async ({ name, key, labels, parent }) => {
+      if (parent !== '')
+        throw invalidArgument(
+          `Cannot commit snapshot "${key}" onto parent "${parent}": the capability "rebase" is not offered; remove it from the plug-in's configuration`,
+        );
+      await snapshotter.commit(name, key, labels);
+      return EMPTY;
+    },
+    ({ name }) => name,
+  );
+  serve<KeyRequest>(
+    'Remove',
+    async ({ key }) => {
+      await options.remove(key);
+      return EMPTY;
+    },
+    ({ key }) => key,
+  );
   serve<KeyRequest>(
     'Stat',
     ({ key }) => ({ info: toInfoMessage(snapshotter.stat(key)) }) satisfies InfoResponse,
     ({ key }) => key,
+    { onlyLooks: true },
   );
-  serve<UpdateRequest>('Update', async ({ info, updateMask }) => {
-    if (!info) throw invalidArgument('Cannot update a snapshot without its info');
-    await snapshotter.turn();
-    const updated = snapshotter.update(info.name, info.labels, updateMask?.paths ?? []);
-    return { info: toInfoMessage(updated) } satisfies InfoResponse;
-  });
+  serve<UpdateRequest>(
+    'Update',
+    async ({ info, updateMask }) => {
+      if (!info) throw invalidArgument('Cannot update a snapshot without its info');
+      const updated = await snapshotter.update(info.name, info.labels, updateMask?.paths ?? []);
+      return { info: toInfoMessage(updated) } satisfies InfoResponse;
+    },
+    ({ info }) => info?.name,
+  );
   serve<ListRequest>('List', async ({ filters }, call, { responseSerialize }) => {
     await answerList(filters, call, {
       open: () => snapshotter.list(),
@@ -126,6 +151,7 @@ export function snapshotsService(options: ServiceOptions): Methods {
       return { size: size.toString(), inodes: inodes.toString() } satisfies UsageResponse;
     },
     ({ key }) => key,
+    { onlyLooks: true },
   );
   serve<Empty>('Cleanup', async () => {
     await snapshotter.cleanup();

@@ -1,33 +1,21 @@
 /**
  * Directories of snapshots: `snapshots/<id>/{fs,work}`. One is on disk, flushed, before its row is written, so no row is
- * ever without its directory; what has no row is an orphan and goes. A new one gets its name last, and an old one loses it
- * first, so that no half of a tree ever has a valid name.
+ * ever without its directory; what has no row is an orphan and goes. A new one gets its name last, and an old one with
+ * something in it loses it first, so that no half of a tree ever has a valid name.
  */
 import { randomUUID } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  closeSync,
-  constants,
-  fsync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  statSync,
-} from 'node:fs';
+import { renameSync, statSync } from 'node:fs';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
+import type { Addon } from '../../native/index.ts';
 import { explainFullDisk } from '../error.ts';
+import { type FileCall, FileCalls } from './file-calls.ts';
 import type { Owner } from './id-map.ts';
 import { fsDirectory } from './mounts.ts';
-import { SharedSync } from './shared-sync.ts';
 
 /** One that is not whole yet. */
 const NEW = 'new-';
 const GONE = 'gone-';
-
-const flush = promisify(fsync);
 
 export interface DirectoryLayout {
   work: boolean;
@@ -45,14 +33,21 @@ export class Directories {
   readonly path: string;
   /** Names of what calls are making that have not written their row yet. */
   readonly #making = new Set<string>();
-  readonly #names: SharedSync;
+  /** Flushed behind its calls. */
+  readonly #names: FileCalls;
+  readonly #others: FileCalls;
   readonly #unmount: (directory: string) => void;
 
   /** `unmount`: takes away what is mounted on a directory, if anything is. */
-  constructor(path: string, unmount: (directory: string) => void = () => {}) {
+  constructor(
+    path: string,
+    native: Pick<Addon, 'fileCalls'>,
+    unmount: (directory: string) => void = () => {},
+  ) {
     this.path = path;
     this.#unmount = unmount;
-    this.#names = new SharedSync(() => syncDirectory(path));
+    this.#names = new FileCalls(native.fileCalls, path);
+    this.#others = new FileCalls(native.fileCalls);
   }
 
   /** `<id>/fs`. */
@@ -76,6 +71,22 @@ export class Directories {
       throw explainFullDisk(this.path, error);
     } finally {
       for (const name of names) this.#making.delete(name);
+    }
+  }
+
+  /**
+   * Deletes the directory of an id that has no row any more, if nothing is in it: one that was never mounted. To walk it first
+   * takes twice the processor time. False if it must be retired, and walked. `mounted`: a layer may be mounted on it.
+   */
+  async removeEmpty(id: number, mounted: boolean): Promise<boolean> {
+    const path = join(this.path, String(id));
+    if (mounted) this.#unmount(join(path, 'fs'));
+    try {
+      // Without its row it is an orphan whatever is left of it.
+      await this.#others.do(['work', 'fs', ''].map((part) => ({ call: 'rmdir', path: join(path, part) })));
+      return true;
+    } catch {
+      return false;
     }
   }
 
@@ -124,24 +135,27 @@ export class Directories {
     name: string,
     { work, parent, owner, files = {}, mount }: DirectoryLayout,
   ): Promise<void> {
-    // Synchronous as SQLite's writes are: a file system does them in memory, and to have each done in a thread takes
-    // several times as long as the thing itself. What waits for the disk, the flushes, does so in threads.
     const path = join(this.path, newName);
-    mkdirSync(path, { mode: 0o700 });
     const fs = join(path, 'fs');
-    mkdirSync(fs);
     const above = parent === undefined ? { uid: 0, gid: 0, mode: 0o755 } : statSync(this.fs(parent));
     const { uid, gid } = owner ?? above;
-    if (uid !== 0 || gid !== 0) chownSync(fs, uid, gid);
+    const calls: FileCall[] = [
+      { call: 'mkdir', path, mode: 0o700 },
+      { call: 'mkdir', path: fs, mode: 0o700 },
+    ];
+    if (uid !== 0 || gid !== 0) calls.push({ call: 'chown', path: fs, uid, gid });
     // mkdir's mode passes through the umask; chmod's does not.
-    chmodSync(fs, above.mode & 0o7777);
-    if (work) mkdirSync(join(path, 'work'), { mode: 0o711 });
-    for (const [file, content] of Object.entries(files))
-      await writeFile(join(path, file), content, { mode: 0o600, flush: true });
-    renameSync(path, join(this.path, name));
+    calls.push({ call: 'chmod', path: fs, mode: above.mode & 0o7777 });
+    if (work) calls.push({ call: 'mkdir', path: join(path, 'work'), mode: 0o711 });
+    const written = Object.entries(files);
+    if (written.length > 0) {
+      await this.#others.do(calls.splice(0));
+      for (const [file, content] of written)
+        await writeFile(join(path, file), content, { mode: 0o600, flush: true });
+    }
     // One flush for all that are made meanwhile, and none of their own: what was done before the last change of a folder is
     // on disk with that change. ext4 and XFS write one journal, F2FS a checkpoint, Btrfs logs new folders with their parent.
-    await this.#names.flush();
+    await this.#names.do([...calls, { call: 'rename', path, to: join(this.path, name) }]);
     await mount?.(join(this.path, name, 'fs'));
   }
 
@@ -170,14 +184,4 @@ export class Directories {
 
 function idOf(name: string): number | undefined {
   return /^[1-9][0-9]{0,15}$/.test(name) ? Number(name) : undefined;
-}
-
-/** Without it a power failure may take a name away that a flushed row refers to. */
-async function syncDirectory(path: string): Promise<void> {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    await flush(fd);
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -82,11 +82,6 @@ export class OverlaySnapshotter {
     return this.#options.store;
   }
 
-  /** See SnapshotStore.turn; for `commit` and `update`. The others wait by themselves. */
-  turn(): Promise<void> | undefined {
-    return this.store.turn();
-  }
-
   /** See SnapshotStore.flushed; whoever answers a client waits for it. */
   flushed(): Promise<void> | undefined {
     return this.store.flushed();
@@ -121,20 +116,21 @@ export class OverlaySnapshotter {
       case 'lazy':
         return this.#insert(snapshot, content);
       case 'shared':
-        await this.turn();
-        return this.store.create(
-          { ...snapshot, now: this.#options.now() },
-          { kind: 'shared', id: content.directory },
+        return this.store.together(() =>
+          this.store.create(
+            { ...snapshot, now: this.#options.now() },
+            { kind: 'shared', id: content.directory },
+          ),
         );
     }
   }
 
   /** FAILED_PRECONDITION for a committed snapshot. */
   mounts(key: string): Mount[] {
-    const { kind, directory } = this.store.get(key);
+    const { parent, kind, directory } = this.store.get(key);
     if (kind === 'committed')
       throw failedPrecondition(`Cannot mount snapshot "${key}": requested snapshot not active or view`);
-    const below = this.store.ancestors(key);
+    const below = parent === '' ? [] : this.store.ancestors(key);
     this.#refuseLost(below);
     const parents = below.map((snapshot) => snapshot.directory.id);
     return mountsOf(
@@ -145,13 +141,15 @@ export class OverlaySnapshotter {
   }
 
   /** Does little: disk use is counted later, because containerd holds its write transaction meanwhile. */
-  commit(name: string, key: string, labels: Labels): Snapshot {
+  async commit(name: string, key: string, labels: Labels): Promise<Snapshot> {
     if (name === '') throw invalidArgument('Cannot commit a snapshot without a name');
-    return this.store.commit(name, key, labels, this.#options.now());
+    const { store, now } = this.#options;
+    return store.together(() => store.commit(name, key, labels, now()));
   }
 
-  update(name: string, labels: Labels, mask: readonly string[]): Snapshot {
-    return this.store.update(name, labels, mask, this.#options.now());
+  update(name: string, labels: Labels, mask: readonly string[]): Promise<Snapshot> {
+    const { store, now } = this.#options;
+    return store.together(() => store.update(name, labels, mask, now()));
   }
 
   stat(name: string): Snapshot {
@@ -187,20 +185,14 @@ export class OverlaySnapshotter {
 
   /** The name is free at once; the directory is deleted in the background. */
   async remove(name: string): Promise<Removed> {
-    await this.turn();
-    const removed = this.store.remove(name);
+    const removed = await this.store.together(() => this.store.remove(name));
     // Before the files go: with its row back, after a power failure, the snapshot would be one without files.
-    await this.store.flushed();
-    const { directory } = removed;
+    await this.store.flushedOf(name);
+    const { directory, mounted } = removed;
     if (directory === undefined) return removed;
     this.#lost.delete(directory);
-    try {
-      const retired = this.directories.retire(directory);
-      if (retired !== undefined) this.#sweeper.delete(retired);
-    } catch (error) {
-      // The snapshot is removed all the same: an error would end containerd's collection of garbage.
-      this.#options.events.onNotDeleted(error);
-    }
+    // An error is nothing to the snapshot, which is removed all the same: it would end containerd's collection of garbage.
+    this.#sweeper.delete(directory, mounted);
     return removed;
   }
 
@@ -266,13 +258,13 @@ export class OverlaySnapshotter {
     };
     const { checkpoint, layer } = content;
     // The store gives the right error for a parent that is missing or a name that is taken.
-    const record = async () => {
-      await store.turn();
-      return store.create(
-        { ...snapshot, now: now() },
-        { kind: 'own', id, ...(checkpoint && { checkpoint }), ...(layer && { layer }) },
+    const record = () =>
+      store.together(() =>
+        store.create(
+          { ...snapshot, now: now() },
+          { kind: 'own', id, ...(checkpoint && { checkpoint }), ...(layer && { layer }) },
+        ),
       );
-    };
     return directories.make(id, layout, record);
   }
 

@@ -13,6 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { SnapshotStore } from '../store/index.ts';
 import { GID_MAPPING_LABEL, UID_MAPPING_LABEL } from './id-map.ts';
@@ -29,7 +30,7 @@ const open = () => {
   let now = 1n;
   snapshotter = new OverlaySnapshotter({
     store,
-    directories: new Directories(snapshots),
+    directories: new Directories(snapshots, native),
     mountOptions: [],
     now: () => now++,
     events: {
@@ -50,7 +51,7 @@ const idOf = (name: string) => String(store.get(name).directory.id);
 const prepare = (key: string, parent = '') => snapshotter.create('active', key, parent, {});
 const commit = async (name: string, parent = '') => {
   await prepare(`key of ${name}`, parent);
-  snapshotter.commit(name, `key of ${name}`, {});
+  await snapshotter.commit(name, `key of ${name}`, {});
 };
 const fails = (code: Code) => expect.objectContaining({ code });
 /** Makes every new row fail at its last step, as a full disk can. */
@@ -129,6 +130,7 @@ describe('removal', () => {
     renameSync(snapshots, aside);
     writeFileSync(snapshots, '');
     await snapshotter.remove('a');
+    await snapshotter.settle();
     expect(told).toEqual(['not deleted: ENOTDIR']);
     expect(store.find('a')).toBeUndefined();
     rmSync(snapshots);
@@ -214,7 +216,7 @@ describe('usage', () => {
     expect((await snapshotter.usage('a')).inodes).toBe(1n);
     writeFileSync(join(fs, 'one'), 'x');
     expect((await snapshotter.usage('a')).inodes).toBe(2n);
-    snapshotter.commit('done', 'a', {});
+    await snapshotter.commit('done', 'a', {});
     const counted = await snapshotter.usage('done');
     expect(counted.inodes).toBe(2n);
     writeFileSync(join(fs, 'two'), 'x');

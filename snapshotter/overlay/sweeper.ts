@@ -1,6 +1,5 @@
-/** Deletes directories in the background, one after the other. What cannot be deleted stays for the next look. */
-import { rm, rmdir } from 'node:fs/promises';
-import { join } from 'node:path';
+/** Deletes directories in the background. What cannot be deleted stays for the next look. */
+import { rm } from 'node:fs/promises';
 import type { Directories } from './directories.ts';
 
 export interface SweeperOptions {
@@ -12,7 +11,7 @@ export interface SweeperOptions {
   onError: (error: unknown) => void;
 }
 
-type Job = { kind: 'delete'; path: string } | { kind: 'look'; done: () => void };
+type Job = { kind: 'delete'; id: number; mounted: boolean } | { kind: 'look'; done: () => void };
 
 export class Sweeper {
   readonly #options: SweeperOptions;
@@ -23,9 +22,9 @@ export class Sweeper {
     this.#options = options;
   }
 
-  /** A retired directory. */
-  delete(path: string): void {
-    this.#add({ kind: 'delete', path });
+  /** The directory of an id without a row; see Directories.removeEmpty for `mounted`. */
+  delete(id: number, mounted: boolean): void {
+    this.#add({ kind: 'delete', id, mounted });
   }
 
   /** Looks for orphans and for what could not be deleted before. Ends when that and all asked for earlier is done. */
@@ -44,16 +43,26 @@ export class Sweeper {
   }
 
   async #run(): Promise<void> {
-    for (let job = this.#jobs.shift(); job; job = this.#jobs.shift()) {
-      switch (job.kind) {
-        case 'delete':
-          await this.#delete(job.path);
-          break;
-        case 'look':
-          await this.#look();
-          job.done();
-          break;
-      }
+    while (this.#jobs.length > 0) {
+      const look = this.#jobs.findIndex(({ kind }) => kind === 'look');
+      // A look comes alone: it ends when all before it is done.
+      const jobs = this.#jobs.splice(0, look < 0 ? this.#jobs.length : Math.max(1, look));
+      const full: number[] = [];
+      await Promise.all(
+        jobs.map(async (job) => {
+          switch (job.kind) {
+            case 'delete':
+              if (!(await this.#options.directories.removeEmpty(job.id, job.mounted))) full.push(job.id);
+              break;
+            case 'look':
+              await this.#look();
+              job.done();
+              break;
+          }
+        }),
+      );
+      // One after the other: each has all of the threads.
+      for (const id of full) await this.#delete(() => this.#options.directories.retire(id));
     }
     // Here and not behind the promise: a job that came in between would wait for ever.
     this.#running = undefined;
@@ -62,31 +71,19 @@ export class Sweeper {
   async #look(): Promise<void> {
     const { directories, rows, flushed, onError } = this.#options;
     try {
-      for (const path of await directories.retireOrphans(rows, flushed, onError)) await this.#delete(path);
+      for (const path of await directories.retireOrphans(rows, flushed, onError))
+        await this.#delete(() => path);
     } catch (error) {
       onError(error);
     }
   }
 
-  async #delete(path: string): Promise<void> {
+  async #delete(retire: () => string | undefined): Promise<void> {
     try {
-      if (!(await removeEmpty(path))) await rm(path, { recursive: true, force: true });
+      const path = retire();
+      if (path !== undefined) await rm(path, { recursive: true, force: true });
     } catch (error) {
       this.#options.onError(error);
     }
   }
-}
-
-/** A snapshot that was never mounted: to walk it first takes twice the processor time. False if there is more. */
-async function removeEmpty(path: string): Promise<boolean> {
-  try {
-    for (const name of ['work', 'fs', '']) await rmdir(join(path, name)).catch(ignoreMissing);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-function ignoreMissing(error: NodeJS.ErrnoException): void {
-  if (error.code !== 'ENOENT') throw error;
 }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { chainIds } from '../../checkpoint/chain-id.ts';
+import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
 import { notFound } from '../error.ts';
@@ -37,7 +38,7 @@ beforeEach(() => {
   store = new SnapshotStore(join(dir, 'meta.db'));
   snapshotter = new OverlaySnapshotter({
     store,
-    directories: new Directories(join(dir, 'snapshots')),
+    directories: new Directories(join(dir, 'snapshots'), native),
     mountOptions: [],
     now: () => now++,
     events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
@@ -169,7 +170,7 @@ describe('a checkpoint layer', () => {
 
   test('is left to containerd above an index layer that was unpacked as files', async () => {
     await snapshotter.create('active', 'key', '', {});
-    snapshotter.commit(`ns/1/${chains[0]}`, 'key', {});
+    await snapshotter.commit(`ns/1/${chains[0]}`, 'key', {});
     expect(await remote.provide(`ns/1/${chains[0]}`, labelsOf(1), never)).toBe(false);
   });
 

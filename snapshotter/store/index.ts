@@ -1,7 +1,7 @@
 /**
  * Metadata of snapshots in an embedded transactional store, with the semantics and error codes of containerd's own
- * (snapshots/storage/bolt.go). Called by the overlay snapshotter and by nothing else. Every method is one transaction;
- * what it did, or saw, is on disk once `flushed` says so.
+ * (snapshots/storage/bolt.go). Called by the overlay snapshotter and by nothing else. Every method is one transaction, or
+ * a part of that of many (`together`); what it did, or saw, is on disk once `flushed` says so.
  */
 import type { Database, Statement, Transaction } from 'better-sqlite3';
 import { Code, describeError } from '../../proto/status.ts';
@@ -10,15 +10,25 @@ import { Listing } from './listing.ts';
 import { LogFlush } from './log-flush.ts';
 import { LogTransfer, TransferThread } from './log-transfer.ts';
 import { RecentNames } from './recent-names.ts';
-import { fromRow, type Row, SELECT, stored } from './row.ts';
+import { fromRow, kept, type Row, SELECT } from './row.ts';
 import { openDatabase } from './schema.ts';
 import type { Kind, Labels, Snapshot, Usage } from './snapshot-info.ts';
 import { SpareRoom } from './spare-room.ts';
 import { inWords } from './store-error.ts';
+import { Together } from './together.ts';
 import { updateLabels } from './update-labels.ts';
 
 export type { Directory, Kind, Labels, Snapshot, SnapshotInfo, Usage } from './snapshot-info.ts';
 export { Listing };
+
+/** Made once: a text put together anew is hashed anew. */
+const FIND = `${SELECT} WHERE s.name = ?`;
+const ANCESTORS = `
+  WITH RECURSIVE up(id, depth) AS (
+    SELECT parent, 1 FROM snapshots WHERE name = ? AND parent IS NOT NULL
+    UNION ALL SELECT a.parent, depth + 1 FROM up JOIN snapshots a ON a.id = up.id WHERE a.parent IS NOT NULL
+  )
+  ${SELECT} JOIN up ON up.id = s.id ORDER BY up.depth`;
 
 export interface NewSnapshot {
   name: string;
@@ -39,6 +49,8 @@ export type NewDirectory =
 export interface Removed {
   /** Directory that nothing refers to any more. */
   directory: number | undefined;
+  /** A lazy layer is mounted there. */
+  mounted: boolean;
   /** What the node cache has for it, if this was the last that needed it. */
   cached: string | undefined;
 }
@@ -48,6 +60,7 @@ export class SnapshotStore {
   readonly #db: Database;
   /** Made once: that costs as much as a short transaction. */
   readonly #inTransaction: Transaction<(steps: () => unknown) => unknown>;
+  readonly #together: Together;
   readonly #statements = new Map<string, Statement>();
   readonly #spare: SpareRoom;
   readonly #log: LogFlush;
@@ -62,6 +75,11 @@ export class SnapshotStore {
     this.#spare = new SpareRoom(`${path}-spare`);
     this.#db = this.#evenIfFull(() => inWords(path, () => openDatabase(path)));
     this.#inTransaction = this.#db.transaction((steps: () => unknown) => steps());
+    this.#together = new Together({
+      transaction: (steps) => void this.#write(steps),
+      lost: () => !this.#db.inTransaction,
+      turn: () => this.#transfer.turn(),
+    });
     this.#log = inWords(path, () => new LogFlush(path));
     this.#thread = new TransferThread(path);
     this.#transfer = new LogTransfer(
@@ -102,9 +120,12 @@ export class SnapshotStore {
     return this.#log.done(this.#recent.last(name));
   }
 
-  /** Whoever will write waits for it first; undefined where nobody must. Not to do so only makes the log longer. */
-  turn(): Promise<void> | undefined {
-    return this.#transfer.turn();
+  /**
+   * Does `steps`, which call methods of this store, at the end of this turn of the event loop, in one transaction with those
+   * of all who ask by then: a transaction takes longer than what is done in it. What `steps` throws undoes them alone.
+   */
+  together<T>(steps: () => T): Promise<T> {
+    return this.#together.do(steps);
   }
 
   /** Throws INTERNAL if the disk failed. */
@@ -113,7 +134,7 @@ export class SnapshotStore {
   }
 
   find(name: string): Snapshot | undefined {
-    const row = this.#sql<Row>(`${SELECT} WHERE s.name = ?`).get(name);
+    const row = this.#sql<Row>(FIND).get(name);
     return row && fromRow(row);
   }
 
@@ -126,15 +147,7 @@ export class SnapshotStore {
 
   /** The snapshots below one, nearest first. */
   ancestors(name: string): Snapshot[] {
-    return this.#sql<Row>(
-      `WITH RECURSIVE up(id, depth) AS (
-         SELECT parent, 1 FROM snapshots WHERE name = ? AND parent IS NOT NULL
-         UNION ALL SELECT a.parent, depth + 1 FROM up JOIN snapshots a ON a.id = up.id WHERE a.parent IS NOT NULL
-       )
-       ${SELECT} JOIN up ON up.id = s.id ORDER BY up.depth`,
-    )
-      .all(name)
-      .map(fromRow);
+    return this.#sql<Row>(ANCESTORS).all(name).map(fromRow);
   }
 
   /** An id for a new directory, never given before; no directory up to `above` gets it either. */
@@ -145,9 +158,10 @@ export class SnapshotStore {
 
   /** NOT_FOUND without the parent, INVALID_ARGUMENT if it is not committed, ALREADY_EXISTS if the name is taken. */
   create(snapshot: NewSnapshot, directory: NewDirectory): Snapshot {
-    return this.#transaction([snapshot.name], () => {
+    const { name, kind, now } = snapshot;
+    return this.#transaction([name], () => {
       const parent = this.#parentId(snapshot.parent);
-      if (this.find(snapshot.name)) throw alreadyExists(`Snapshot "${snapshot.name}" already exists`);
+      if (this.#has(name)) throw alreadyExists(`Snapshot "${name}" already exists`);
       const { id } = directory;
       if (directory.kind === 'own') {
         const { diffId = null, checkpoint = null, layer = null } = directory;
@@ -158,24 +172,29 @@ export class SnapshotStore {
           layer,
         );
       }
+      const labels = kept(snapshot.labels);
       this.#sql(
         'INSERT INTO snapshots (name, parent, kind, created, updated, labels, directory) VALUES (?, ?, ?, ?, ?, ?, ?)',
-      ).run(snapshot.name, parent, snapshot.kind, snapshot.now, snapshot.now, stored(snapshot.labels), id);
-      return this.get(snapshot.name);
+      ).run(name, parent, kind, now, now, JSON.stringify(labels), id);
+      if (directory.kind === 'shared') return this.get(name);
+      const { diffId, checkpoint, layer } = directory;
+      const own = { id, diffId, checkpoint, layer };
+      return { name, parent: snapshot.parent, kind, created: now, updated: now, labels, directory: own };
     });
   }
 
   /** NOT_FOUND without the key, FAILED_PRECONDITION if it is not active, ALREADY_EXISTS if the name is taken. */
-  commit(name: string, key: string, labels: Labels, now: bigint): Snapshot {
+  commit(name: string, key: string, given: Labels, now: bigint): Snapshot {
     return this.#transaction([name, key], () => {
-      if (this.find(name)) throw alreadyExists(`Snapshot "${name}" already exists`);
+      if (this.#has(name)) throw alreadyExists(`Snapshot "${name}" already exists`);
       const active = this.get(key);
       if (active.kind !== 'active')
         throw failedPrecondition(`Cannot commit snapshot "${key}": it is ${active.kind}, not active`);
+      const labels = kept(given);
       this.#sql(
         `UPDATE snapshots SET name = ?, kind = 'committed', created = ?, updated = ?, labels = ? WHERE name = ?`,
-      ).run(name, now, now, stored(labels), key);
-      return this.get(name);
+      ).run(name, now, now, JSON.stringify(labels), key);
+      return { ...active, name, kind: 'committed', created: now, updated: now, labels };
     });
   }
 
@@ -191,10 +210,10 @@ export class SnapshotStore {
       const { id, checkpoint, layer } = snapshot.directory;
       const needed = checkpoint ?? layer;
       if (this.#sql('SELECT 1 FROM snapshots WHERE directory = ? LIMIT 1').get(id))
-        return { directory: undefined, cached: undefined };
+        return { directory: undefined, mounted: false, cached: undefined };
       this.#sql('DELETE FROM directories WHERE id = ?').run(id);
       const last = needed !== undefined && this.withCached(needed).length === 0;
-      return { directory: id, cached: last ? needed : undefined };
+      return { directory: id, mounted: layer !== undefined, cached: last ? needed : undefined };
     };
     return this.#evenIfFull(() => this.#transaction([name], steps));
   }
@@ -207,13 +226,14 @@ export class SnapshotStore {
   /** See updateLabels. The parent that a client gives is ignored. */
   update(name: string, labels: Labels, mask: readonly string[], now: bigint): Snapshot {
     return this.#transaction([name], () => {
-      const updated = updateLabels(this.get(name).labels, labels, mask);
+      const snapshot = this.get(name);
+      const updated = kept(updateLabels(snapshot.labels, labels, mask));
       this.#sql('UPDATE snapshots SET labels = ?, updated = ? WHERE name = ?').run(
-        stored(updated),
+        JSON.stringify(updated),
         now,
         name,
       );
-      return this.get(name);
+      return { ...snapshot, labels: updated, updated: now };
     });
   }
 
@@ -294,6 +314,10 @@ export class SnapshotStore {
     return new Listing(this.#path);
   }
 
+  #has(name: string): boolean {
+    return this.#sql('SELECT 1 FROM snapshots WHERE name = ?').get(name) !== undefined;
+  }
+
   #parentId(name: string): bigint | null {
     if (name === '') return null;
     const row = this.#sql<[id: bigint, kind: Kind]>('SELECT id, kind FROM snapshots WHERE name = ?').get(
@@ -306,12 +330,12 @@ export class SnapshotStore {
     return id;
   }
 
-  /** Once more with the spare room, if there was none. */
+  /** Once more with the spare room, if there was none. A full disk ends the transaction of many: each is done again, alone. */
   #evenIfFull<T>(steps: () => T): T {
     try {
       return steps();
     } catch (error) {
-      if (describeError(error).code !== Code.resourceExhausted) throw error;
+      if (describeError(error).code !== Code.resourceExhausted || this.#together.busy) throw error;
       this.#spare.giveUp();
       return steps();
     }
@@ -320,11 +344,16 @@ export class SnapshotStore {
   /** `names`: whose rows it makes, changes or takes away. */
   #transaction<T>(names: readonly string[], steps: () => T): T {
     this.#log.check();
-    // IMMEDIATE: the write lock is taken before anything is read.
-    const result = inWords(this.#path, () => this.#inTransaction.immediate(steps)) as T;
+    const result = this.#write(steps);
     this.#recent.touched(names, this.#log.wrote(), this.#log.flushed);
     this.#transfer.wrote();
     return result;
+  }
+
+  /** A savepoint where there is a transaction. */
+  #write<T>(steps: () => T): T {
+    // IMMEDIATE: the write lock is taken before anything is read.
+    return inWords(this.#path, () => this.#inTransaction.immediate(steps)) as T;
   }
 
   /** Rows are arrays, see Row. */

@@ -43,6 +43,6 @@ export function fromRow(row: Row): Snapshot {
 }
 
 /** Labels as they are kept. containerd has none with an empty value: to set one to it is to remove it. */
-export function stored(labels: Labels): string {
-  return JSON.stringify(Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== '')));
+export function kept(labels: Labels): Labels {
+  return Object.fromEntries(Object.entries(labels).filter(([, value]) => value !== ''));
 }
