@@ -1,58 +1,47 @@
 /** One call as its handler sees it: who asks, whether somebody still waits, and where answers go. */
+import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import { Code } from '../../proto/status.ts';
 import { SnapshotError } from '../error.ts';
-import { encodeHeaders, type Stream } from './http2/index.ts';
 import { failureHeaders, frameMessage } from './wire.ts';
 
-const ANSWER = [
-  [':status', '200'],
-  ['content-type', 'application/grpc'],
-] as const;
-/** The same bytes for every call. */
-const HEADERS = encodeHeaders(ANSWER);
-const SUCCESS = encodeHeaders([['grpc-status', '0']]);
+const ANSWER = {
+  [constants.HTTP2_HEADER_STATUS]: 200,
+  [constants.HTTP2_HEADER_CONTENT_TYPE]: 'application/grpc',
+};
+const SUCCESS = { 'grpc-status': '0' };
 
 export class Call {
-  readonly #stream: Stream;
+  readonly headers: IncomingHttpHeaders;
+  readonly #stream: ServerHttp2Stream;
   #gone: AbortController | undefined;
+  #trailers: Readonly<Record<string, string>> = SUCCESS;
 
-  constructor(stream: Stream) {
+  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders) {
     this.#stream = stream;
-  }
-
-  /** What the client said beside the request; one that it gave more than once with commas between. */
-  get headers(): Record<string, string> {
-    const headers: Record<string, string> = {};
-    for (const [name, value] of this.#stream.fields)
-      headers[name] = name in headers ? `${headers[name]}, ${value}` : value;
-    return headers;
+    this.headers = headers;
   }
 
   /** The client went away, or gave up. */
   get cancelled(): boolean {
-    return this.#stream.closed;
+    return this.#stream.closed || this.#stream.destroyed;
   }
 
   /** Aborted at the end of the call, however it ends. Only for what may take long: to make one costs as much as a short call. */
   get signal(): AbortSignal {
     if (!this.#gone) {
-      const stream = this.#stream;
       const gone = new AbortController();
       this.#gone = gone;
-      const look = () => {
-        if (stream.closed) gone.abort();
-      };
-      stream.watch(look);
-      look();
+      if (this.cancelled) gone.abort();
+      else this.#stream.once('close', () => gone.abort());
     }
     return this.#gone.signal;
   }
 
   /** False if more would be kept than the client has asked for: wait for `drained`. */
   send(message: Uint8Array): boolean {
+    if (this.cancelled) return true;
     this.#begin();
-    this.#stream.data(frameMessage(message));
-    return this.#stream.closed || this.#stream.ready;
+    return this.#stream.write(frameMessage(message));
   }
 
   /** Until the client has read. DEADLINE_EXCEEDED if it reads nothing for `stallMs`. */
@@ -61,9 +50,11 @@ export class Call {
     return new Promise((resolve, reject) => {
       const settle = (end: () => void) => {
         clearTimeout(timer);
-        unwatch();
+        stream.off('drain', done);
+        stream.off('close', done);
         end();
       };
+      const done = () => settle(resolve);
       const stalled = () =>
         settle(() =>
           reject(
@@ -74,12 +65,10 @@ export class Call {
           ),
         );
       const timer = setTimeout(stalled, stallMs);
-      const look = () => {
-        if (stream.ready || stream.closed) settle(resolve);
-      };
-      const unwatch = stream.watch(look);
+      stream.once('drain', done);
+      stream.once('close', done);
       // Said before anybody listened.
-      look();
+      if (this.cancelled) done();
     });
   }
 
@@ -87,17 +76,26 @@ export class Call {
   end(message?: Uint8Array): void {
     if (this.cancelled) return;
     this.#begin();
-    if (message) this.#stream.data(frameMessage(message));
-    this.#stream.end(SUCCESS);
+    if (message) this.#stream.end(frameMessage(message));
+    else this.#stream.end();
   }
 
   fail(error: unknown): void {
-    const failure = Object.entries(failureHeaders(error));
-    // Behind what was sent; a client that reads nothing does not get it before it reads on.
-    this.#stream.end(encodeHeaders(this.#stream.headersSent ? failure : [...ANSWER, ...failure]));
+    if (this.cancelled) return;
+    const failure = failureHeaders(error);
+    if (this.#stream.headersSent) {
+      // Behind what was sent; a client that reads nothing does not get it before it reads on.
+      this.#trailers = failure;
+      this.#stream.end();
+    } else {
+      this.#stream.respond({ ...ANSWER, ...failure }, { endStream: true });
+    }
   }
 
   #begin(): void {
-    if (!this.#stream.headersSent) this.#stream.headers(HEADERS);
+    const stream = this.#stream;
+    if (stream.headersSent) return;
+    stream.respond(ANSWER, { waitForTrailers: true });
+    stream.once('wantTrailers', () => stream.sendTrailers(this.#trailers));
   }
 }

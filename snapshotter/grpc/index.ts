@@ -1,5 +1,5 @@
 /**
- * The gRPC face towards containerd and kubelets. `server.ts` serves any methods over `http2/`, `call.ts` and `wire.ts` with it;
+ * The gRPC face towards containerd and kubelets. `server.ts` serves any methods, `call.ts` and `wire.ts` with it;
  * `service.ts` and `list.ts` are containerd.services.snapshots.v1.Snapshots, whose wire types `messages.ts` knows;
  * `proto-files.ts` loads definitions, `clients.ts` makes clients of them. Called by daemon.ts.
  */

@@ -34,12 +34,11 @@ export function loadPackage(file: string): PackageDefinition {
   });
 }
 
-/** Path, codecs of each method of a service. */
+/** Path, decoder of requests and encoder of answers of each method of a service. */
 export type ServiceDefinition = Readonly<Record<string, MethodCodec>>;
 export interface MethodCodec {
   path: string;
   requestDeserialize(bytes: Buffer): object;
-  requestSerialize(message: object): Uint8Array;
   responseSerialize(message: object): Uint8Array;
 }
 

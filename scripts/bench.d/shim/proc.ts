@@ -3,9 +3,6 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { Code } from '../../../proto/status.ts';
 import { BenchError } from '../error.ts';
 
-/** USER_HZ is 100 everywhere that Node runs. */
-const TICK_MS = 10;
-
 /** Bytes. Private is what would be free without the process; proportional shares what is shared among its users. */
 export interface Memory {
   privateBytes: number;
@@ -31,13 +28,6 @@ export function memoryOf(pids: readonly number[]): Memory {
     sum.pss += pss;
   }
   return sum;
-}
-
-/** Processor time of all threads that a process has had, in ms; in steps of 10. Source: proc_pid_stat(5), utime and stime. */
-export function processorMs(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
 }
 
 /** Open descriptors of all of them together. */

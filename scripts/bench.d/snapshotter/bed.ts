@@ -3,7 +3,6 @@
 import { SnapshotsClient } from '../../../test/conformance/snapshots-client.ts';
 import { Containerd, Registry, run, Snapshotter } from '../../../test/lib/index.ts';
 import type { Side } from '../alternate.ts';
-import { LeanClient } from './lean-client.ts';
 
 /** As containerd calls them. */
 export const snapshotters: Readonly<Record<Side, string>> = { ours: 'thaw', peer: 'overlayfs' };
@@ -43,12 +42,6 @@ export class Bed {
   clients(side: Side, count: number): SnapshotsClient[] {
     const options = { snapshotter: snapshotters[side], namespace: NAMESPACE };
     return Array.from({ length: count }, () => new SnapshotsClient(this.containerd.socket, options));
-  }
-
-  /** The same, for a load that leaves the processors to both sides. */
-  leanClients(side: Side, count: number): LeanClient[] {
-    const options = { snapshotter: snapshotters[side], namespace: NAMESPACE };
-    return Array.from({ length: count }, () => new LeanClient(this.containerd.socket, options));
   }
 
   /** Seconds that a pull with unpacking takes, of an image of which this containerd has nothing. */

@@ -1,5 +1,6 @@
 /** `scripts/bench snapshotter`: thaw's snapshotter and containerd's own overlayfs, both behind one containerd. */
 import { Code } from '../../../proto/status.ts';
+import { SnapshotsClient } from '../../../test/conformance/snapshots-client.ts';
 import { ThawDaemon } from '../../../test/conformance/thaw-daemon.ts';
 import { privateDir } from '../../../test/lib/index.ts';
 import { alternate, type Side, type Turns } from '../alternate.ts';
@@ -7,13 +8,12 @@ import { minimalBase, packFolder, pushImage } from '../coldnode/images.ts';
 import { BenchError } from '../error.ts';
 import { choose } from '../groups.ts';
 import type { Metric, Report } from '../report.ts';
-import { memoryOf, processorMs } from '../shim/proc.ts';
+import { memoryOf } from '../shim/proc.ts';
 import { quantile } from '../statistics.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
 import { Bed } from './bed.ts';
 import { flushes } from './flush.ts';
-import { LeanClient } from './lean-client.ts';
 import { CALLS, type Call, cycle, fill, type Load, list, stat } from './load.ts';
 
 export interface SnapshotterBenchOptions {
@@ -97,21 +97,12 @@ async function measureCycles(bed: Bed, quick: boolean): Promise<Metric[]> {
 async function measureP99(quick: boolean): Promise<Metric[]> {
   const ms = quick ? 2_000 : 6_000;
   const thaw = await ThawDaemon.start({ log_level: 'info' });
-  const clients = Array.from({ length: MANY_CLIENTS }, () => new LeanClient(thaw.socket));
+  const clients = Array.from({ length: MANY_CLIENTS }, () => new SnapshotsClient(thaw.socket));
   const loads: Load[] = [];
-  const processor = { ours: [] as number[], peer: [] as number[] };
   const disk: number[] = [];
-  const measured = async (ms: number) => {
-    const before = { ours: processorMs(thaw.pid), peer: processorMs(process.pid) };
-    const load = await cycle(clients, ms);
-    const calls = load.cycles * CALLS.length;
-    processor.ours.push((processorMs(thaw.pid) - before.ours) / calls);
-    processor.peer.push((processorMs(process.pid) - before.peer) / calls);
-    return load;
-  };
   try {
     await alternate(quick ? { runs: 2 } : { runs: 7 }, async (side) => {
-      if (side === 'ours') loads.push(await measured(ms));
+      if (side === 'ours') loads.push(await cycle(clients, ms));
       else disk.push(quantile(flushes(ms / 4), 0.99));
     });
   } finally {
@@ -119,14 +110,14 @@ async function measureP99(quick: boolean): Promise<Metric[]> {
     await thaw.stop();
   }
   // Those of the warm-up.
-  for (const samples of [loads, disk, processor.ours, processor.peer]) samples.shift();
+  loads.shift();
+  disk.shift();
   const unit = 'ms';
   const bound = loads.map(() => BOUND_MS);
   const name = `p99_c${MANY_CLIENTS}`;
   const all = loads.map((load) => quantile(allOf(load), 0.99));
   return [
     { name, unit, ours: all, peer: bound, peerName: 'the bound' },
-    { name: `${name} processor time of a call`, unit, ...processor, peerName: 'of its client', aside: true },
     ...CALLS.map((call): Metric => {
       const ours = loads.map(({ latencies }) => quantile(latencies[call], 0.99));
       const flushCount = FLUSHES[call];
@@ -143,7 +134,7 @@ function allOf({ latencies }: Load): number[] {
 }
 
 async function loadOf(bed: Bed, side: Side, count: number, ms: number): Promise<Load> {
-  const clients = bed.leanClients(side, count);
+  const clients = bed.clients(side, count);
   try {
     return await cycle(clients, ms);
   } finally {

@@ -1,6 +1,5 @@
 /** Calls of many clients at once: what containerd does for a container's root file system, and for a layer. */
 import type { SnapshotsClient } from '../../../test/conformance/snapshots-client.ts';
-import type { LeanClient } from './lean-client.ts';
 
 /** Without it containerd collects what nothing refers to, also between two calls. */
 const KEPT = { 'containerd.io/gc.root': 'bench' };
@@ -15,11 +14,8 @@ export interface Load {
   latencies: Record<Call, number[]>;
 }
 
-/** What a cycle asks of a client. */
-export type CycleClient = Pick<LeanClient, Call>;
-
 /** Prepare, Mounts, Commit and Remove over and over, on every client at once, until the time is up. */
-export async function cycle(clients: readonly CycleClient[], ms: number): Promise<Load> {
+export async function cycle(clients: readonly SnapshotsClient[], ms: number): Promise<Load> {
   const latencies: Load['latencies'] = { prepare: [], mounts: [], commit: [], remove: [] };
   const timed = async <T>(name: Call, call: Promise<T>) => {
     const began = performance.now();
