@@ -357,6 +357,17 @@ it.each([
   expect(after.seen).toBe(seen());
 });
 
+it('is not taken from a GPU that another pod uses too, unless the pod says that they share nothing', async () => {
+  const annotations = { 'thaw.dev/gpu-processes': 'independent' };
+  const silent = await run(cold);
+  const said = await runPod({ image: cold, annotations });
+  await expect(node.checkpoint(silent, 'test/gpu-shared')).rejects.toThrow(
+    /process \d+ \(fake-cuda-proce\) outside the container has its GPU in use too.*gpu-processes: independent/,
+  );
+  await node.checkpoint(said, 'test/gpu-shared');
+  for (const pod of [silent, said]) expect((await look(pod)).seen).toBe(seen());
+});
+
 it('comes back for every process of a container that says they share nothing', async () => {
   const annotations = { 'thaw.dev/gpu-processes': 'independent' };
   const children = { command: command('children', '2') };

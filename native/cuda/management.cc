@@ -122,6 +122,9 @@ std::string ListUse(const std::string& library, std::vector<Use>* uses) {
   problem = nvml.Devices(&devices);
   if (!problem.empty()) return problem;
   for (const Device device : devices) {
+    char uuid[96] = {};
+    if (const Return result = nvml.Call("nvmlDeviceGetUUID", device, static_cast<char*>(uuid), 96U))
+      return nvml.Failed("nvmlDeviceGetUUID", result);
     std::vector<ProcessInfo> found(64);
     Return result = kInsufficientSize;
     while (result == kInsufficientSize && found.size() < 65536) {
@@ -130,8 +133,7 @@ std::string ListUse(const std::string& library, std::vector<Use>* uses) {
       found.resize(result == kInsufficientSize ? found.size() * 2 : count);
     }
     if (result) return nvml.Failed("nvmlDeviceGetComputeRunningProcesses_v3", result);
-    for (const ProcessInfo& info : found)
-      if (info.bytes != kUnknownBytes) uses->push_back({info.pid, info.bytes});
+    for (const ProcessInfo& info : found) uses->push_back({uuid, info.pid, info.bytes == kUnknownBytes ? 0 : info.bytes});
   }
   return "";
 }

@@ -19,14 +19,17 @@ struct Gpu {
   bool vgpu = false;
 };
 
+// What a process has on one GPU.
 struct Use {
+  std::string gpu;
   uint32_t pid = 0;
+  // 0 where NVML cannot tell.
   uint64_t bytes = 0;
 };
 
 // Empty on success, else what is wrong. Initialises NVML for the call only, so that no device is held open after it.
 std::string ListGpus(const std::string& library, std::string* driver, std::vector<Gpu>* gpus);
-// GPU memory by process, summed over the GPUs.
+// Every process that computes on a GPU: one that has several is there for each.
 std::string ListUse(const std::string& library, std::vector<Use>* uses);
 
 }  // namespace thaw

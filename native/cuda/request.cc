@@ -54,7 +54,8 @@ std::string Uses(const std::string& management) {
   const std::string problem = ListUse(management, &uses);
   if (!problem.empty()) return "problem\t" + problem;
   std::string answer = "ok";
-  for (const Use& use : uses) answer += '\t' + std::to_string(use.pid) + '\t' + std::to_string(use.bytes);
+  for (const Use& use : uses)
+    answer += '\t' + use.gpu + '\t' + std::to_string(use.pid) + '\t' + std::to_string(use.bytes);
   return answer;
 }
 

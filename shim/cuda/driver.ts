@@ -22,6 +22,14 @@ export interface GpuList {
   gpus: Gpu[];
 }
 
+/** What a process has on one GPU. */
+export interface GpuUse {
+  /** Its UUID. */
+  gpu: string;
+  pid: number;
+  bytes: number;
+}
+
 /** A GPU at the checkpoint, and the one that takes its place. */
 export interface GpuPair {
   from: string;
@@ -49,6 +57,6 @@ export interface CudaDriver {
   /** Makes /dev/<name> in the container of the process; not the driver's work, but needed before it. */
   makeDevice(pid: number, device: GpuDevice): Promise<void>;
   gpus(): Promise<GpuList>;
-  /** Bytes of GPU memory by pid. */
-  use(): Promise<Map<number, number>>;
+  /** Every process of this node that computes on a GPU; one that has several is there for each. */
+  use(): Promise<GpuUse[]>;
 }

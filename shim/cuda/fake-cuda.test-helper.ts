@@ -40,11 +40,16 @@ export class FakeCuda {
   #roots = 0;
 
   constructor(gpus = gpuLine(0)) {
-    writeFileSync(join(this.directory, 'gpus'), gpus);
+    this.setGpus(gpus);
     onTestFinished(() => {
       for (const child of this.#processes) endGroup(child);
       rmSync(this.directory, { recursive: true, force: true });
     });
+  }
+
+  /** A process that is started has the first. */
+  setGpus(gpus: string): void {
+    writeFileSync(join(this.directory, 'gpus'), gpus);
   }
 
   helper(): CudaHelper {

@@ -26,7 +26,7 @@ it('lists GPUs with names of several words, and who uses them', async () => {
     { uuid: UUID(0), minor: 0, name: 'Fake H100 80GB', mig: false },
     { uuid: UUID(1), minor: 1, name: 'Fake H100', mig: true },
   ]);
-  expect((await helper.use()).get(process.pid)).toBe(64 << 20);
+  expect(await helper.use()).toEqual([{ gpu: UUID(0), pid: process.pid, bytes: 64 << 20 }]);
 });
 
 it('says what the driver means', async () => {

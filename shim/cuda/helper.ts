@@ -8,7 +8,7 @@ import { Socket } from 'node:net';
 import type { Addon } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import type { Spawner } from '../process/spawn.ts';
-import type { CudaDriver, GpuDevice, GpuList, GpuPair, ProcessState } from './driver.ts';
+import type { CudaDriver, GpuDevice, GpuList, GpuPair, GpuUse, ProcessState } from './driver.ts';
 import { CudaError } from './error.ts';
 import { type Answer, pairField, parseAnswer, parseGpus, parseState, parseUse } from './protocol.ts';
 import { type Operation, resultError } from './results.ts';
@@ -90,7 +90,7 @@ export class CudaHelper implements CudaDriver {
     return parseGpus(await this.#ask('list the GPUs', ['gpus'], START_MS));
   }
 
-  async use(): Promise<Map<number, number>> {
+  async use(): Promise<GpuUse[]> {
     return parseUse(await this.#ask('see who uses the GPUs', ['use'], START_MS));
   }
 

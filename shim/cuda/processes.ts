@@ -58,7 +58,8 @@ async function tracesOf(pid: number): Promise<Traces | undefined> {
     : { pid, innerPid: inner, library, devices, isStopped: isStopped(stat) };
 }
 
-async function linksOf(pid: number): Promise<string[]> {
+/** What its file descriptors are; empty if it is gone. */
+export async function linksOf(pid: number): Promise<string[]> {
   const names = await readdir(`/proc/${pid}/fd`).catch(() => []);
   return Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => '')));
 }

@@ -1,5 +1,5 @@
 /** The lines of native/cuda/request.h. Pure. */
-import type { Gpu, GpuList, GpuPair, ProcessState } from './driver.ts';
+import type { Gpu, GpuList, GpuPair, GpuUse, ProcessState } from './driver.ts';
 
 export type Answer =
   | { kind: 'ok'; fields: string[] }
@@ -47,14 +47,15 @@ export function parseGpus([driver = '', ...fields]: readonly string[]): GpuList 
   return { driver, gpus };
 }
 
-/** A process may have memory on several GPUs: one pair of fields for each. */
-export function parseUse(fields: readonly string[]): Map<number, number> {
-  const use = new Map<number, number>();
-  for (let at = 0; at + 1 < fields.length; at += 2) {
-    const pid = Number(fields[at]);
-    use.set(pid, (use.get(pid) ?? 0) + Number(fields[at + 1]));
+const USE_FIELDS = 3;
+
+export function parseUse(fields: readonly string[]): GpuUse[] {
+  const uses: GpuUse[] = [];
+  for (let at = 0; at + USE_FIELDS <= fields.length; at += USE_FIELDS) {
+    const [gpu = '', pid, bytes] = fields.slice(at, at + USE_FIELDS);
+    uses.push({ gpu, pid: Number(pid), bytes: Number(bytes) });
   }
-  return use;
+  return uses;
 }
 
 export function pairField({ from, to }: GpuPair): string {

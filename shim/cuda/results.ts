@@ -58,7 +58,7 @@ function meaning(operation: Operation, result: number): { code: Code; why: strin
       return operation === 'restore'
         ? {
             code: Code.failedPrecondition,
-            why: 'the GPUs do not match those of the checkpoint in number, model or memory',
+            why: 'the GPUs do not match those of the checkpoint in number, model or memory, or it shared GPU memory',
           }
         : { code: Code.invalidArgument, why: '' };
     case Result.illegalState:

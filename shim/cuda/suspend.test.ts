@@ -78,6 +78,37 @@ describe('what the driver cannot save is refused with the reason, and the worklo
   });
 });
 
+describe('a process of another container', () => {
+  const spec = { linux: { devices: [{ path: '/dev/nvidia0', type: 'c', major: 195, minor: 0 }] } };
+
+  it('on the same GPU may share memory with it, unless the pod says that none is shared', async () => {
+    const cuda = new FakeCuda();
+    const process = await cuda.start('token');
+    const other = await cuda.start('other');
+    await expect(suspendGpu(input(process.pid, { spec }), () => cuda.helper())).rejects.toThrow(
+      `process ${other.pid} (fake-cuda-proce) outside the container has its GPU in use too`,
+    );
+    expect(cuda.calls().join()).not.toContain('lock');
+    const annotations = { 'thaw.dev/gpu-processes': 'independent' };
+    const said = await suspendGpu(input(process.pid, { spec: { ...spec, annotations } }), () =>
+      cuda.helper(),
+    );
+    await said?.finish('dumped');
+    expect(await process.next()).toBe(seen('token'));
+    expect(await other.next()).toBe(seen('other'));
+  });
+
+  it('on another GPU is none of its business', async () => {
+    const cuda = new FakeCuda(gpuLine(1) + gpuLine(0));
+    await cuda.start('other');
+    cuda.setGpus(gpuLine(0) + gpuLine(1));
+    const process = await cuda.start('token');
+    const suspended = await suspendGpu(input(process.pid, { spec }), () => cuda.helper());
+    await suspended?.finish('dumped');
+    expect(await process.next()).toBe(seen('token'));
+  });
+});
+
 it('leaves a container without GPU state alone', async () => {
   const helper = () => {
     throw new Error('nobody needs the driver');

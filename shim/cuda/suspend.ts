@@ -4,12 +4,13 @@
  * that nothing changes between the dump and the copy of its files.
  */
 import { Code, describeError } from '../../proto/status.ts';
-import { killTree, procTree } from '../process/process-tree.ts';
+import { killTree, procTree, treeOf } from '../process/process-tree.ts';
 import type { DumpInput } from '../task/start-plan.ts';
 import { expectCaptured, memoryOfAll } from './captured.ts';
 import type { CudaDriver } from './driver.ts';
 import { CudaError } from './error.ts';
 import { type CudaFacts, unsupported, visibleGpus } from './gpus.ts';
+import { gpuPeers } from './peers.ts';
 import { cudaProcesses, expectNoDevices, gpuTraces, type Traces } from './processes.ts';
 import { memoryLimits, refuseLack } from './room.ts';
 import { comeBack, leaveGpu } from './sequence.ts';
@@ -67,13 +68,20 @@ async function factsOf(
 ): Promise<CudaFacts> {
   const list = await driver.gpus();
   const gpus = visibleGpus(input.spec, list.gpus);
-  const problem = unsupported(gpus) ?? sharingRisk(processes.length, list.driver, input.spec.annotations);
+  const uses = await driver.use();
+  const gpusOf = (pid: number) => new Set(uses.filter((use) => use.pid === pid).map(({ gpu }) => gpu)).size;
+  const sharers = {
+    processes: processes.length,
+    isSpread: processes.some(({ pid }) => gpusOf(pid) > 1),
+    peers: await gpuPeers(new Set(await treeOf(input.pid, procTree)), gpus, uses),
+  };
+  const problem = unsupported(gpus) ?? sharingRisk(sharers, list.driver, input.spec.annotations);
   if (problem) throw new CudaError(Code.failedPrecondition, `Cannot checkpoint the container: ${problem}`);
-  const use = await driver.use();
+  const bytesOf = (pid: number) => uses.reduce((sum, use) => sum + (use.pid === pid ? use.bytes : 0), 0);
   const facts = {
     driver: list.driver,
     gpus: gpus.map(({ uuid, name, memoryBytes, minor }) => ({ uuid, name, memoryBytes, minor })),
-    processes: processes.map(({ pid, innerPid }) => ({ pid: innerPid, bytes: use.get(pid) ?? 0 })),
+    processes: processes.map(({ pid, innerPid }) => ({ pid: innerPid, bytes: bytesOf(pid) })),
   };
   refuseLack(
     facts.processes.reduce((sum, { bytes }) => sum + bytes, 0),

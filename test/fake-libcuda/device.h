@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/stat.h>
 
 constexpr uint64_t kMagic = 0x74686177'66616b65;
 
@@ -29,6 +30,8 @@ struct Cell {
   // How many GPUs it sees: a map must name each.
   uint32_t gpus;
   uint64_t bytes;
+  // Of the directory that its GPUs are in: those of other tests are other machines.
+  uint64_t world;
   // Names the file that is its GPU memory.
   uint64_t handle;
   char gpu[48];
@@ -37,3 +40,9 @@ struct Cell {
 };
 
 constexpr uintptr_t kCellAddress = 0x200000000000;
+
+// The same for each path by which the directory is reached, in a container too.
+inline uint64_t WorldOf(const char* directory) {
+  struct stat status{};
+  return stat(directory, &status) == 0 ? status.st_ino ^ status.st_dev << 32 : 0;
+}

@@ -320,11 +320,13 @@ EXPORT int nvmlDeviceGetComputeRunningProcesses_v3(void* device, unsigned* count
   FakeGpu gpu;
   if (!Device(device, &gpu)) return 2;
   unsigned found = 0;
+  const uint64_t world = WorldOf(PathOf("").c_str());
   DIR* const proc = opendir("/proc");
   for (const dirent* entry; proc && (entry = readdir(proc));) {
     const int pid = atoi(entry->d_name);
     Cell cell;
-    if (pid <= 0 || Process(pid).Find(&cell) != kSuccess || cell.state == kCheckpointed || strncmp(cell.gpu, gpu.uuid, 40) != 0) continue;
+    if (pid <= 0 || Process(pid).Find(&cell) != kSuccess || cell.world != world || cell.state == kCheckpointed) continue;
+    if (strncmp(cell.gpu, gpu.uuid, 40) != 0) continue;
     if (found < *count) infos[found] = {static_cast<uint32_t>(pid), cell.bytes, {}};
     found++;
   }

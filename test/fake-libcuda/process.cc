@@ -134,6 +134,7 @@ int main(int argc, char** argv) {
   if (mmap(cell, sizeof *cell, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) != cell)
     return 1;
   cell->bytes = bytes;
+  cell->world = WorldOf(directory.c_str());
   if (getrandom(&cell->handle, sizeof cell->handle, 0) != sizeof cell->handle) return 1;
   cell->gpus = Count(directory + "/gpus");
   strncpy(cell->gpu, Read(directory + "/gpus").c_str(), 40);

@@ -30,6 +30,9 @@ import type { AfterResume } from '../../shim/task/start-plan.ts';
 import { IMAGES, type Machine, WORK } from './machine.ts';
 import { pageServed } from './page-served.ts';
 
+/** The word of a pod that its processes share no GPU memory. */
+export const INDEPENDENT = { 'thaw.dev/gpu-processes': 'independent' };
+
 const DEVICE = /^nvidia(\d+|ctl|-uvm)$/;
 const SYSTEM = ['usr', 'lib', 'lib64', 'bin', 'sbin', 'etc', 'opt'];
 
@@ -66,7 +69,11 @@ export class Container {
     const folders = present.filter((path) => !links.includes(path));
     for (const path of folders) mkdirSync(join(this.bundle, 'rootfs', path), { recursive: true });
     spec.mounts = [
-      ...(spec.mounts ?? []),
+      // NCCL has more in /dev/shm than the 64 MiB of runc's own spec.
+      ...(spec.mounts ?? []).map((mount) => ({
+        ...mount,
+        options: (mount.options ?? []).map((option) => (option === 'size=65536k' ? 'size=1g' : option)),
+      })),
       ...folders.map((path) => bind(path)),
       ...(existsSync('/usr/local/nvidia') ? [bind('/usr/local/nvidia')] : []),
       bind(pack, '/pack'),
@@ -77,6 +84,32 @@ export class Container {
     this.spec = spec;
     writeFileSync(join(this.bundle, 'criu.conf'), '');
     this.give(minors);
+  }
+
+  /** Before it is started: what the pod says, and what its processes find in their environment. */
+  say(annotations: Record<string, string>, env: Record<string, string> = {}): this {
+    const { spec } = this;
+    const more = Object.entries(env).map(([name, value]) => `${name}=${value}`);
+    spec.annotations = { ...spec.annotations, ...annotations };
+    spec.process = { ...spec.process, env: [...(spec.process?.env ?? []), ...more] };
+    this.#write();
+    return this;
+  }
+
+  /** Before it is started: these namespaces and folders are the machine's. */
+  join(namespaces: string[], folders: string[]): void {
+    const { linux = {}, mounts = [] } = this.spec;
+    linux.namespaces = (linux.namespaces ?? []).filter(({ type }) => !namespaces.includes(type));
+    this.spec.mounts = [
+      ...mounts.filter(({ destination }) => !folders.includes(destination)),
+      ...folders.map((path) => ({
+        destination: path,
+        source: path,
+        type: 'bind',
+        options: ['rbind', 'rw'],
+      })),
+    ];
+    this.#write();
   }
 
   /** Only these GPUs from the next start or restore on, or all. */
@@ -97,6 +130,10 @@ export class Container {
     }));
     const resources = { devices: [{ allow: false, access: 'rwm' }, ...allowed] };
     Object.assign(this.spec.linux ?? {}, { devices, cgroupsPath: `/gpu-test/${this.id}`, resources });
+    this.#write();
+  }
+
+  #write(): void {
     writeFileSync(join(this.bundle, 'config.json'), JSON.stringify(this.spec));
   }
 

@@ -2,8 +2,10 @@
 // asked for, filled from the token. Writes what it sees to OUT, one line a time. Needs libcuda.so.1 and no CUDA toolkit.
 //
 //   hold --token TOKEN --file FILE --out OUT [--mib N] [--pinned MIB] [--managed] [--ipc | --peer] [--spin MS]
-//        [--host MIB [--memfd]] [--no-gpu]
+//        [--open HANDLE] [--second [--access]] [--host MIB [--memfd]] [--no-gpu]
 //
+// --ipc: writes the handle of the token on the GPU to OUT. --open: a child opens the memory of such a handle.
+// --second: the token is on a second GPU too, and is looked at there. --access: the GPUs have access to each other's memory.
 // --peer: a child has some of the device memory open too (CUDA IPC), and says what it sees there.
 // --host: as much memory of the host, private or of a memfd. --no-gpu: nothing but that.
 // SIGUSR1: the checksum of all device memory, of that and of pinned memory. SIGUSR2: starts a kernel of `--spin` milliseconds.
@@ -82,10 +84,25 @@ struct Handle {
   char bytes[64];
 };
 
-// In a process that has not used CUDA yet. `handles`: where the parent writes the handle of its memory.
-void WatchMemory(int handles) {
-  Handle handle;
-  if (read(handles, &handle, sizeof handle) != sizeof handle) _exit(5);
+std::string Hex(const Handle& handle) {
+  std::string text;
+  for (const char byte : handle.bytes) {
+    char digits[3];
+    snprintf(digits, sizeof digits, "%02x", static_cast<unsigned char>(byte));
+    text += digits;
+  }
+  return text;
+}
+
+Handle FromHex(const std::string& text) {
+  Handle handle{};
+  for (size_t at = 0; at < sizeof handle.bytes && 2 * at + 1 < text.size(); at++)
+    handle.bytes[at] = static_cast<char>(strtoul(text.substr(2 * at, 2).c_str(), nullptr, 16));
+  return handle;
+}
+
+// In a process that has not used CUDA yet.
+void WatchMemory(Handle handle) {
   cuda = dlopen("libcuda.so.1", RTLD_NOW);
   if (!cuda) _exit(2);
   int device = 0;
@@ -119,15 +136,19 @@ int main(int argc, char** argv) {
   std::string token, file, output;
   size_t mib = 64, pinned = 0, host = 0;
   uint64_t spin = 0;
-  bool managed = false, ipc = false, peer = false, memfd = false, gpu = true;
+  bool managed = false, ipc = false, peer = false, second = false, access = false, memfd = false, gpu = true;
+  std::string opened;
   for (int at = 1; at < argc; at++) {
     const std::string flag = argv[at];
     const char* const value = at + 1 < argc ? argv[at + 1] : "";
     if (flag == "--managed") managed = true;
     else if (flag == "--ipc") ipc = true;
     else if (flag == "--peer") peer = ipc = true;
+    else if (flag == "--second") second = true;
+    else if (flag == "--access") access = true;
     else if (flag == "--memfd") memfd = true;
     else if (flag == "--no-gpu") gpu = false;
+    else if (flag == "--open") opened = value, at++;
     else if (flag == "--token") token = value, at++;
     else if (flag == "--file") file = value, at++;
     else if (flag == "--out") output = value, at++;
@@ -148,11 +169,16 @@ int main(int argc, char** argv) {
 
   int handles[2] = {-1, -1};
   if (peer && pipe(handles) != 0) return 4;
-  if (peer && fork() == 0) WatchMemory(handles[0]);
+  if (peer && fork() == 0) {
+    Handle handle;
+    if (read(handles[0], &handle, sizeof handle) != sizeof handle) _exit(5);
+    WatchMemory(handle);
+  }
+  if (!opened.empty() && fork() == 0) WatchMemory(FromHex(opened));
   uint64_t* pinned_memory = nullptr;
   int device = 0;
-  void *context = nullptr, *module = nullptr, *kernel = nullptr;
-  DevicePointer small = 0, shared = 0;
+  void *context = nullptr, *other = nullptr, *module = nullptr, *kernel = nullptr;
+  DevicePointer small = 0, copied = 0, shared = 0;
   if (gpu) {
     cuda = dlopen("libcuda.so.1", RTLD_NOW);
     if (!cuda) return Say("no libcuda"), 2;
@@ -172,6 +198,17 @@ int main(int argc, char** argv) {
       Handle handle;
       Call("cuIpcGetMemHandle", static_cast<void*>(&handle), small);
       if (peer && write(handles[1], &handle, sizeof handle) != sizeof handle) return 4;
+      Say("handle %s", Hex(handle).c_str());
+    }
+    if (second) {
+      Call("cuDeviceGet", &device, 1);
+      Call("cuDevicePrimaryCtxRetain", &other, device);
+      if (access) Call("cuCtxEnablePeerAccess", other, 0U);
+      Call("cuCtxSetCurrent", other);
+      if (access) Call("cuCtxEnablePeerAccess", context, 0U);
+      Call("cuMemAlloc_v2", &copied, size_t{4096});
+      Call("cuMemcpyPeer", copied, other, small, context, token.size());
+      Call("cuCtxSetCurrent", context);
     }
     if (pinned > 0) {
       Call("cuMemHostAlloc", &pinned_memory, pinned * kMiB, 0U);
@@ -226,7 +263,14 @@ int main(int argc, char** argv) {
     }
     char seen[33] = "none";
     if (gpu) Call("cuMemcpyDtoH_v2", static_cast<void*>(seen), small, size_t{32});
-    Say("observation %llu cpu=%s file=%s gpu=%s", static_cast<unsigned long long>(seq), token.c_str(), ReadFile(file.c_str()).c_str(), seen);
+    char seen_there[33] = "none";
+    if (second) {
+      Call("cuCtxSetCurrent", other);
+      Call("cuMemcpyDtoH_v2", static_cast<void*>(seen_there), copied, size_t{32});
+      Call("cuCtxSetCurrent", context);
+    }
+    Say("observation %llu cpu=%s file=%s gpu=%s second=%s", static_cast<unsigned long long>(seq), token.c_str(),
+        ReadFile(file.c_str()).c_str(), seen, seen_there);
     const timespec pause{0, 100000000};
     nanosleep(&pause, nullptr);
   }

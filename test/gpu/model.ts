@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Container } from './container.ts';
 import { IMAGES, type Machine } from './machine.ts';
 
-const PYTHON = ['/opt/torch/.venv/bin/python3', '/usr/bin/python3'];
+export const PYTHON = ['/opt/torch/.venv/bin/python3', '/usr/bin/python3'];
 
 const MODEL = `
 import time, torch

@@ -12,7 +12,7 @@ export async function otherGpu(machine: Machine) {
     await box.dump(IMAGES);
     box.give([second.minor]);
     const ms = await box.restore(IMAGES);
-    const isOn = (await machine.helper.use()).has(box.pid);
+    const isOn = (await machine.helper.use()).some(({ pid }) => pid === box.pid);
     const text = await box.goesOn();
     return {
       token_kept: ['cpu', 'file', 'gpu'].every((name) => text.includes(` ${name}=moves...`)),
