@@ -9,6 +9,7 @@ import { download } from './download.ts';
 import { type EntryContent, INDEX } from './entry-content.ts';
 import { EntryFiles } from './entry-files.ts';
 import { explain, isFinal, isFull } from './fetch-failure.ts';
+import { CopyingTransfers, type FrameCopies } from './frame-copies.ts';
 import { GivenUp } from './given-up.ts';
 import type { Limiter } from './limiter.ts';
 import { Presence } from './presence.ts';
@@ -32,8 +33,8 @@ export type EntryState =
 
 export interface EntryEvents {
   onStarted(entry: CacheEntry, source: BlobSource): void;
-  /** Bytes were read, of layers as they are stored. */
-  onBytes(from: 'registry' | 'mirror' | 'unpacked', bytes: number): void;
+  /** Bytes were read, of layers as they are stored; `cache`: of another layer here. */
+  onBytes(from: 'registry' | 'mirror' | 'unpacked' | 'cache', bytes: number): void;
   onComplete(entry: CacheEntry, source: BlobSource, ms: number): void;
   onFailed(entry: CacheEntry, source: BlobSource, error: SnapshotError): void;
   /** Everything is here, but the marker for after a restart could not be written. */
@@ -54,6 +55,8 @@ export interface EntryOptions {
   makeRoom(entry: CacheEntry): Promise<void>;
   /** The disk is full: true if another attempt is worth it. */
   freeSome(entry: CacheEntry): Promise<boolean>;
+  /** Where frames of a lazy layer are on this node too. */
+  findCopies(entry: CacheEntry): Promise<FrameCopies>;
   /** Runs `work` while nobody uses the entry; FAILED_PRECONDITION if somebody does. */
   whileUnused<T>(entry: CacheEntry, work: () => Promise<T>): Promise<T>;
 }
@@ -156,6 +159,11 @@ export class CacheEntry {
 
   get isWanted(): boolean {
     return this.#demand.size > 0;
+  }
+
+  /** Whether a chunk is verified and written. */
+  has(ordinal: number): boolean {
+    return this.#state.kind === 'complete' || this.#presence.has(ordinal);
   }
 
   get progress(): Progress {
@@ -353,11 +361,16 @@ export class CacheEntry {
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
     const { transfers, limiter, demandLimiter, parallel, clock, events } = this.#options;
     const { index } = this;
+    const copies = await this.#options.findCopies(this);
     await download({
       index: this.#first.length > 0 ? { ...index, accessOrder: this.#first } : index,
       source,
       directory: this.imagesDirectory,
-      transfers,
+      transfers: new CopyingTransfers(transfers, copies, (bytes) => {
+        this.#local += BigInt(bytes);
+        events.onBytes('cache', bytes);
+        this.#files.saver.arrived();
+      }),
       presence: this.#presence,
       givenUp: this.#givenUp,
       demand: this.#demand,

@@ -19,6 +19,7 @@ import {
   layerContent,
   readEntryFiles,
 } from './entry-content.ts';
+import { type FrameCopies, findCopies, type OtherLayer } from './frame-copies.ts';
 import { syncPath } from './image-files.ts';
 import { retryDelay } from './retry-schedule.ts';
 import { byLastUse, lacking } from './room.ts';
@@ -33,7 +34,7 @@ export { DirectTransfers, type TransferEvents, type Transfers, type WriteChunk }
 
 export interface NodeCacheOptions {
   directory: string;
-  entry: Omit<EntryOptions, 'events' | 'makeRoom' | 'freeSome' | 'whileUnused'>;
+  entry: Omit<EntryOptions, 'events' | 'makeRoom' | 'freeSome' | 'findCopies' | 'whileUnused'>;
   /** Most bytes of all checkpoints together; undefined: as many as the disk has. */
   maxBytes: bigint | undefined;
   /** Milliseconds since 1970, for the order of use, which outlives a run. */
@@ -74,6 +75,7 @@ export class NodeCache {
       ...options.entry,
       makeRoom: (entry) => this.#inTurn(() => this.#makeRoom(entry)),
       freeSome: (entry) => this.#inTurn(() => this.#displaceOne(entry)),
+      findCopies: (entry) => this.#findCopies(entry),
       whileUnused: ({ directory }, work) =>
         this.#locked(
           directory,
@@ -247,6 +249,22 @@ export class NodeCache {
     const seconds = entry.lastUsed / 1000;
     // Only the order of a later run suffers if this cannot be written.
     await utimes(entry.lockFile, seconds, seconds).catch(() => {});
+  }
+
+  /** A lazy layer's frames in the other ones. */
+  async #findCopies(entry: CacheEntry): Promise<FrameCopies> {
+    const [tar] = entry.index.files;
+    if (entry.content.kind !== 'layer' || !tar) return new Map();
+    const others = this.#others(entry).flatMap((other): OtherLayer[] =>
+      other.content.kind !== 'layer'
+        ? []
+        : other.index.files.map(({ name, chunks }) => ({
+            frames: chunks,
+            path: join(other.imagesDirectory, name),
+            has: (frame) => other.has(frame),
+          })),
+    );
+    return findCopies(tar.chunks, others);
   }
 
   async #inTurn<T>(work: () => Promise<T>): Promise<T> {

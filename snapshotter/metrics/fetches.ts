@@ -4,7 +4,7 @@ import { FETCH_ERROR_KINDS, type FetchErrorKind } from '../fetch-errors.ts';
 
 /**
  * `registry`, `mirror`: over the network. `unpacked`: from layers that containerd had pulled. `cache`: was here already
- * when a container asked for its checkpoint.
+ * when a container asked for its checkpoint, or in another lazy layer.
  */
 export const BYTE_SOURCES = ['registry', 'mirror', 'unpacked', 'cache'] as const;
 export type ByteSource = (typeof BYTE_SOURCES)[number];
