@@ -1,78 +1,17 @@
 /** `thaw install` and `thaw uninstall` on a node that has nothing of thaw: neither its Node nor its CRIU are in PATH. */
-import {
-  cpSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Finding } from '../cli/doctor/finding.ts';
 import { FakeSystemd } from './lib/fake-systemd.ts';
-import { CrashPoint, Daemon, privateDir, type RunResult, run, until } from './lib/index.ts';
+import { Daemon, privateDir, until } from './lib/index.ts';
+import { flags, type Places, placesIn, SYSTEM_PATH, thaw, unpack } from './lib/install.ts';
 import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
 import { accepts } from './lib/snapshotter.ts';
 
-const STAGED = '/opt/thaw/current';
-const SYSTEM_PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 const command = ['/bin/sh', '-c', 'echo up; n=0; while :; do n=$((n+1)); echo $n > /count; sleep 0.1; done'];
 
-/** An unpacked package of a version, which is told by one file. */
-function unpack(dir: string, version: string): string {
-  const tree = join(dir, `thaw-${version}`);
-  cpSync(readlinkSync(STAGED).startsWith('/') ? STAGED : join('/opt/thaw', readlinkSync(STAGED)), tree, {
-    recursive: true,
-    verbatimSymlinks: true,
-  });
-  writeFileSync(join(tree, 'VERSION'), `${version}\nbuild of ${version}\n`);
-  return tree;
-}
-
-interface Places {
-  prefix: string;
-  binDir: string;
-  unitDir: string;
-  containerdConfig: string;
-}
-
-function placesIn(dir: string, containerdConfig: string): Places {
-  return {
-    prefix: join(dir, 'opt'),
-    binDir: join(dir, 'bin'),
-    unitDir: join(dir, 'units'),
-    containerdConfig,
-  };
-}
-
-function flags(places: Places): string[] {
-  return [
-    ...['--prefix', places.prefix, '--bin-dir', places.binDir, '--unit-dir', places.unitDir],
-    ...['--containerd-config', places.containerdConfig],
-  ];
-}
-
-/** With nothing of this checkout in its environment. */
-function thaw(
-  tree: string,
-  args: readonly string[],
-  { path = SYSTEM_PATH, env = {} }: { path?: string; env?: NodeJS.ProcessEnv } = {},
-): Promise<RunResult> {
-  const variables = Object.entries({ PATH: path, HOME: '/root', ...env }).map(
-    ([name, value]) => `${name}=${value}`,
-  );
-  return run('env', ['-i', ...variables, join(tree, 'bin/thaw'), ...args], {
-    allowFailure: true,
-    timeoutMs: 120_000,
-  });
-}
-
 const lines = (text: string) => text.trimEnd().split('\n');
-const readable = async (file: string) =>
-  (await run('containerd', ['--config', file, 'config', 'dump'], { allowFailure: true })).code === 0;
 const programOf = (pid: number) => readlinkSync(`/proc/${pid}/exe`);
 
 function shimOf(containerId: string): number {
@@ -320,6 +259,10 @@ describe('a node with pods', () => {
     const done = await call(newer, 'uninstall');
     expect(done.code, done.stderr).toBe(0);
     expect(existsSync(node.root)).toBe(true);
+    // What was left can still be taken away.
+    const purged = await call(newer, 'uninstall', '--purge');
+    expect(purged.code, purged.stderr).toBe(0);
+    expect([existsSync(node.root), existsSync(places.prefix)]).toEqual([false, false]);
   });
 
   async function checkpoint(pod: Pod, tag = 'warm'): Promise<string> {
@@ -335,87 +278,4 @@ describe('a node with pods', () => {
     const from = await count();
     await until('the pod to go on', async () => (await count()) > from);
   }
-});
-
-describe('killed before any of its calls that change the disk', () => {
-  /** Every call, or every fifth: each costs some starts of the command. Odd, so that both ways out of it are taken. */
-  const STRIDE = process.env['THAW_FULL'] === '1' ? 1 : 5;
-  let dir: string;
-  let places: Places;
-  let point: CrashPoint;
-  let package_ = '';
-
-  beforeAll(() => {
-    dir = privateDir('install');
-    places = placesIn(join(dir, 'node'), join(dir, 'node/etc/config.toml'));
-    package_ = unpack(dir, '0.1.0');
-    point = new CrashPoint(join(dir, 'node'));
-  });
-  afterAll(() => {
-    point?.remove();
-    if (dir) rmSync(dir, { recursive: true, force: true });
-  });
-
-  const ORIGINAL =
-    '# mine\nversion = 2\n\n[plugins."io.containerd.grpc.v1.cri".cni]\n  bin_dir = "/usr/lib/cni"\n';
-
-  function fresh(): void {
-    rmSync(join(dir, 'node'), { recursive: true, force: true });
-    mkdirSync(dirname(places.containerdConfig), { recursive: true });
-    writeFileSync(places.containerdConfig, ORIGINAL);
-    // Placing it has a test of its own, and a thousand calls.
-    mkdirSync(places.prefix);
-    cpSync(package_, join(places.prefix, '0.1.0'), { recursive: true, verbatimSymlinks: true });
-  }
-  const call = (verb: string, env: NodeJS.ProcessEnv = {}) =>
-    thaw(join(places.prefix, '0.1.0'), ['--address', '/nonexistent', verb, ...flags(places)], { env });
-  const tree = () => ({
-    config: readFileSync(places.containerdConfig, 'utf8'),
-    dropIns:
-      existsSync(join(dirname(places.containerdConfig), 'conf.d')) &&
-      readdirSync(join(dirname(places.containerdConfig), 'conf.d')),
-    links: existsSync(places.binDir) && readdirSync(places.binDir),
-    current: existsSync(join(places.prefix, 'current')) && readlinkSync(join(places.prefix, 'current')),
-  });
-
-  it('leaves a containerd that starts, and an installation that is completed or undone by the next call', async () => {
-    fresh();
-    point.arm(0, 'kill');
-    expect((await call('install', point.env)).code).toBe(0);
-    const calls = point.count();
-    expect(calls).toBeGreaterThan(10);
-    const complete = tree();
-    for (let at = 1; at <= calls; at += STRIDE) {
-      fresh();
-      point.arm(at, 'kill');
-      expect((await call('install', point.env)).code).not.toBe(0);
-      point.disarm();
-      expect(await readable(places.containerdConfig), `call ${at}`).toBe(true);
-      // Half of an installation can be undone as well as completed.
-      if (at % 2 === 0) {
-        expect((await call('uninstall')).code).toBe(0);
-        expect(readFileSync(places.containerdConfig, 'utf8')).toBe(ORIGINAL);
-      } else {
-        expect((await call('install')).code).toBe(0);
-        expect(tree(), `call ${at}`).toEqual(complete);
-      }
-    }
-  }, 300_000);
-
-  it('of its uninstallation leaves one that the next call ends', async () => {
-    // What comes after these calls removes folders.
-    for (let at = 1; at <= 30; at += STRIDE === 1 ? 1 : 8) {
-      fresh();
-      expect((await call('install')).code).toBe(0);
-      point.arm(at, 'kill');
-      await call('uninstall', point.env);
-      point.disarm();
-      expect(await readable(places.containerdConfig), `call ${at}`).toBe(true);
-      const last = await thaw(package_, ['--address', '/nonexistent', 'uninstall', ...flags(places)]);
-      expect(last.code, last.stderr).toBe(0);
-      expect(readFileSync(places.containerdConfig, 'utf8')).toBe(ORIGINAL);
-      expect(existsSync(places.prefix), `call ${at}`).toBe(false);
-      expect(readdirSync(places.binDir)).toEqual([]);
-    }
-  }, 300_000);
 });
