@@ -5,6 +5,7 @@
 export const ONE_SUITE: Readonly<Record<'forky' | 'trixie', readonly string[]>> = {
   forky: [
     'test/cli-errors.test.ts',
+    'test/gpu.test.ts',
     'test/lazy-crash.test.ts',
     'test/lazy-layers.test.ts',
     'test/lazy-reboot.test.ts',
@@ -16,6 +17,8 @@ export const ONE_SUITE: Readonly<Record<'forky' | 'trixie', readonly string[]>> 
   trixie: [
     'test/convert.test.ts',
     'test/demand.test.ts',
+    'test/identity.test.ts',
+    'test/lazy-conformance.test.ts',
     'test/registries.test.ts',
     'test/snapshotter-crash.test.ts',
     'test/snapshotter-load.test.ts',

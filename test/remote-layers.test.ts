@@ -1,7 +1,7 @@
 /** Checkpoint images through containerd, a registry and thaw-snapshotter: they are streamed. */
 import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { INDEX_ANNOTATION } from '../checkpoint/annotation.ts';
 import { native } from '../native/index.ts';
 import { Code } from '../proto/status.ts';
@@ -101,9 +101,9 @@ describe('thaw-snapshotter with containerd', () => {
   let cri: CriClient;
   let snapshots: SnapshotsClient;
 
+  beforeAll(makeFixtures);
   beforeEach(async () => {
     before = takeStock();
-    await makeFixtures();
     thaw = await ThawDaemon.start();
     registry = await Registry.start();
     containerd = await Containerd.start({ snapshotterSocket: thaw.socket, snapshotterRoot: thaw.root });

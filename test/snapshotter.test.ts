@@ -6,7 +6,8 @@ import { Code } from '../proto/status.ts';
 import { withMounts } from './conformance/mount.ts';
 import { SnapshotsClient } from './conformance/snapshots-client.ts';
 import { snapshotterContract } from './conformance/snapshotter-contract.ts';
-import { type Subject, snapshotterErrorTable, snapshotterSuite } from './conformance/snapshotter-suite.ts';
+import { snapshotterErrorTable } from './conformance/snapshotter-errors.ts';
+import { type Subject, snapshotterSuite } from './conformance/snapshotter-suite.ts';
 import { ThawDaemon } from './conformance/thaw-daemon.ts';
 import {
   assertNothingLeft,
@@ -40,7 +41,7 @@ describe('thaw-snapshotter as containerd demands', () => {
         client.close();
         // One of its own, as a case may have closed the other.
         const cleaner = new SnapshotsClient(thaw.socket);
-        await removeAll(cleaner);
+        await cleaner.removeAll();
         cleaner.close();
       },
     };
@@ -63,19 +64,6 @@ describe("containerd's own overlayfs, which proves the tests", () => {
     return { client, work: privateDir('work'), close: async () => client.close() };
   });
 });
-
-/** Children before their parents. */
-async function removeAll(client: SnapshotsClient): Promise<void> {
-  const left = new Map((await client.list()).map(({ name, parent }) => [name, parent]));
-  while (left.size > 0) {
-    const parents = new Set(left.values());
-    for (const name of [...left.keys()].filter((each) => !parents.has(each))) {
-      await client.remove(name);
-      left.delete(name);
-    }
-  }
-  await client.cleanup();
-}
 
 describe('thaw-snapshotter', () => {
   let before: Leftovers;

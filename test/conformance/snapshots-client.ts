@@ -68,6 +68,19 @@ export class SnapshotsClient {
   async remove(key: string): Promise<void> {
     await this.#call('Remove', { key });
   }
+  /** Children before their parents. `kept` stay; they lie on each other alone. */
+  async removeAll(kept: readonly string[] = []): Promise<void> {
+    const found = (await this.list()).filter(({ name }) => !kept.includes(name));
+    const left = new Map(found.map(({ name, parent }) => [name, parent]));
+    while (left.size > 0) {
+      const parents = new Set(left.values());
+      for (const name of [...left.keys()].filter((each) => !parents.has(each))) {
+        await this.remove(name);
+        left.delete(name);
+      }
+    }
+    await this.cleanup();
+  }
   async stat(key: string): Promise<Info> {
     return toInfo((await this.#call<{ info: InfoMessage }>('Stat', { key })).info);
   }

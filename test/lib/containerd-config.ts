@@ -2,7 +2,8 @@
  * Configuration of a containerd in a test node: the fragment of deploy/containerd that administrators get, and on top
  * of it what only a node without systemd, with loopback alone and without CAP_SYS_RESOURCE needs.
  */
-import { parse, stringify, type TomlTable, type TomlValue } from 'smol-toml';
+import { parse, stringify, type TomlTable } from 'smol-toml';
+import { mergeTables } from '../../cli/install/toml-edit.ts';
 
 export type ContainerdVersion = '1.7' | '2';
 
@@ -20,20 +21,6 @@ export interface ContainerdPaths {
 export interface CriSettings {
   /** Image of the pause container, as `RunPodSandbox` will pull it. */
   sandboxImage: string;
-}
-
-/** Merges `from` into a copy of `into`, table by table; other values replace. */
-export function mergeTables(into: TomlTable, from: TomlTable): TomlTable {
-  const result: TomlTable = { ...into };
-  for (const [key, value] of Object.entries(from)) {
-    const present = result[key];
-    result[key] = isTable(present) && isTable(value) ? mergeTables(present, value) : value;
-  }
-  return result;
-}
-
-function isTable(value: TomlValue | undefined): value is TomlTable {
-  return typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
 }
 
 /** The text of config.toml. `fragment` is the text of deploy/containerd/containerd-*.toml; `extra` wins over all. */
