@@ -1,7 +1,6 @@
 #include "file-calls.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,7 +12,6 @@
 #include <vector>
 
 #include "args.h"
-#include "fd.h"
 #include "promised-work.h"
 
 namespace thaw {
@@ -22,7 +20,7 @@ namespace {
 // Numbers of a call: group, what, index of its path, value.
 constexpr size_t kRecord = 4;
 
-enum class What : uint64_t { kMkdir, kChmod, kChown, kRename, kRmdir, kSync, kCount };
+enum class What : uint64_t { kMkdir, kChmod, kChown, kRename, kRmdir, kCount };
 
 struct Call {
   uint64_t group;
@@ -83,10 +81,6 @@ struct Batch : PromisedWork {
       case What::kRmdir: {
         const int error = errno_of(rmdir(path));
         return error == ENOENT ? 0 : error;
-      }
-      case What::kSync: {
-        const UniqueFd fd(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        return fd.valid() ? errno_of(fsync(fd.get())) : errno;
       }
       case What::kCount:
         break;

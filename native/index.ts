@@ -246,9 +246,9 @@ export interface Addon {
   /**
    * On a libuv worker, one after the other: calls that change the file system, each of which may wait for its journal. A
    * record of `calls` is a group, what is done, the index of a path, and a value: 0 mkdir (mode), 1 chmod (mode), 2 chown
-   * (user, and group shifted left by 32), 3 rename (index of the new path), 4 rmdir (nothing there is no failure), 5 fsync of
-   * a directory. After a failure what is left of its group is left out; groups follow one another. Answers the failures: index
-   * of a call, negative errno, and so on.
+   * (user, and group shifted left by 32), 3 rename (index of the new path), 4 rmdir (nothing there is no failure).
+   * After a failure what is left of its group is left out; groups follow one another. Answers the failures: index of a call,
+   * negative errno, and so on.
    */
   fileCalls(paths: string[], calls: BigUint64Array): Promise<number[]>;
 

@@ -4,18 +4,22 @@
  * something in it loses it first, so that no half of a tree ever has a valid name.
  */
 import { randomUUID } from 'node:crypto';
-import { renameSync, statSync } from 'node:fs';
+import { closeSync, constants, fsync, openSync, renameSync, statSync } from 'node:fs';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { Addon } from '../../native/index.ts';
 import { explainFullDisk } from '../error.ts';
 import { type FileCall, FileCalls } from './file-calls.ts';
 import type { Owner } from './id-map.ts';
 import { fsDirectory } from './mounts.ts';
+import { SharedSync } from './shared-sync.ts';
 
 /** One that is not whole yet. */
 const NEW = 'new-';
 const GONE = 'gone-';
+
+const flush = promisify(fsync);
 
 export interface DirectoryLayout {
   work: boolean;
@@ -33,9 +37,10 @@ export class Directories {
   readonly path: string;
   /** Names of what calls are making that have not written their row yet. */
   readonly #making = new Set<string>();
-  /** Flushed behind its calls. */
-  readonly #names: FileCalls;
-  readonly #others: FileCalls;
+  readonly #names: SharedSync;
+  readonly #additions: FileCalls;
+  /** Nobody waits for them. */
+  readonly #removals: FileCalls;
   readonly #unmount: (directory: string) => void;
 
   /** `unmount`: takes away what is mounted on a directory, if anything is. */
@@ -46,8 +51,9 @@ export class Directories {
   ) {
     this.path = path;
     this.#unmount = unmount;
-    this.#names = new FileCalls(native.fileCalls, path);
-    this.#others = new FileCalls(native.fileCalls);
+    this.#names = new SharedSync(() => syncDirectory(path));
+    this.#additions = new FileCalls(native.fileCalls);
+    this.#removals = new FileCalls(native.fileCalls);
   }
 
   /** `<id>/fs`. */
@@ -83,7 +89,7 @@ export class Directories {
     if (mounted) this.#unmount(join(path, 'fs'));
     try {
       // Without its row it is an orphan whatever is left of it.
-      await this.#others.do(['work', 'fs', ''].map((part) => ({ call: 'rmdir', path: join(path, part) })));
+      await this.#removals.do(['work', 'fs', ''].map((part) => ({ call: 'rmdir', path: join(path, part) })));
       return true;
     } catch {
       return false;
@@ -149,13 +155,14 @@ export class Directories {
     if (work) calls.push({ call: 'mkdir', path: join(path, 'work'), mode: 0o711 });
     const written = Object.entries(files);
     if (written.length > 0) {
-      await this.#others.do(calls.splice(0));
+      await this.#additions.do(calls.splice(0));
       for (const [file, content] of written)
         await writeFile(join(path, file), content, { mode: 0o600, flush: true });
     }
+    await this.#additions.do([...calls, { call: 'rename', path, to: join(this.path, name) }]);
     // One flush for all that are made meanwhile, and none of their own: what was done before the last change of a folder is
     // on disk with that change. ext4 and XFS write one journal, F2FS a checkpoint, Btrfs logs new folders with their parent.
-    await this.#names.do([...calls, { call: 'rename', path, to: join(this.path, name) }]);
+    await this.#names.flush();
     await mount?.(join(this.path, name, 'fs'));
   }
 
@@ -184,4 +191,14 @@ export class Directories {
 
 function idOf(name: string): number | undefined {
   return /^[1-9][0-9]{0,15}$/.test(name) ? Number(name) : undefined;
+}
+
+/** Without it a power failure may take a name away that a flushed row refers to. */
+async function syncDirectory(path: string): Promise<void> {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    await flush(fd);
+  } finally {
+    closeSync(fd);
+  }
 }

@@ -13,7 +13,9 @@ export type FileCall =
   | { call: 'rmdir'; path: string };
 
 /** As the addon numbers them. */
-const NUMBERS = { mkdir: 0, chmod: 1, chown: 2, rename: 3, rmdir: 4, fsync: 5 } as const;
+const NUMBERS = { mkdir: 0, chmod: 1, chown: 2, rename: 3, rmdir: 4 } as const;
+/** Whoever is handed over with others waits for all of them. */
+const TOGETHER = 16;
 
 interface Waiting {
   calls: readonly FileCall[];
@@ -23,14 +25,11 @@ interface Waiting {
 
 export class FileCalls {
   readonly #run: Addon['fileCalls'];
-  readonly #flushed: string | undefined;
-  #waiting: Waiting[] = [];
+  readonly #waiting: Waiting[] = [];
   #running = false;
 
-  /** `flushed`: a folder that is flushed behind the calls of all. */
-  constructor(run: Addon['fileCalls'], flushed?: string) {
+  constructor(run: Addon['fileCalls']) {
     this.#run = run;
-    this.#flushed = flushed;
   }
 
   /** One after the other up to the first that fails, whose error is like Node's own. */
@@ -46,13 +45,11 @@ export class FileCalls {
 
   async #go(): Promise<void> {
     while (this.#waiting.length > 0) {
-      const batch = this.#waiting;
-      this.#waiting = [];
+      const batch = this.#waiting.splice(0, TOGETHER);
       try {
         const failed = await this.#failures(batch.map(({ calls }) => calls));
-        const all = failed.get(batch.length);
         for (const [i, { resolve, reject }] of batch.entries()) {
-          const error = failed.get(i) ?? all;
+          const error = failed.get(i);
           if (error) reject(error);
           else resolve();
         }
@@ -63,7 +60,7 @@ export class FileCalls {
     this.#running = false;
   }
 
-  /** By the number of the group; that of the flush is one more than the last. */
+  /** By the number of the group. */
   async #failures(groups: readonly (readonly FileCall[])[]): Promise<Map<number, Error>> {
     const paths: string[] = [];
     const numbers: bigint[] = [];
@@ -91,7 +88,6 @@ export class FileCalls {
         }
       }
     }
-    if (this.#flushed !== undefined) add(groups.length, 'fsync', this.#flushed, 0n);
     const failed = new Map<number, Error>();
     const answer = await this.#run(paths, BigUint64Array.from(numbers));
     for (let i = 0; i < answer.length; i += 2) {
