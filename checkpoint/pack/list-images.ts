@@ -6,11 +6,9 @@ import { DUMP_FACTS_FILE } from '../facts.ts';
 import { isFileName } from '../file-name.ts';
 import type { SourceFile } from './plan.ts';
 
-/** What lies beside CRIU's images but is not needed to restore: logs, statistics, and the facts, which move. */
+/** What lies beside CRIU's images but is not of the dump: logs, a restore's statistics, and the facts, which move. */
 function isLeftOut(name: string): boolean {
-  return (
-    name === DUMP_FACTS_FILE || name.endsWith('.log') || name === 'stats-dump' || name === 'stats-restore'
-  );
+  return name === DUMP_FACTS_FILE || name.endsWith('.log') || name === 'stats-restore';
 }
 
 /**

@@ -161,10 +161,10 @@ describe('pack and unpack', () => {
   });
 
   test('logs and facts of the dump stay out', async () => {
-    for (const name of ['core-1.img', 'dump.log', 'stats-dump', 'thaw-dump.json', 'descriptors.json'])
+    for (const name of ['core-1.img', 'dump.log', 'stats-restore', 'thaw-dump.json', 'stats-dump'])
       await writeFile(join(images, name), 'x');
     const { packed } = await packAll();
-    expect(packed.files.map((f) => f.name)).toEqual(['core-1.img', 'descriptors.json']);
+    expect(packed.files.map((f) => f.name)).toEqual(['core-1.img', 'stats-dump']);
   });
 });
 

@@ -11,7 +11,7 @@ cannot be read so stays as it is, and a warning says why.
 With --image or --archive, a checkpoint goes from an archive of other tools to an image, or back. The archives are those of
 CRI-O's and containerd's CheckpointContainer, of "podman container checkpoint --export", and of checkpointctl. The base image must
 be named where the archive does not name it. An archive is not believed: what is in it is checked, and the image is pushed as
-unverified. What it does not say of the node it was made on is taken from this one, so convert on a node of the same kind.
+unverified. What was in volumes no image has, as pods bring theirs along: --ignore-volumes leaves it out. What the archive does not say of the node it was made on is taken from this one, so convert on a node of the same kind.
 
 Credentials come from ~/.docker/config.json, as "docker login" writes it.
 
@@ -27,6 +27,7 @@ interface Flags extends Common {
   order?: string;
   image?: string;
   base?: string;
+  ignoreVolumes: boolean;
   archive?: string;
 }
 
@@ -42,6 +43,7 @@ export function convertCommand(handlers: Handlers): Command {
     .option('--order <file>', 'with --lazy: what "thaw record" printed, which comes first on nodes')
     .option('--image <reference>', 'name of the checkpoint image to push from an archive')
     .option('--base <reference>', 'image that the container ran from; what the archive says if not given')
+    .option('--ignore-volumes', 'convert an archive without what was in volumes', false)
     .addOption(
       new Option('--archive <file>', 'archive to write from a checkpoint image').conflicts(['image', 'base']),
     )
@@ -51,13 +53,14 @@ export function convertCommand(handlers: Handlers): Command {
     .addOption(json())
     .addHelpText('after', NOTES)
     .action(async (source: string, target: string | undefined, _options: unknown, command: Command) => {
-      const { lazy, order, image, base, archive, ...common } = command.optsWithGlobals<Flags>();
+      const { lazy, order, image, base, ignoreVolumes, archive, ...common } =
+        command.optsWithGlobals<Flags>();
       const checkpoint = image ?? archive;
       if (lazy && target !== undefined && checkpoint === undefined && base === undefined)
         return handlers.convertLazy({ ...common, source, target, order });
       if (order !== undefined) throw usageError('--order goes with --lazy alone');
       if (!lazy && target === undefined && image !== undefined)
-        return handlers.convert({ ...common, to: 'image', archive: source, image, base });
+        return handlers.convert({ ...common, to: 'image', archive: source, image, base, ignoreVolumes });
       if (!lazy && target === undefined && archive !== undefined)
         return handlers.convert({ ...common, to: 'archive', reference: source, archive });
       throw usageError(

@@ -43,6 +43,8 @@ export interface ToImageOptions extends NodeOptions, RegistryOptions {
   archive: string;
   image: string;
   base: string | undefined;
+  /** Also where the archive has what was in them. */
+  ignoreVolumes: boolean;
   json: boolean;
   workDir: string;
 }

@@ -81,6 +81,63 @@ it('what thaw has written comes back as it was', () => {
   expect(readArchiveFacts(others, { ...host, cpuFlags: [] }).dump).toMatchObject({ launch, mounts });
 });
 
+/** Source: the Go types of checkpointctl's lib/metadata.go, and of the parts of runtime-spec's Spec that it shows. */
+const GO = {
+  'config.dump': {
+    ...{ id: 'string', name: 'string', rootfsImage: 'string', rootfsImageRef: 'string' },
+    ...{ rootfsImageName: 'string', runtime: 'string', createdTime: 'time', checkpointedTime: 'time' },
+    ...{ restoredTime: 'time', restored: 'boolean' },
+  },
+  status: {
+    ...{ CreatedAt: 'integer', StartedAt: 'integer', FinishedAt: 'integer', ExitCode: 'integer' },
+    ...{ Pid: 'integer', Reason: 'string', Message: 'string' },
+  },
+  'spec.dump': {
+    'process.args': 'strings',
+    'process.env': 'strings',
+    'process.cwd': 'string',
+    'mounts.0.destination': 'string',
+    'mounts.0.type': 'string',
+    'mounts.0.source': 'string',
+    'mounts.0.options': 'strings',
+    'annotations.io.kubernetes.cri.container-name': 'string',
+  },
+} as const;
+
+/** What Go's decoder takes for the type; a time is RFC 3339. */
+const READS: Record<string, (value: unknown) => boolean> = {
+  string: (value) => typeof value === 'string',
+  boolean: (value) => typeof value === 'boolean',
+  // As text: a float or an exponent is no integer for it.
+  integer: (value) => /^-?\d+$/.test(JSON.stringify(value)),
+  time: (value) => /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/.test(String(value)),
+  strings: (value) => Array.isArray(value) && value.every((one) => typeof one === 'string'),
+};
+
+/** Names of annotations have dots of their own. */
+function at(document: unknown, path: string): unknown {
+  const names = path.startsWith('annotations.')
+    ? ['annotations', path.slice('annotations.'.length)]
+    : path.split('.');
+  return names.reduce((value, name) => (value as Record<string, unknown>)[name], document);
+}
+
+describe.each(Object.entries(GO))('checkpointctl reads %s', (name, fields) => {
+  const written = archiveDocuments(sampleFacts(2), { reference: 'r:1', digest: `sha256:${'ab'.repeat(32)}` });
+  it.each(Object.entries(fields))('%s, a %s', (path, type) => {
+    const document = JSON.parse(JSON.stringify(written[name])) as unknown;
+    expect(READS[type]?.(at(document, path)), JSON.stringify(at(document, path))).toBe(true);
+  });
+});
+
+it('Podman finds the image of the container', () => {
+  const { 'config.dump': config } = archiveDocuments(sampleFacts(2), {
+    reference: 'r:1',
+    digest: 'sha256:ab',
+  });
+  expect(config).toMatchObject({ rootfsImageID: expect.stringMatching(/^[0-9a-f]{64}$/) });
+});
+
 describe('an archive is refused', () => {
   it.each([
     ['without config.dump', { config: undefined }, 'it has no config.dump'],

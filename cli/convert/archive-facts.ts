@@ -147,6 +147,8 @@ export function archiveDocuments(
     rootfsImage: image.reference,
     rootfsImageName: image.reference,
     rootfsImageRef: image.configDigest,
+    // Podman's: it imports no container without.
+    rootfsImageID: image.configDigest.replace(/^sha256:/, ''),
     runtime: 'runc',
     createdTime: created,
     checkpointedTime: created,
@@ -186,5 +188,17 @@ export function archiveDocuments(
     labels: {},
     annotations: {},
   };
-  return { [ARCHIVE.config]: config, [ARCHIVE.spec]: spec, [ARCHIVE.status]: status, [ARCHIVE.facts]: facts };
+  // Nanoseconds. When the container was created is not known.
+  const dumped = Date.parse(created) * 1e6;
+  const state = {
+    ...{ Version: 'v1', Pid: 0, CreatedAt: dumped, StartedAt: dumped, FinishedAt: 0 },
+    ...{ ExitCode: 0, Reason: '', Message: '' },
+  };
+  return {
+    [ARCHIVE.config]: config,
+    [ARCHIVE.spec]: spec,
+    [ARCHIVE.status]: status,
+    [ARCHIVE.state]: state,
+    [ARCHIVE.facts]: facts,
+  };
 }

@@ -11,7 +11,14 @@ it.each([
   ['thaw.json', 'file', { kind: 'document', name: 'facts' }],
   ['rootfs-diff.tar', 'file', { kind: 'diff' }],
   ['dump.log', 'file', { kind: 'log' }],
-  ['volumes/data.tar', 'file', { kind: 'ignored' }],
+  ['volumes/data.tar', 'file', { kind: 'volume', name: 'data' }],
+  ['volumes/', 'directory', { kind: 'ignored' }],
+  ['devshm-checkpoint.tar', 'file', { kind: 'shm' }],
+  ['stats-dump', 'file', { kind: 'image', name: 'stats-dump' }],
+  ['checkpoint/stats-dump', 'file', { kind: 'ignored' }],
+  ['pod.options', 'file', { kind: 'pod' }],
+  ['network.status', 'file', { kind: 'ignored' }],
+  ['bind.mounts', 'file', { kind: 'ignored' }],
   ['artifacts', 'symlink', { kind: 'ignored' }],
 ] as const)('%s', (path, type, entry) => expect(classify(path, type)).toEqual(entry));
 
@@ -27,5 +34,13 @@ describe('no honest archive has', () => {
     ['config.dump', 'symlink', 'no regular file'],
     ['rootfs-diff.tar', 'block-device', 'no regular file'],
     ['checkpoint/a b', 'file', 'cannot hold a file of that name'],
+    ['volumes/a/b', 'file', 'no regular file'],
+    ['devshm-checkpoint.tar', 'symlink', 'no regular file'],
   ])('%s, a %s', (path, type, said) => expect(() => classify(path, type)).toThrow(said));
+});
+
+it('one that only has what changed since another is refused with what to do', () => {
+  expect(() => classify('checkpoint/parent', 'symlink')).toThrow(
+    /since an earlier .* without --with-previous/,
+  );
 });

@@ -36,6 +36,7 @@ function read(bytes: Uint8Array) {
     path: join(dir, 'a.tar'),
     imagesDir: join(dir, 'images'),
     diffPath: join(dir, 'diff'),
+    shmPath: join(dir, 'shm'),
     signal,
     onProgress: () => {},
   });
@@ -86,6 +87,35 @@ it.each([
 ] as [string, Entry[], string][])('refuses %s', async (_, entries, said) => {
   await expect(read(await tarOf(...entries))).rejects.toThrow(said);
   expect(readdirSync(dir).sort()).toEqual(['a.tar', 'images']);
+});
+
+it('names volumes in which something was, and no others', async () => {
+  const volume = async (...entries: Entry[]): Promise<Entry> => {
+    const bytes = await tarOf(...entries);
+    return [`volumes/v${entries.length}.tar`, bytes.toString('latin1')];
+  };
+  const { volumes, images } = await read(
+    await tarOf(...whole, await volume(['./', '']), await volume(['./', ''], ['./data', 'x'])),
+  );
+  expect({ volumes, images }).toEqual({ volumes: ['v2'], images: ['core-1.img'] });
+});
+
+it('takes /dev/shm and the statistics of the dump', async () => {
+  const more: Entry[] = [
+    ['devshm-checkpoint.tar', 'tar'],
+    ['stats-dump', 'stats'],
+    ['checkpoint/stats-dump', 'another'],
+  ];
+  const { hasShm } = await read(await tarOf(...whole, ...more));
+  expect(hasShm).toBe(true);
+  expect(readFileSync(join(dir, 'shm'), 'utf8')).toBe('tar');
+  expect(readFileSync(join(dir, 'images/stats-dump'), 'utf8')).toBe('stats');
+});
+
+it('says of an archive of a pod that it is one', async () => {
+  await expect(read(await tarOf(['pod.options', '{}'], ['pod.dump', '{}']))).rejects.toThrow(
+    'of a whole pod',
+  );
 });
 
 it('refuses a document without end', async () => {

@@ -20,6 +20,8 @@ export interface ReadArchiveOptions {
   imagesDir: string;
   /** Where rootfs-diff.tar goes, as it is. */
   diffPath: string;
+  /** The same for devshm-checkpoint.tar. */
+  shmPath: string;
   signal: AbortSignal;
   onProgress(bytes: number): void;
 }
@@ -29,6 +31,9 @@ type Content = AsyncIterable<Buffer>;
 export interface ReadArchive {
   documents: ArchiveDocuments;
   hasDiff: boolean;
+  hasShm: boolean;
+  /** Names of those in which something was. */
+  volumes: string[];
   images: string[];
 }
 
@@ -75,7 +80,10 @@ async function takeEntries(
     log: '',
   };
   const images: string[] = [];
+  const volumes: string[] = [];
   let hasDiff = false;
+  let hasShm = false;
+  let ofPod = false;
   let entries = 0;
   for await (const stream of tar) {
     const content = stream as Content;
@@ -91,6 +99,17 @@ async function takeEntries(
         await store(content, options.diffPath, options);
         hasDiff = true;
         break;
+      case 'shm':
+        await store(content, options.shmPath, options);
+        hasShm = true;
+        break;
+      case 'volume':
+        if (await holdsAnything(content)) volumes.push(entry.name);
+        break;
+      case 'pod':
+        ofPod = true;
+        for await (const _ of content);
+        break;
       case 'document':
         if (documents[entry.name] !== undefined) throw broken(`${name} is in it twice`);
         documents[entry.name] = await readDocument(content, name);
@@ -103,7 +122,12 @@ async function takeEntries(
         break;
     }
   }
-  return { documents, hasDiff, images };
+  if (ofPod && documents.config === undefined)
+    throw new CliError(
+      Code.failedPrecondition,
+      'Cannot convert the archive: it is that of a whole pod; take the archive of one container out of it',
+    );
+  return { documents, hasDiff, hasShm, volumes, images };
 }
 
 async function store(
@@ -124,6 +148,20 @@ async function store(
       throw broken(`${JSON.stringify(path.split('/').at(-1))} is in it twice`);
     throw error;
   }
+}
+
+/** Whether a tar has more than its own directory. Reads it to its end. */
+async function holdsAnything(source: Content): Promise<boolean> {
+  const tar = extract();
+  const feeding = pipeline(source, tar);
+  feeding.catch((error: unknown) => tar.destroy(error instanceof Error ? error : undefined));
+  let found = false;
+  for await (const entry of tar) {
+    found ||= !/^[./]*$/.test(entry.header.name);
+    for await (const _ of entry);
+  }
+  await feeding;
+  return found;
 }
 
 async function readDocument(source: Content, name: string): Promise<Buffer> {

@@ -8,6 +8,7 @@ import { type Pack, pack } from 'tar-stream';
 import type { LayerFacts } from '../../checkpoint/facts.ts';
 import { unpack } from '../../checkpoint/pack/index.ts';
 import { parseReference, type RegistryClient } from '../../checkpoint/registry/index.ts';
+import { SHM_DATA_FILE, SHM_LIST_FILE } from '../../checkpoint/shm.ts';
 import { Code } from '../../proto/status.ts';
 import { makeScratch } from '../checkpoint/scratch.ts';
 import type { Cleanup } from '../cleanup.ts';
@@ -20,6 +21,7 @@ import { formatBytes } from '../ui/format.ts';
 import { ARCHIVE } from './archive.ts';
 import { archiveDocuments } from './archive-facts.ts';
 import { deletedBy } from './diff-layer.ts';
+import { writeShmTar } from './shm-tar.ts';
 
 export interface WrittenArchive {
   archive: string;
@@ -60,6 +62,8 @@ export async function convertToArchive(
     await fetchDiff(client, reference.repository, facts.layers.diff, diff, signal);
   reading.finish(formatBytes(facts.memoryBytes));
 
+  const created = new Date(facts.created);
+  const shm = join(scratch.root, 'devshm.tar');
   const writing = progress.step('Writing the archive');
   const partial = `${options.archive}.partial`;
   cleanup.add(`remove ${partial}`, () => rm(partial, { force: true }));
@@ -68,8 +72,9 @@ export async function convertToArchive(
     documents: archiveDocuments(facts, { reference: options.reference, digest }),
     deleted: diff ? await deletedBy(diff, signal) : [],
     diff: diff ?? undefined,
+    shm: (await writeShmTar(scratch.images, shm, created, signal)) ? shm : undefined,
     imagesDir: scratch.images,
-    created: new Date(facts.created),
+    created,
     signal,
     onProgress: (bytes) => writing.add(bytes),
   });
@@ -107,10 +112,14 @@ async function fetchDiff(
   else await pipeline(bytes, file, { signal });
 }
 
+/** Files of an image that lie elsewhere in an archive, or in another form. */
+const ELSEWHERE: readonly string[] = [ARCHIVE.stats, SHM_LIST_FILE, SHM_DATA_FILE];
+
 interface ArchiveContent {
   documents: Record<string, object>;
   deleted: readonly string[];
   diff: string | undefined;
+  shm: string | undefined;
   imagesDir: string;
   created: Date;
   signal: AbortSignal;
@@ -130,13 +139,17 @@ async function writeArchive(path: string, content: ArchiveContent): Promise<void
 }
 
 async function addEntries(tar: Pack, content: ArchiveContent): Promise<void> {
-  const { documents, deleted, diff, imagesDir, created: mtime } = content;
+  const { documents, deleted, diff, shm, imagesDir, created: mtime } = content;
   for (const [name, document] of Object.entries(documents))
     tar.entry({ name, mode: 0o600, mtime }, JSON.stringify(document, null, 2));
   if (deleted.length > 0) tar.entry({ name: ARCHIVE.deleted, mode: 0o600, mtime }, JSON.stringify(deleted));
   if (diff !== undefined) await addFile(tar, ARCHIVE.diff, diff, content);
+  if (shm !== undefined) await addFile(tar, ARCHIVE.shm, shm, content);
+  const names = (await readdir(imagesDir)).sort();
+  if (names.includes(ARCHIVE.stats))
+    await addFile(tar, ARCHIVE.stats, join(imagesDir, ARCHIVE.stats), content);
   tar.entry({ name: `${ARCHIVE.images}/`, type: 'directory', mode: 0o700, mtime });
-  for (const name of (await readdir(imagesDir)).sort())
+  for (const name of names.filter((one) => !ELSEWHERE.includes(one)))
     await addFile(tar, `${ARCHIVE.images}/${name}`, join(imagesDir, name), content);
 }
 

@@ -27,6 +27,7 @@ import { readArchiveFacts } from './archive-facts.ts';
 import { writeDiffLayer } from './diff-layer.ts';
 import { programVersions } from './program-versions.ts';
 import { type ReadArchive, readArchive } from './read-archive.ts';
+import { takeShm } from './shm-tar.ts';
 
 const LEASE_MS = 24 * 3_600_000;
 /** runc keeps where descriptors 0 to 2 led, and needs it to restore. crun writes it too. */
@@ -52,15 +53,21 @@ export async function convertToImage(
   const target = parseTarget(options.image);
   const scratch = await makeScratch(options.workDir, cleanup);
   const diffPath = join(scratch.root, 'rootfs-diff');
+  const shmPath = join(scratch.root, 'devshm');
   const reading = progress.step('Reading the archive', (await sizeOf(options.archive)) ?? 0);
   const archive = await readArchive({
     path: options.archive,
     imagesDir: scratch.images,
     diffPath,
+    shmPath,
     signal,
     onProgress: (bytes) => reading.add(bytes),
   });
   await checkImages(archive, scratch);
+  if (archive.volumes.length > 0 && !options.ignoreVolumes) throw volumesError(archive.volumes);
+  const shm = archive.hasShm ? await takeShm(shmPath, scratch.images, signal) : undefined;
+  for (const path of shm?.leftOut ?? [])
+    context.warn(`/dev/shm/${path} is left out: it is neither a file, a directory nor a link`);
   const facts = readArchiveFacts(archive.documents, await hostFacts(await programVersions(context)));
   await writeFile(join(scratch.images, DUMP_FACTS_FILE), JSON.stringify(facts.dump), { mode: 0o600 });
   reading.finish(`${archive.images.length} files of CRIU, made by ${facts.engine}`);
@@ -107,6 +114,13 @@ export async function convertToImage(
     pushedBytes: pushedBase + published.pushedBytes,
     imageBytes: published.imageBytes,
   };
+}
+
+function volumesError(names: readonly string[]): CliError {
+  return new CliError(
+    Code.failedPrecondition,
+    `Cannot convert the archive: it holds what was in the volumes ${names.join(', ')}, and an image never does, as a pod has volumes of its own; give the pods volumes with that content, and convert with --ignore-volumes`,
+  );
 }
 
 async function sizeOf(path: string): Promise<number | undefined> {

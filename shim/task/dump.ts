@@ -69,12 +69,21 @@ export async function dump(request: DumpRequest): Promise<void> {
       const afterResume = await session.finish(outcome);
       if (afterResume) request.onResume(afterResume);
     }
+    if (ownWork) await keepStatistics(workPath, imagePath);
     log.info({ container: id, path: imagePath, ms: Math.round(performance.now() - begun) }, 'dumped');
   } catch (cause) {
     throw await explain(cause, join(workPath, 'dump.log'), join(bundle, 'criu-dump.log'));
   } finally {
     if (ownWork) await rm(workPath, { recursive: true, force: true });
   }
+}
+
+/** How long CRIU took for what, which tools that look at checkpoints show. It writes that where its logs go. */
+async function keepStatistics(workPath: string, imagePath: string): Promise<void> {
+  const name = 'stats-dump';
+  await copyFile(join(workPath, name), join(imagePath, name)).catch((error: NodeJS.ErrnoException) => {
+    if (error.code !== 'ENOENT') throw error;
+  });
 }
 
 async function explain(cause: unknown, dumpLog: string, keptLog: string): Promise<ShimError> {
