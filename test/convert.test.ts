@@ -1,13 +1,5 @@
 /** `thaw convert`: from an archive as containerd's CRI writes it to an image, to an archive, and to an image again. */
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Containerd as Client, createContainerd } from '../cli/containerd/index.ts';
 import { assertNothingLeft, run, takeStock, until } from './lib/index.ts';

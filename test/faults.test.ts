@@ -37,7 +37,7 @@ let cold: string;
 const pods: Pod[] = [];
 
 async function run(image: string, request: Partial<Parameters<KubeletNode['runPod']>[0]> = {}): Promise<Pod> {
-  const pod = await node.runPod({ image, command, ...request });
+  const pod = await node.runPod({ image, command, annotations: HOOKS_ACCEPTED, ...request });
   pods.push(pod);
   return pod;
 }
@@ -77,6 +77,8 @@ function withoutDiff(repository: string): Promise<string> {
   });
 }
 
+/** All pods here have one that no restore runs. */
+const HOOKS_ACCEPTED = { 'thaw.dev/restore-except': 'hooks' };
 const HOOKS = ['prestart', 'createRuntime', 'createContainer', 'poststart', 'poststop'];
 let hooksDir: string;
 
@@ -152,6 +154,16 @@ describe('a checkpoint that cannot be restored', () => {
     expect(hooksOf(pod)).toEqual(RESTORE_HOOKS);
     await removePods();
     expect(hooksOf(pod)).toEqual([...RESTORE_HOOKS, 'poststop']);
+  });
+
+  it('starts cold where the pod has a hook that no restore runs, unless it accepts that', async () => {
+    const pod = await run(`${node.registry.host}/${repository}:warm`, { annotations: {} });
+    expect(await countOf(pod)).toBeLessThan(50);
+    expect(await node.why(pod.name)).toEqual({
+      outcome: 'StartedCold',
+      reasons: ['the container has the createContainer hook /bin/sh, which no restore runs'],
+    });
+    expect(hooksOf(pod)).toEqual(COLD_HOOKS);
   });
 
   it('starts cold where CRIU fails, as if no restore had been tried', async () => {

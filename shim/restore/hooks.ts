@@ -1,6 +1,6 @@
 /**
  * Hooks of the OCI runtime specification. Of a restored container runc runs `prestart` and `createRuntime`, and `poststop` when it
- * is deleted; `createContainer` and `startContainer` belong to a process that has been started before. `poststart` it leaves out.
+ * is deleted; `createContainer` and `startContainer` it runs of none (see unrun-hooks.ts). `poststart` it leaves out.
  */
 import { Code } from '../../proto/status.ts';
 import { isRunc, type Runc } from '../runc/runc.ts';

@@ -27,6 +27,7 @@ import type { Phase, Report } from './report.ts';
 import { profileObstacles } from './seccomp/index.ts';
 import { deservesSecondTry } from './second-try.ts';
 import { shapeOf } from './shape.ts';
+import { unrunHooks } from './unrun-hooks.ts';
 import { forgetVolatile, listUpper, resetUpper, type UpperListing } from './upper-dir.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
 
@@ -109,6 +110,7 @@ export async function planRestore(
   const given = edited?.spec ?? spec;
   mismatches.push(
     ...(facts.cuda ? hookObstacles(given) : []),
+    ...(except.hooks ? [] : unrunHooks(given)),
     ...preflight(facts, {
       launch: { ...launchOf(spec), files: await files },
       host,

@@ -25,10 +25,10 @@ describe('wishesOf', () => {
 
   it('accepts the differences that are listed, and no others', () => {
     const { except, problems } = wishesOf({
-      annotations: { 'thaw.dev/restore-except': 'args, env:POD_*, env:MODE,file:/etc/conf' },
+      annotations: { 'thaw.dev/restore-except': 'args, env:POD_*, env:MODE,file:/etc/conf, hooks' },
     });
     expect(problems).toEqual([]);
-    expect(except).toMatchObject({ args: true, cwd: false, kernel: false });
+    expect(except).toMatchObject({ args: true, cwd: false, kernel: false, hooks: true });
     expect(['POD_IP', 'MODE', 'MODES', 'A.MODE', 'XPOD_IP'].filter(except.env)).toEqual(['POD_IP', 'MODE']);
     expect(['/etc/conf', '/etc/conf/a', '/etcXconf'].filter(except.file)).toEqual(['/etc/conf']);
   });

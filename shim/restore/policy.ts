@@ -6,7 +6,7 @@ import type { OciSpec } from '../task/oci-spec.ts';
 const POLICY = 'thaw.dev/restore';
 /** Differences that the pod accepts: words separated by commas, as `FORMS` lists them. */
 const EXCEPT = 'thaw.dev/restore-except';
-const FORMS = 'args, cwd, env:NAME (with * for any characters), file:PATH, kernel';
+const FORMS = 'args, cwd, env:NAME (with * for any characters), file:PATH, hooks, kernel';
 
 export type Policy = 'auto' | 'require' | 'off';
 
@@ -14,6 +14,8 @@ export interface Exceptions {
   args: boolean;
   cwd: boolean;
   kernel: boolean;
+  /** Hooks of the pod that a restore does not run. */
+  hooks: boolean;
   /** Whether a difference in that environment variable is accepted. */
   env(name: string): boolean;
   /** The same for what a config map or secret holds that is mounted there. */
@@ -24,6 +26,7 @@ export const NO_EXCEPTIONS: Exceptions = {
   args: false,
   cwd: false,
   kernel: false,
+  hooks: false,
   env: () => false,
   file: () => false,
 };
@@ -63,7 +66,7 @@ function readExceptions(found: readonly [string, string] | undefined, problems: 
   for (const word of value.split(',').map((part) => part.trim())) {
     const [, kind, pattern] = /^(env|file):(.+)$/.exec(word) ?? [];
     if ((kind === 'env' || kind === 'file') && pattern) patterns[kind].push(wildcard(pattern));
-    else if (['args', 'cwd', 'kernel'].includes(word)) words.add(word);
+    else if (['args', 'cwd', 'kernel', 'hooks'].includes(word)) words.add(word);
     else if (word !== '') problems.push(`the annotation ${annotation} has "${word}"; known are ${FORMS}`);
   }
   const accepts = (kind: 'env' | 'file') => (name: string) =>
@@ -72,6 +75,7 @@ function readExceptions(found: readonly [string, string] | undefined, problems: 
     args: words.has('args'),
     cwd: words.has('cwd'),
     kernel: words.has('kernel'),
+    hooks: words.has('hooks'),
     env: accepts('env'),
     file: accepts('file'),
   };

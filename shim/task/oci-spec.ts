@@ -39,7 +39,9 @@ export interface OciSpec {
   hostname?: string;
   mounts?: OciMount[];
   annotations?: Record<string, string>;
-  hooks?: { prestart?: OciHook[]; createRuntime?: OciHook[]; poststart?: OciHook[] };
+  hooks?: Partial<
+    Record<'prestart' | 'createRuntime' | 'createContainer' | 'startContainer' | 'poststart', OciHook[]>
+  >;
   linux?: {
     namespaces?: { type: string; path?: string }[];
     cgroupsPath?: string;

@@ -26,7 +26,8 @@ export const repository = 'test/gpu';
 /** Of the driver's files on the node, by GPU, and of what gives them to containers. */
 export const FILES = privateDir('gpu');
 const WRAPPER = `${FILES}/fake-nvidia-container-runtime`;
-const CDI_HOOK = `${FILES}/fake-nvidia-cdi-hook`;
+/** By its name and what it is told it is known for one that no restore needs. */
+const CDI_HOOK = `${FILES}/nvidia-cdi-hook`;
 /** Its handler. */
 export const WRAPPED = 'thaw-wrapped';
 
@@ -65,7 +66,7 @@ function writeCdi(): void {
         {
           hookName: 'createContainer',
           path: CDI_HOOK,
-          args: ['fake-nvidia-cdi-hook', 'disable-device-node-modification'],
+          args: ['nvidia-cdi-hook', 'disable-device-node-modification'],
         },
       ],
       mounts: [{ hostPath: `${FILES}/driver-${minor}`, containerPath: '/driver', options: ['ro', 'bind'] }],
