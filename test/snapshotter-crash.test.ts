@@ -35,6 +35,8 @@ import {
 
 /** Every call, or every fourth: each costs a start of the daemon. */
 const STRIDE = process.env['THAW_FULL'] === '1' ? 1 : 4;
+/** Of calls that come at once, which are as many times more. */
+const MANY_STRIDE = 3 * STRIDE;
 const CONTENT = 'must stay';
 const LAYER = 'application/vnd.oci.image.layer.v1.tar';
 
@@ -244,6 +246,45 @@ const crashInTransfers = async (what: 'kill' | 'stop', crash: () => Promise<void
   expect(call, 'calls that the library saw').toBeGreaterThan(1 + STRIDE);
 };
 
+/** Ends the daemon before calls of several operations that come at once, and so share folders' steps, a transaction and a flush. */
+const crashInMany = async (what: 'kill' | 'stop', crash: () => Promise<void>): Promise<void> => {
+  let dead = true;
+  let call = 1;
+  for (; dead; call += MANY_STRIDE) {
+    const id = (name: string) => `${name} ${what} ${call}`;
+    await client.prepare(id('old'), 'base');
+    await client.prepare(id('key'), 'base');
+    await client.cleanup();
+    const answered = new Set<string>();
+    const ask = (name: string, asked: Promise<unknown>) =>
+      asked.then(
+        () => void answered.add(name),
+        () => {},
+      );
+    point.arm(call, what);
+    const all = Promise.all([
+      ...['a', 'b', 'c'].map((name) => ask(name, client.prepare(id(name), 'base'))),
+      ask('layer', client.commit(id('layer'), id('key'))),
+      ask('gone', client.remove(id('old'))),
+    ]);
+    const stopped = () =>
+      until('answers, or the stop', () => answered.size === 5 || isStopped(thaw.pid), 30_000);
+    await (what === 'kill' ? all : Promise.race([all, stopped()]));
+    dead = point.count() >= call;
+    // What is answered from here on is not looked at: the daemon is stopped, or has answered all.
+    const told = [...answered];
+    await crash();
+    await restart();
+    await all;
+    const rows = await rowsNow();
+    for (const name of told)
+      expect(rows.has(id(name === 'gone' ? 'old' : name)), id(name)).toBe(name !== 'gone');
+    expect(rows.has(id('layer')), 'either the key or the layer').toBe(!rows.has(id('key')));
+    await checkAgreement();
+  }
+  expect(call, 'calls that the library saw').toBeGreaterThan(1 + MANY_STRIDE);
+};
+
 const crashAtEachCall = async (
   operation: Operation,
   what: 'kill' | 'stop',
@@ -268,6 +309,10 @@ describe('kill -9', () => {
 
   it.each(operations)('before each call of $name', async (operation) => {
     await crashAtEachCall(operation, 'kill', () => thaw.kill());
+  });
+
+  it('before each call of several operations at once', async () => {
+    await crashInMany('kill', () => thaw.kill());
   });
 
   it('before each write to the database that a long log is put into', async () => {
@@ -407,6 +452,10 @@ describe('a power failure', () => {
 
   it.each(operations)('before each call of $name, and after its answer', async (operation) => {
     await crashAtEachCall(operation, 'stop', fail);
+  });
+
+  it('before each call of several operations at once, and after their answers', async () => {
+    await crashInMany('stop', fail);
   });
 
   it('before each write to the database that a long log is put into', async () => {
