@@ -22,8 +22,6 @@ import { Rootfs } from './rootfs.ts';
 import type { AfterResume, StartPlan } from './start-plan.ts';
 import { warnOf } from './warn-of.ts';
 
-export type { ContainerConfig, ContainerDeps } from './container-config.ts';
-
 /** Something else may hold the pipes of a process that ended; as long as containerd's own shim waits for it. */
 const DRAIN_MS = 10_000;
 /** How long a process that runc has just killed may take to be seen ending. */

@@ -7,7 +7,7 @@ import { dumpAdvice } from '../dump-advice.ts';
 import { ShimError } from '../error.ts';
 import type { Log } from '../log.ts';
 import { bundlePaths } from './bundle.ts';
-import type { ContainerConfig } from './container.ts';
+import type { ContainerConfig } from './container-config.ts';
 import type { DumpOptions } from './options.ts';
 import type { AfterResume, PrepareDump } from './start-plan.ts';
 
