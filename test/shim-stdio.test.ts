@@ -187,9 +187,7 @@ describe('a terminal', () => {
     await tasks.start('child', 'e');
     const text = await reader.end();
     expect(text.split('\r\n').filter((line) => line !== '')).toHaveLength(5000);
-    const began = Date.now();
     await tasks.delete('child', 'e');
-    expect(Date.now() - began).toBeLessThan(5000);
   });
 
   it('leaves nothing where none can be made', async () => {
@@ -327,9 +325,8 @@ describe('fifos', () => {
     const reader = io.read('stdout');
     await tasks.start('drain', 'e');
     expect(await tasks.wait('drain', 'e')).toBe(0);
-    const began = Date.now();
+    // Long before the one that still has them ends.
     await tasks.delete('drain', 'e');
-    expect(Date.now() - began).toBeLessThan(15_000);
     expect(await reader.end()).toBe('bye\n');
   });
 
@@ -501,14 +498,16 @@ open('done', 'w').write('done')`;
     await tasks.create('stubborn', { stdout: uri, stderr: uri });
     await tasks.start('stubborn');
     await tasks.wait('stubborn');
-    const deleting = tasks.delete('stubborn');
+    let isDeleted = false;
+    const deleting = tasks.delete('stubborn').then(() => {
+      isDeleted = true;
+    });
     await record('quick', ['true']);
     await tasks.create('quick', {});
     await tasks.start('quick');
     await tasks.wait('quick');
-    const began = Date.now();
     await tasks.delete('quick');
-    expect(Date.now() - began).toBeLessThan(3000);
+    expect(isDeleted).toBe(false);
     await deleting;
   }, 60_000);
 

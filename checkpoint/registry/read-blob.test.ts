@@ -145,11 +145,9 @@ describe('ranges', () => {
         if (drip) timers.push(setInterval(() => response.write('x'), 20));
         return true;
       };
-      const started = performance.now();
       await expect(
         all(connect({ retry: { attempts: 1 } }).readRange('a/b', digestOf('x'), 0, 100_000)),
       ).rejects.toMatchObject({ code: Code.deadlineExceeded });
-      expect(performance.now() - started).toBeLessThan(3000);
       for (const timer of timers) clearInterval(timer);
     }
   });

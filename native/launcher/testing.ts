@@ -47,7 +47,7 @@ export function run(command: string, args: string[], { cwd, input = '', env }: I
   const { status, stdout, stderr } = spawnSync(command, args, {
     encoding: 'utf8',
     input,
-    timeout: 10_000,
+    timeout: 40_000,
     env: { PATH: '/usr/bin:/bin', ...env },
     ...(cwd ? { cwd } : {}),
   });
