@@ -5,6 +5,7 @@
 export const ONE_SUITE: Readonly<Record<'forky' | 'trixie', readonly string[]>> = {
   forky: [
     'test/cli-errors.test.ts',
+    'test/convert.test.ts',
     'test/gpu.test.ts',
     'test/lazy-crash.test.ts',
     'test/lazy-layers.test.ts',
@@ -12,13 +13,12 @@ export const ONE_SUITE: Readonly<Record<'forky' | 'trixie', readonly string[]>> 
     'test/lazy-requests.test.ts',
     'test/lazy-restore.test.ts',
     'test/lazy-trees.test.ts',
-    'test/metrics.test.ts',
   ],
   trixie: [
-    'test/convert.test.ts',
     'test/demand.test.ts',
     'test/identity.test.ts',
     'test/lazy-conformance.test.ts',
+    'test/metrics.test.ts',
     'test/registries.test.ts',
     'test/snapshotter-crash.test.ts',
     'test/snapshotter-load.test.ts',
