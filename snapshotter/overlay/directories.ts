@@ -80,13 +80,17 @@ export class Directories {
     }
   }
 
+  /** Takes away what is mounted on the directory of an id. */
+  unmount(id: number): void {
+    this.#unmount(this.fs(id));
+  }
+
   /**
    * Deletes the directory of an id that has no row any more, if nothing is in it: one that was never mounted. To walk it first
-   * takes twice the processor time. False if it must be retired, and walked. `mounted`: a layer may be mounted on it.
+   * takes twice the processor time. False if it must be retired, and walked.
    */
-  async removeEmpty(id: number, mounted: boolean): Promise<boolean> {
+  async removeEmpty(id: number): Promise<boolean> {
     const path = join(this.path, String(id));
-    if (mounted) this.#unmount(join(path, 'fs'));
     try {
       // Without its row it is an orphan whatever is left of it.
       await this.#removals.do(['work', 'fs', ''].map((part) => ({ call: 'rmdir', path: join(path, part) })));

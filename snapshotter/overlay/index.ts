@@ -191,8 +191,14 @@ export class OverlaySnapshotter {
     const { directory, mounted } = removed;
     if (directory === undefined) return removed;
     this.#lost.delete(directory);
-    // An error is nothing to the snapshot, which is removed all the same: it would end containerd's collection of garbage.
-    this.#sweeper.delete(directory, mounted);
+    try {
+      // Before the answer: a daemon that ends then must not leave behind what nobody serves.
+      if (mounted) this.directories.unmount(directory);
+      this.#sweeper.delete(directory);
+    } catch (error) {
+      // The snapshot is removed all the same: an error would end containerd's collection of garbage.
+      this.#options.events.onNotDeleted(error);
+    }
     return removed;
   }
 

@@ -122,6 +122,24 @@ describe('removal', () => {
     await expect(snapshotter.remove('a')).rejects.toEqual(fails(Code.notFound));
   });
 
+  test('takes away the mount of a lazy layer before it is answered, whatever is deleted before it', async () => {
+    const unmounted: string[] = [];
+    snapshotter = new OverlaySnapshotter({
+      store,
+      directories: new Directories(snapshots, native, (directory) => unmounted.push(directory)),
+      mountOptions: [],
+      now: () => 1n,
+      events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
+    });
+    const mount = async () => {};
+    const content = { kind: 'lazy', layer: 'sha256:0', files: {}, mount } as const;
+    const { directory } = await snapshotter.createReady({ name: 'lazy', parent: '', labels: {}, content });
+    const others = Array.from({ length: 20 }, () => snapshotter.cleanup());
+    await snapshotter.remove('lazy');
+    expect(unmounted).toContain(join(snapshots, String(directory.id), 'fs'));
+    await Promise.all(others);
+  });
+
   test('succeeds where the directory cannot be taken away, which Cleanup then does', async () => {
     await prepare('a');
     const id = idOf('a');

@@ -11,7 +11,7 @@ export interface SweeperOptions {
   onError: (error: unknown) => void;
 }
 
-type Job = { kind: 'delete'; id: number; mounted: boolean } | { kind: 'look'; done: () => void };
+type Job = { kind: 'delete'; id: number } | { kind: 'look'; done: () => void };
 
 export class Sweeper {
   readonly #options: SweeperOptions;
@@ -22,9 +22,9 @@ export class Sweeper {
     this.#options = options;
   }
 
-  /** The directory of an id without a row; see Directories.removeEmpty for `mounted`. */
-  delete(id: number, mounted: boolean): void {
-    this.#add({ kind: 'delete', id, mounted });
+  /** The directory of an id without a row, on which nothing is mounted. */
+  delete(id: number): void {
+    this.#add({ kind: 'delete', id });
   }
 
   /** Looks for orphans and for what could not be deleted before. Ends when that and all asked for earlier is done. */
@@ -52,7 +52,7 @@ export class Sweeper {
         jobs.map(async (job) => {
           switch (job.kind) {
             case 'delete':
-              if (!(await this.#options.directories.removeEmpty(job.id, job.mounted))) full.push(job.id);
+              if (!(await this.#options.directories.removeEmpty(job.id))) full.push(job.id);
               break;
             case 'look':
               await this.#look();
