@@ -9,9 +9,10 @@ import { choose } from '../groups.ts';
 import type { Metric, Report } from '../report.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
+import { publishOrdered } from './ordered.ts';
 import { type Published, publish } from './publish.ts';
 import { type Recipe, recipes } from './recipes.ts';
-import { readAll, type Start, startOnce } from './starts.ts';
+import { readAll, type Start, type StartKind, startOnce } from './starts.ts';
 import { measureWarmReads } from './warm-reads.ts';
 
 export interface ImageBenchOptions {
@@ -22,10 +23,17 @@ export interface ImageBenchOptions {
   roots: string;
 }
 
-const groups = [{ name: 'cold' }, { name: 'restore' }, { name: 'read' }, { name: 'warm' }] as const;
+const groups = [
+  { name: 'cold' },
+  { name: 'order' },
+  { name: 'restore' },
+  { name: 'read' },
+  { name: 'warm' },
+] as const;
 const imageNames = [{ name: 'pytorch' }, { name: 'node' }, { name: 'shell' }] as const;
 const OVERLAYFS = 'overlayfs';
-const PULL_UNPACK_RESTORE = 'pull-unpack-restore';
+/** By the kind of a start. */
+const PEERS = { cold: OVERLAYFS, order: 'lazy, without an order', restore: 'pull-unpack-restore' } as const;
 
 export async function runImageBench(
   { quick, only, roots }: ImageBenchOptions,
@@ -44,9 +52,10 @@ export async function runImageBench(
   const failures: string[] = [];
   const cold = await ColdBed.start();
   const measureImage = async (recipe: Recipe) => {
-    const published = await publish(cold, recipe, roots);
+    const made = await publish(cold, recipe, roots);
+    const published = chosen.includes('order') ? await publishOrdered(cold, made) : made;
     timed(`${recipe.name} published`);
-    for (const kind of ['cold', 'restore'] as const) {
+    for (const kind of ['cold', 'order', 'restore'] as const) {
       if (!chosen.includes(kind)) continue;
       const starts = await alternate(turns, (side) => startOnce(cold, published, side, kind));
       metrics.push(...startMetrics(published, kind, starts));
@@ -84,16 +93,17 @@ export async function runImageBench(
 
 const suffix = ({ recipe: { name } }: Published) => (name === 'pytorch' ? '' : `_${name}`);
 
-function startMetrics(published: Published, kind: 'cold' | 'restore', starts: Sides<Start[]>): Metric[] {
+function startMetrics(published: Published, kind: StartKind, starts: Sides<Start[]>): Metric[] {
   const metric = (name: string, unit: string, part: keyof Start): Metric => {
     const of = (side: Side) => starts[side].map((start) => start[part]);
-    const peerName = kind === 'cold' ? OVERLAYFS : PULL_UNPACK_RESTORE;
     return {
       name: `${name}_${kind}${suffix(published)}`,
       unit,
       ours: of('ours'),
       peer: of('peer'),
-      peerName,
+      peerName: PEERS[kind],
+      // Ours against ours.
+      ...(kind === 'order' ? { aside: true } : {}),
     };
   };
   return [

@@ -15,6 +15,8 @@ export interface Published {
   /** Checkpoint image on the lazy one, and the ordinary one with CRIU's files as a layer. */
   warm: string;
   files: string;
+  /** The lazy one whose layers come in the order in which a cold start reads them, where that is measured. */
+  ordered?: string;
   /** What its server answers. */
   answer: string;
 }

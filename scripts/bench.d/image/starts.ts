@@ -32,20 +32,27 @@ export interface ReadAll {
 
 const READ_MS = 600_000;
 const sent = () => parseSentBytes(readFileSync('/proc/net/dev', 'utf8'));
-const handlerOf = (side: Side) => (side === 'ours' ? handlers.thaw : handlers.runc);
 
-/** `restore`: of the checkpoint; the peer pulls, unpacks, and restores with runc. */
+/**
+ * `restore`: of the checkpoint; the peer pulls, unpacks, and restores with runc. `order`: cold, and the peer is the lazy image
+ * without a recorded order.
+ */
+export type StartKind = 'cold' | 'order' | 'restore';
+
+const handlerOf = (side: Side, kind: StartKind) =>
+  side === 'ours' || kind === 'order' ? handlers.thaw : handlers.runc;
+
 export async function startOnce(
   cold: ColdBed,
   published: Published,
   side: Side,
-  kind: 'cold' | 'restore',
+  kind: StartKind,
 ): Promise<Start> {
   const { command, path } = published.recipe;
   const { bed } = cold;
   await cold.empty();
-  const handler = handlerOf(side);
-  const pod = await ColdPod.start(bed.node, handler, { cold: kind === 'cold' });
+  const handler = handlerOf(side, kind);
+  const pod = await ColdPod.start(bed.node, handler, { cold: kind !== 'restore' });
   let bundle: Bundle | undefined;
   try {
     const { result, requests } = await cold.behindLink(1, async () => {
@@ -77,7 +84,7 @@ export async function startOnce(
 /** Reads every file of the image once, as soon as it can be mounted. */
 export async function readAll(cold: ColdBed, published: Published, side: Side): Promise<ReadAll> {
   await cold.empty();
-  const handler = handlerOf(side);
+  const handler = handlerOf(side, 'cold');
   const pod = await ColdPod.start(cold.bed.node, handler, { cold: true });
   try {
     const { result } = await cold.behindLink(1, async () => {
@@ -123,7 +130,14 @@ async function readFiles(rootfs: string): Promise<number> {
   return Number(stdout);
 }
 
-function imageOf({ plain, lazy, warm, files }: Published, side: Side, kind: 'cold' | 'restore'): string {
-  if (kind === 'cold') return side === 'ours' ? lazy : plain;
-  return side === 'ours' ? warm : files;
+function imageOf({ plain, lazy, ordered, warm, files }: Published, side: Side, kind: StartKind): string {
+  switch (kind) {
+    case 'cold':
+      return side === 'ours' ? lazy : plain;
+    case 'restore':
+      return side === 'ours' ? warm : files;
+    case 'order':
+      if (ordered === undefined) throw new BenchError(Code.internal, `No order was recorded of ${lazy}`);
+      return side === 'ours' ? ordered : lazy;
+  }
 }
