@@ -9,7 +9,6 @@ import { choose } from '../groups.ts';
 import type { Metric, Report } from '../report.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
-import { publishOrdered } from './ordered.ts';
 import { type Published, publish } from './publish.ts';
 import { type Recipe, recipes } from './recipes.ts';
 import { readAll, type Start, type StartKind, startOnce } from './starts.ts';
@@ -52,8 +51,7 @@ export async function runImageBench(
   const failures: string[] = [];
   const cold = await ColdBed.start();
   const measureImage = async (recipe: Recipe) => {
-    const made = await publish(cold, recipe, roots);
-    const published = chosen.includes('order') ? await publishOrdered(cold, made) : made;
+    const published = await publish(cold, recipe, roots);
     timed(`${recipe.name} published`);
     for (const kind of ['cold', 'order', 'restore'] as const) {
       if (!chosen.includes(kind)) continue;

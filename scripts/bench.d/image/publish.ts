@@ -5,18 +5,19 @@ import { type ColdBed, handlers } from '../coldnode/bed.ts';
 import { debianBase, packCheckpoint, packEntries, pushImage } from '../coldnode/images.ts';
 import { ColdPod } from '../coldnode/pod.ts';
 import { firstAnswer } from './answer.ts';
+import { recordOrder } from './read-order.ts';
 import { essence, type Recipe } from './recipes.ts';
 
 export interface Published {
   recipe: Recipe;
-  /** Ordinary image with zstd layers, and the lazy one made of it. */
+  /** Ordinary image with zstd layers, and the lazy one made of it, in the order in which a cold start was recorded to read it. */
   plain: string;
   lazy: string;
+  /** The lazy one without an order. */
+  unordered: string;
   /** Checkpoint image on the lazy one, and the ordinary one with CRIU's files as a layer. */
   warm: string;
   files: string;
-  /** The lazy one whose layers come in the order in which a cold start reads them, where that is measured. */
-  ordered?: string;
   /** What its server answers. */
   answer: string;
 }
@@ -33,10 +34,12 @@ export async function publish(cold: ColdBed, recipe: Recipe, roots: string): Pro
     await packEntries('the server', recipe.entries),
   ];
   const plain = await pushImage({ host, repository, tag: 'plain', layers, command, env });
+  const unordered = `${host}/${repository}:unordered`;
   const lazy = `${host}/${repository}:lazy`;
   const thaw = (...args: string[]) =>
     run('thaw', ['--address', node.containerd.socket, ...args], { timeoutMs: LONG_MS });
-  await thaw('convert', '--lazy', plain, lazy);
+  await thaw('convert', '--lazy', plain, unordered);
+  await thaw('convert', '--lazy', plain, lazy, '--order', await recordOrder(cold, unordered, recipe));
 
   const pod = await ColdPod.start(node, handlers.thaw, { cold: true });
   try {
@@ -45,7 +48,8 @@ export async function publish(cold: ColdBed, recipe: Recipe, roots: string): Pro
     await node.cri.startContainer(containerId);
     const answer = essence(await firstAnswer(pod.ip, recipe.path));
     const warm = `${host}/${repository}:warm`;
-    await thaw('checkpoint', containerId, '--image', warm, '--json');
+    // As whoever saves a server does: what it takes to answer comes first on other nodes.
+    await thaw('checkpoint', containerId, '--image', warm, '--probe', `http://localhost:8080${recipe.path}`);
     const imagesDir = await cold.bed.complete(warm, command);
     const packed = await packCheckpoint(imagesDir, cold.dir);
     const files = await pushImage({
@@ -56,7 +60,7 @@ export async function publish(cold: ColdBed, recipe: Recipe, roots: string): Pro
       command,
       env,
     });
-    return { recipe, plain, lazy, warm, files, answer };
+    return { recipe, plain, lazy, unordered, warm, files, answer };
   } finally {
     await pod.remove();
   }

@@ -130,14 +130,8 @@ async function readFiles(rootfs: string): Promise<number> {
   return Number(stdout);
 }
 
-function imageOf({ plain, lazy, ordered, warm, files }: Published, side: Side, kind: StartKind): string {
-  switch (kind) {
-    case 'cold':
-      return side === 'ours' ? lazy : plain;
-    case 'restore':
-      return side === 'ours' ? warm : files;
-    case 'order':
-      if (ordered === undefined) throw new BenchError(Code.internal, `No order was recorded of ${lazy}`);
-      return side === 'ours' ? ordered : lazy;
-  }
+function imageOf({ plain, lazy, unordered, warm, files }: Published, side: Side, kind: StartKind): string {
+  const of = { cold: [lazy, plain], order: [lazy, unordered], restore: [warm, files] } as const;
+  const [ours, peer] = of[kind];
+  return side === 'ours' ? ours : peer;
 }
