@@ -161,6 +161,7 @@ it('show what the whole layers show, and go with their image', async () => {
     expect(await dumpTree(directory)).toEqual(await dumpWhole(i));
   await removeAll();
   expect(erofsMounts()).toBe(0);
+  await until('their bytes to go', async () => (await thaw.layers()).length === 0);
 });
 
 it('are left to containerd where the cache has no room for them', async () => {
