@@ -1,5 +1,7 @@
 /** What the cold-node bench stands on: checkpoints in a registry behind a slow link, and a node that can be emptied. */
 import { writeFileSync } from 'node:fs';
+import { withDaemon } from '../../../cli/node/daemon.ts';
+import { DAEMON_SOCKET } from '../../../cli/node/socket.ts';
 import { privateDir, type RegistryRequest, run, until } from '../../../test/lib/index.ts';
 import { type Answers, Bed, commandOf, workerEntry } from '../restore/bed.ts';
 import { type PackedLayer, packCheckpoint, packEntries, pushImage } from './images.ts';
@@ -7,6 +9,8 @@ import { type Gbit, throttle, unthrottle } from './throttle.ts';
 
 /** Handlers of the node's containerd: thaw with its snapshotter, thaw on unpacked images, containerd's own. */
 export const handlers = { thaw: 'thaw', whole: 'thaw-whole', runc: 'runc' } as const;
+
+const CALL_MS = 30_000;
 
 /** A checkpoint of which this node has nothing. */
 export interface Remote {
@@ -83,6 +87,15 @@ export class ColdBed {
     await until('containerd to have dropped all blobs of the images', async () => {
       const { stdout } = await node.containerd.ctr(['-n', 'k8s.io', 'content', 'ls']);
       return !stdout.includes('/distribution.source.');
+    });
+    // Bytes of one image may be bytes of the next.
+    await until('the node cache to be empty', async () => {
+      const { checkpoints, layers } = await withDaemon(
+        DAEMON_SOCKET,
+        AbortSignal.timeout(CALL_MS),
+        (daemon) => daemon.listAll(),
+      );
+      return checkpoints.length + layers.length === 0;
     });
     await run('sync', [], { timeoutMs: 120_000 });
     writeFileSync('/proc/sys/vm/drop_caches', '1');
