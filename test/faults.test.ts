@@ -356,7 +356,7 @@ it('a shim killed in the middle of a restore leaves nothing, and the pod can be 
     });
   // At its beginning, and while CRIU makes the tasks.
   for (const pauseMs of [0, 5, 15, 30, 60]) {
-    const pod = await node.createPod({ image, command });
+    const pod = await node.createPod({ image, command, annotations: HOOKS_ACCEPTED });
     pods.push(pod);
     const started = node.cri.startContainer(pod.containerId).catch((error: unknown) => error);
     // It is there for some 60 ms.
