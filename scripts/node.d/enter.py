@@ -139,6 +139,17 @@ def delegate(path):
                 pass  # in use by a v1 hierarchy, or not ours to give: the node does without
 
 
+def thaw_cgroup(path):
+    """Lets go what is frozen in a cgroup: a v1 freezer keeps a process from dying, also by SIGKILL (a dump that was cut short)."""
+    for directory, _, _ in os.walk(path):
+        state = os.path.join(directory, "freezer.state")
+        try:
+            if os.path.exists(state):
+                write(state, "THAWED")
+        except (FileNotFoundError, NodeError):
+            pass  # removed meanwhile
+
+
 def remove_cgroup(path):
     """Removes a cgroup with all below it; True when it is gone."""
     for directory, _, _ in os.walk(path, topdown=False):
@@ -200,6 +211,8 @@ class Run:
         deadline = time.monotonic() + CLEANUP_SECONDS
         for path in cgroups:
             while not remove_cgroup(path):
+                for each in cgroups:
+                    thaw_cgroup(each)
                 if time.monotonic() > deadline:
                     raise NodeError(f"Cannot remove the cgroup {path}: it is still busy after {CLEANUP_SECONDS} s")
                 time.sleep(0.02)
@@ -448,7 +461,20 @@ def init(options, run, cgroups, lifeline):
 # The outside --------------------------------------------------------------------------------------------------
 
 
-def supervise(node, terminal):
+def reap(node, cgroups):
+    """Waits for init; its wait status. The kernel keeps it until every process of the node is dead."""
+    gone = os.pidfd_open(node)
+    while not select.select([gone], [], [], 1)[0]:
+        with open(f"/proc/{node}/cmdline", "rb") as f:
+            ending = f.read() == b""  # without memory: it is on its way out
+        if ending:
+            for _, path in cgroups:
+                thaw_cgroup(path)
+    os.close(gone)
+    return os.waitpid(node, 0)[1]
+
+
+def supervise(node, cgroups, terminal):
     """Waits for init, forwarding signals; its exit status."""
     asked = False
 
@@ -464,18 +490,18 @@ def supervise(node, terminal):
     for number in FORWARDED:
         signal.signal(number, forward)
     signal.signal(signal.SIGALRM, lambda *_: os.kill(node, signal.SIGKILL))
-    _, status = os.waitpid(node, 0)
+    status = reap(node, cgroups)
     signal.alarm(0)
     for number in FORWARDED:
         signal.signal(number, signal.SIG_IGN)
     return exit_code(status)
 
 
-def end(node):
+def end(node, cgroups):
     """Kills and reaps init when waiting for it was cut short."""
     try:
         os.kill(node, signal.SIGKILL)
-        os.waitpid(node, 0)
+        reap(node, cgroups)
     except (ProcessLookupError, ChildProcessError):
         pass
 
@@ -536,12 +562,12 @@ def enter(options):
                 sys.stderr.flush()
                 os._exit(code)
         os.close(lifeline_read)
-        code = supervise(node, os.isatty(0))
+        code = supervise(node, cgroups, os.isatty(0))
         node = None
         return code
     finally:
         if node is not None:
-            end(node)
+            end(node, cgroups)
         run.clean()
         os.close(run_lock)
 

@@ -1,7 +1,7 @@
 // Runs on the machine itself, as root: what scripts/node leaves there when it is killed. What counts is found by the
 // node's own cgroups and namespaces, so other nodes may run meanwhile.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { run, sleep, until } from '../lib/index.ts';
@@ -203,6 +203,27 @@ describe('scripts/node', () => {
     await node.exited;
     await expectNothingOf(name, namespaces);
   });
+
+  // A v1 freezer keeps what it holds from dying, also by SIGKILL: a dump that was cut short.
+  it.skipIf(!existsSync('/sys/fs/cgroup/freezer')).each(['SIGTERM', 'SIGKILL'] as const)(
+    'leaves nothing when it ends by %s while a container is frozen',
+    async (signal) => {
+      const node = start(busy);
+      await until('the node to be busy', () => node.output().includes('busy\n'), 60_000);
+      const name = nameOf(node.pid) ?? '';
+      const namespaces = namespacesOf(membersOf(name));
+      const freezers = cgroupsOf(name).flatMap((top) =>
+        readdirSync(top, { recursive: true, encoding: 'utf8' })
+          .filter((path) => path.endsWith('/freezer.state'))
+          .map((path) => join(top, path)),
+      );
+      expect(freezers).not.toEqual([]);
+      for (const path of freezers) writeFileSync(path, 'FROZEN');
+      node.child.kill(signal);
+      await node.exited;
+      await expectNothingOf(name, namespaces);
+    },
+  );
 
   it.each(['supervisor', 'init', 'shim', 'whole node'] as const)(
     'leaves nothing when the %s is killed with -9 while containers run',
