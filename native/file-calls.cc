@@ -66,19 +66,25 @@ struct Batch : PromisedWork {
   }
 
  private:
+  // All of them are of names below a folder that only root can enter, so nobody else can put a link in their way, and each is
+  // done or not done: there is nothing to take up again after EINTR.
   int One(const Call& call) const {
     const char* const path = call.path->c_str();
     const auto errno_of = [](int result) { return result == 0 ? 0 : errno; };
     switch (call.what) {
       case What::kMkdir:
+        // Fails where the name is taken, also by a link.
         return errno_of(mkdir(path, static_cast<mode_t>(call.value)));
+      // Both of what the same group has just made.
       case What::kChmod:
         return errno_of(chmod(path, static_cast<mode_t>(call.value)));
       case What::kChown:
         return errno_of(chown(path, static_cast<uid_t>(call.value), static_cast<gid_t>(call.value >> 32)));
       case What::kRename:
+        // Atomic; onto a folder with something in it it fails.
         return errno_of(rename(path, paths[call.value].c_str()));
       case What::kRmdir: {
+        // Takes nothing but an empty folder that nothing is mounted on.
         const int error = errno_of(rmdir(path));
         return error == ENOENT ? 0 : error;
       }
