@@ -180,6 +180,22 @@ it('publishes with the order in which the answer to the probe touched memory', a
   expect(files.indexOf(true)).toBe(index.chunkCount - memory.size);
 });
 
+it('restores a process that has ended, and for which its parent has not waited', async () => {
+  await start('parent', ['sh', '-c', 'sleep 0 & exec tail -f /dev/null']);
+  const { pid } = await client.tasks.get('parent');
+  const child = await until('the child to end', () => {
+    const [first = ''] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ');
+    const status = first && readFileSync(`/proc/${first}/status`, 'utf8');
+    return /^State:\s*Z/m.test(status) && /^NSpid:.*\t(\d+)$/m.exec(status)?.[1];
+  });
+  const reference = `${registry.host}/trial/parent:1`;
+  const probe = `exec:busybox grep -q (sleep).Z /proc/${child}/stat`;
+  const done = await thaw('checkpoint', 'parent', '--image', reference, '--json', '--probe', probe);
+  expect(done.code, done.stderr).toBe(0);
+  expect(JSON.parse(done.stdout)).toMatchObject({ verified: true });
+  await expectOnly('parent');
+});
+
 it('publishes nothing that ends when it is restored, and says why', async () => {
   await start('fragile', ['sh', '-c', `while :; do ${IN_TRIAL} && exit 7; sleep 0.05; done`]);
   await until('the loop to run', async () => (await client.tasks.get('fragile')).status === 'RUNNING');

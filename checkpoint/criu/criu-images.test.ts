@@ -73,4 +73,13 @@ describe('task rights', () => {
     );
     await expect(readImageRights(import.meta.dirname)).rejects.toThrow(/no image of any task/);
   });
+  it('takes one without credentials only for a process that has ended', () => {
+    // Core { tc { task_state, comm: "sleep" } }
+    const core = (taskState: number) => {
+      const bytes = Buffer.from([0x1a, 9, 0x08, taskState, 0x32, 5, ...Buffer.from('sleep')]);
+      return rightsOfCore(6, writeMessages(Magic.core, [bytes]), 'core-6.img');
+    };
+    expect(core(2)).toEqual({ task: undefined, process: undefined });
+    expect(() => core(1)).toThrow(/no credentials/);
+  });
 });

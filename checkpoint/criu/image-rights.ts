@@ -40,7 +40,7 @@ export async function readImageRights(imagesDir: string): Promise<ImageRights> {
     readObjects(images, names),
   ]);
   const found = settled(cores);
-  const tasks = found.map(({ task }) => task);
+  const tasks = found.flatMap(({ task }) => task ?? []);
   return {
     tasks,
     filters: filtersOf(tasks, settled(threads)),

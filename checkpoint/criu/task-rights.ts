@@ -48,11 +48,14 @@ export interface Rlimit {
 }
 
 export interface CoreRights {
-  task: TaskRights;
+  /** Undefined for one that has ended, and that nobody has waited for: CRIU makes a process that ends likewise at once. */
+  task: TaskRights | undefined;
   /** Undefined in the image of a thread that is not the main one. */
   process: ProcessRights | undefined;
 }
 
+/** As a dump by CRIU 4.2 has it. */
+const ENDED = 2;
 const CORE = /^core-(\d+)\.img$/;
 /** Registers, sigactions and timers of one thread; AVX-512 and AMX state make the largest. */
 const MAX_CORE_BYTES = 1 << 20;
@@ -68,6 +71,7 @@ export async function readCores(images: ImageDir, names: readonly string[]): Pro
 
 export function rightsOfCore(pid: number, bytes: Uint8Array, name: string): CoreRights {
   const core = decodeOnly(criu.Core, readMessages(bytes, Magic.core, name), name);
+  if (!core.threadCore && core.tc?.taskState === ENDED) return { task: undefined, process: undefined };
   const creds = core.threadCore?.creds;
   // Without them CRIU would take those of another image, or keep its own: root with everything.
   if (!creds) throw broken(name, 'it names no credentials');

@@ -40,29 +40,36 @@ async function excessOfThreads(pid: number, grants: Grants): Promise<string[]> {
     threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/status`, 'utf8').catch(() => undefined)),
   );
   return statuses.flatMap((status, i) =>
-    status === undefined
+    status === undefined || hasEnded(status)
       ? []
       : excessOfRunning(rightsFromStatus(Number(threads[i]), status), taskGrants(grants)),
   );
 }
 
+/** It runs nothing any more, whatever it may. */
+function hasEnded(status: string): boolean {
+  return /^State:\s*[ZX]/m.test(status);
+}
+
 /** Nothing of a process that has ended meanwhile. */
 async function excessOfOne(pid: number, grants: Grants): Promise<string[]> {
   const read = (name: string) => readFile(`/proc/${pid}/${name}`, 'utf8').catch(() => undefined);
-  const [limits, score, current] = await Promise.all([
+  const [status, limits, score, current] = await Promise.all([
+    read('status'),
     read('limits'),
     read('oom_score_adj'),
     read('attr/current'),
   ]);
-  if (limits === undefined || score === undefined) return [];
+  if (status === undefined || limits === undefined || score === undefined || hasEnded(status)) return [];
   const rlimits: Rlimit[] = hardLimitsOf(limits).map((hard) => ({ soft: hard, hard }));
   const process: ProcessRights = { pid, rlimits, oomScoreAdj: Number(score), loginUid: undefined };
   const granted = labelOf(grants.spec)?.label ?? grants.ownLabel;
   const label = readLabel(current ?? '');
-  const isZombie = limits === '';
+  // It may have ended between the two.
+  const isGone = limits === '';
   return [
-    ...(isZombie ? [] : excessOfProcess(process, grants)),
-    ...(label === granted || isZombie
+    ...(isGone ? [] : excessOfProcess(process, grants)),
+    ...(label === granted || isGone
       ? []
       : [`process ${pid} has the label ${label ?? 'unconfined'}, the pod ${granted ?? 'none'}`]),
   ];
