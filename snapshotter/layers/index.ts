@@ -98,7 +98,10 @@ export class LazyLayers {
    */
   async mount(entry: CacheEntry, directory: string): Promise<void> {
     const server = await this.#start();
-    const served = await this.#serve(server, entry);
+    let served: Served;
+    // Its last mount may have gone, and its file with it, before this goes on.
+    do served = await this.#serve(server, entry);
+    while (this.#served.get(entry.id) !== served);
     try {
       if (entry.present.complete) this.#mountWhole(served, directory);
       else this.#mountOn(directory, entry, 'served');
