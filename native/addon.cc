@@ -77,6 +77,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("openBeneath", thaw::OpenBeneath);
   add("syncfs", thaw::Syncfs);
   add("writeChunk", thaw::WriteChunk);
+  add("writeChunkHere", thaw::WriteChunkHere);
   add("decodeLz4", thaw::DecodeLz4);
   add("pageServerStart", thaw::PageServerStart);
   add("pageServerGuard", thaw::PageServerGuard);

@@ -48,7 +48,7 @@ bool DecodeFrame(Bytes stored, uint8_t* into, size_t length) {
   return ZSTD_decompress(into, length, stored.data, stored.length) == length;
 }
 
-// A decode buffer for each libuv worker, kept between chunks: mapping a fresh one costs as much as decoding into it.
+// A decode buffer for each thread, kept between chunks: mapping a fresh one costs as much as decoding into it.
 uint8_t* Scratch(size_t length) {
   static constexpr size_t kKept = 1 << 20;
   thread_local std::unique_ptr<uint8_t[]> kept, large;
@@ -107,9 +107,8 @@ struct Chunk : PromisedWork {
   }
 };
 
-}  // namespace
-
-Napi::Value WriteChunk(const Napi::CallbackInfo& info) {
+// Null, with an exception pending, for arguments that are none.
+std::unique_ptr<Chunk> ChunkOf(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Args args(info);
   const int fd = args.Fd(0);
@@ -120,16 +119,34 @@ Napi::Value WriteChunk(const Napi::CallbackInfo& info) {
   const Bytes digest = args.Uint8Array(4);
   chunk->checksum = static_cast<uint32_t>(args.Integer(5, 0, UINT32_MAX, "an unsigned CRC-32"));
   chunk->zstd = info.Length() > 6 && args.Boolean(6);
-  if (!args.ok()) return env.Undefined();
+  if (!args.ok()) return {};
   if (digest.length != kDigest) {
     Napi::TypeError::New(env, "Cannot use argument 5, expected 32 bytes").ThrowAsJavaScriptException();
-    return env.Undefined();
+    return {};
   }
   memcpy(chunk->digest.data(), digest.data, kDigest);
   chunk->fd = UniqueFd(fcntl(fd, F_DUPFD_CLOEXEC, 0));
-  if (!chunk->fd.valid()) return Throw(env, {errno, "fcntl", {}, {}});
+  if (!chunk->fd.valid()) {
+    Throw(env, {errno, "fcntl", {}, {}});
+    return {};
+  }
+  return chunk;
+}
+
+}  // namespace
+
+Napi::Value WriteChunk(const Napi::CallbackInfo& info) {
+  std::unique_ptr<Chunk> chunk = ChunkOf(info);
+  if (!chunk) return info.Env().Undefined();
   chunk->bytes = Napi::Reference<Napi::Value>::New(info[2], 1);
-  return PromisedWork::Queue(env, "thaw:chunk", std::move(chunk));
+  return PromisedWork::Queue(info.Env(), "thaw:chunk", std::move(chunk));
+}
+
+Napi::Value WriteChunkHere(const Napi::CallbackInfo& info) {
+  const std::unique_ptr<Chunk> chunk = ChunkOf(info);
+  if (!chunk) return info.Env().Undefined();
+  if (const Failure failure = chunk->Run()) return Throw(info.Env(), failure);
+  return info.Env().Undefined();
 }
 
 Napi::Value DecodeLz4(const Napi::CallbackInfo& info) {

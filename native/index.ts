@@ -282,6 +282,16 @@ export interface Addon {
     crc32: number,
     zstd?: boolean,
   ): Promise<void>;
+  /** As writeChunk, but in the calling thread, at once: throws what that rejects with. */
+  writeChunkHere(
+    fd: number,
+    offset: bigint,
+    stored: Uint8Array,
+    decodedLength: number,
+    digest: Uint8Array,
+    crc32: number,
+    zstd?: boolean,
+  ): void;
   /**
    * Serves a restore's memory from threads of its own: CRIU's lazy-pages protocol on the listening socket (duplicated),
    * then faults and a background drain in `order` (ordinals), then by address. `chunks` is the number of all ordinals;

@@ -15,7 +15,7 @@ import { usageWithCache } from './cache-usage.ts';
 import { checkpointServices, containerdLayers } from './checkpoints/index.ts';
 import type { Config } from './config.ts';
 import { alreadyExists } from './error.ts';
-import { FetchThreads, type WorkerSetup } from './fetch/index.ts';
+import { FetchThreads, type FetchThreadsOptions } from './fetch/index.ts';
 import { fetchErrorKind } from './fetch-errors.ts';
 import { type GrpcServer, SnapshotsServer } from './grpc/index.ts';
 import { Health } from './health.ts';
@@ -173,7 +173,7 @@ async function start(
   // What a kubelet gave for this very repository is newer than what lies in files.
   const findCredentials: FindCredentials = async (request) =>
     kept?.find(request) ?? (await files.find(request));
-  const setup: WorkerSetup = {
+  const setup: FetchThreadsOptions['setup'] = {
     hosts: Object.fromEntries(
       Object.entries(config.registries).map(([host, { plain_http: plainHttp, mirrors }]) => [
         host,
@@ -346,7 +346,7 @@ function makeCache(
     entry: {
       transfers,
       limiter: new Limiter(config.fetch.connections),
-      demandLimiter: new Limiter(config.fetch.connections),
+      soonLimiter: new Limiter(config.fetch.connections),
       parallel: config.fetch.connections,
       clock: () => performance.now(),
       bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),

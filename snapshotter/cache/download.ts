@@ -11,6 +11,7 @@ import type { Limiter } from './limiter.ts';
 import type { PlannedRange } from './plan.ts';
 import type { Presence } from './presence.ts';
 import { jobOf } from './range-job.ts';
+import type { Rank } from './rank.ts';
 import { TransferQueue } from './transfer-queue.ts';
 import type { Transfers } from './transfers.ts';
 
@@ -26,12 +27,9 @@ export interface DownloadOptions {
   demand: Demand;
   /** Bounds the streaming transfers of all downloads together. */
   limiter: Limiter;
-  /** Bounds the transfers for those who wait, apart: they never stand behind a long range. */
-  demandLimiter: Limiter;
-  /**
-   * What its order does not name may wait: for whoever else streams, and not for a place among the ranges that the order
-   * names.
-   */
+  /** Bounds those for who waits and of a lead, apart: they are short, and never stand behind a long range. */
+  soonLimiter: Limiter;
+  /** What its order names is a lead, which comes beside whatever else streams; the rest comes when nothing else does. */
   restInBackground: boolean;
   /** Streaming transfers of this download at a time. */
   parallel: number;
@@ -53,7 +51,7 @@ const OVERDUE_LEFT_MS = 300;
  * them (network, disk) breaks the attempt off. What was stored stays either way.
  */
 export async function download(options: DownloadOptions): Promise<void> {
-  const { index, presence, givenUp, demand, parallel, limiter, demandLimiter, restInBackground, signal } =
+  const { index, presence, givenUp, demand, parallel, limiter, soonLimiter, restInBackground, signal } =
     options;
   const queue = new TransferQueue(
     index,
@@ -64,21 +62,31 @@ export async function download(options: DownloadOptions): Promise<void> {
   const stop = AbortSignal.any([signal, failed.signal]);
   const arrivals = new Arrivals(index, options.clock);
 
+  /** What somebody waits for goes first, whoever has a slot. */
+  const take = (rank: Rank): { range: PlannedRange; rank: Rank } | undefined => {
+    const wanted = queue.takeDemand();
+    if (wanted) return { range: wanted, rank: 'wanted' };
+    if (rank === 'wanted') return undefined;
+    const range = rank === 'lead' ? queue.takeLead() : queue.takeStream();
+    return range && { range, rank };
+  };
   /** False if there is nothing to take. */
-  const transfer = async (range: PlannedRange | undefined): Promise<boolean> => {
-    if (!range) return false;
+  const transfer = async (rank: Rank): Promise<boolean> => {
+    const taken = stop.aborted ? undefined : take(rank);
+    if (!taken) return false;
+    const { range } = taken;
     arrivals.begin(range);
     try {
-      await fetchInto(range, options, arrivals, stop);
+      await fetchInto(range, taken.rank, options, arrivals, stop);
       return true;
     } finally {
       arrivals.end(range);
       queue.release(range);
     }
   };
-  const work = async (slots: Pick<Limiter, 'run'>, take: () => PlannedRange | undefined): Promise<void> => {
+  const work = async (slots: Limiter, rank: Rank): Promise<void> => {
     try {
-      while (await slots.run(() => transfer(stop.aborted ? undefined : take())));
+      await slots.each(rank, () => transfer(rank));
     } catch (error) {
       failed.abort(error);
     }
@@ -87,7 +95,7 @@ export async function download(options: DownloadOptions): Promise<void> {
   const urgent = new Set<Promise<void>>();
   const serve = (): void => {
     while (urgent.size < DEMAND_TRANSFERS && queue.hasDemand && !stop.aborted) {
-      const serving = work(demandLimiter, () => queue.takeDemand()).then(() => {
+      const serving = work(soonLimiter, 'wanted').then(() => {
         urgent.delete(serving);
         serve();
       });
@@ -120,12 +128,12 @@ export async function download(options: DownloadOptions): Promise<void> {
 
   demand.onWanted = want;
   want(demand.ordinals);
-  const slots: Pick<Limiter, 'run'> = {
-    run: (transfer) => limiter.run(transfer, { background: restInBackground && !queue.hasLead }),
+  const streamAll = async (): Promise<void> => {
+    if (!restInBackground) return work(limiter, 'stream');
+    await work(soonLimiter, 'lead');
+    await work(limiter, 'background');
   };
-  const streams = Array.from({ length: parallel }, () =>
-    work(slots, () => queue.takeDemand() ?? queue.takeStream()),
-  );
+  const streams = Array.from({ length: parallel }, streamAll);
   try {
     await Promise.all(streams);
     while (urgent.size > 0) await Promise.all(urgent);
@@ -141,6 +149,7 @@ export async function download(options: DownloadOptions): Promise<void> {
 
 async function fetchInto(
   range: PlannedRange,
+  rank: Rank,
   options: DownloadOptions,
   arrivals: Arrivals,
   signal: AbortSignal,
@@ -164,5 +173,5 @@ async function fetchInto(
         if (givenUp.errorOf(ordinal) !== undefined) demand.failed(ordinal, error);
     },
   };
-  await transfers.run(jobOf(index, range), source, directory, events, signal);
+  await transfers.run(jobOf(index, range, rank), source, directory, events, signal);
 }

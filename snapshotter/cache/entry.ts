@@ -44,7 +44,7 @@ export interface EntryEvents {
 export interface EntryOptions {
   transfers: Transfers;
   limiter: Limiter;
-  demandLimiter: Limiter;
+  soonLimiter: Limiter;
   parallel: number;
   /** Monotonic milliseconds. */
   clock: () => number;
@@ -359,7 +359,7 @@ export class CacheEntry {
   }
 
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
-    const { transfers, limiter, demandLimiter, parallel, clock, events } = this.#options;
+    const { transfers, limiter, soonLimiter, parallel, clock, events } = this.#options;
     const { index } = this;
     const copies = await this.#options.findCopies(this);
     await download({
@@ -375,7 +375,7 @@ export class CacheEntry {
       givenUp: this.#givenUp,
       demand: this.#demand,
       limiter,
-      demandLimiter,
+      soonLimiter,
       // A lazy layer is read where it is needed; a checkpoint's memory is needed whole.
       restInBackground: this.content.kind === 'layer',
       parallel,

@@ -39,7 +39,7 @@ beforeEach(() => {
     entry: {
       transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(3),
-      demandLimiter: new Limiter(2),
+      soonLimiter: new Limiter(2),
       parallel: 3,
       clock: () => 0,
       bootId: 'this boot',

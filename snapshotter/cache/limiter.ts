@@ -1,22 +1,37 @@
-/** At most so many at a time; the rest waits in order, what is in the background behind all else. */
+/** At most so many at a time; the rest waits, by rank and then in order. */
+import { type Rank, ranks } from './rank.ts';
+
 export class Limiter {
   #free: number;
-  readonly #waiting: (() => void)[] = [];
-  readonly #background: (() => void)[] = [];
+  readonly #waiting = new Map<Rank, (() => void)[]>(ranks.map((rank) => [rank, []]));
 
   constructor(limit: number) {
     this.#free = limit;
   }
 
-  async run<T>(work: () => Promise<T>, { background = false } = {}): Promise<T> {
-    if (this.#free > 0) this.#free--;
-    else await new Promise<void>((resolve) => (background ? this.#background : this.#waiting).push(resolve));
+  /** Does one piece after the other until there is none. Between two of them, whoever is of a better rank has a turn, or waits longer. */
+  async each(rank: Rank, work: () => Promise<boolean>): Promise<void> {
+    await this.#turn(rank);
     try {
-      return await work();
+      while (await work()) {
+        // Given back first, others behind it in rank would have it.
+        const turn = this.#turn(rank);
+        this.#release();
+        await turn;
+      }
     } finally {
-      const next = this.#waiting.shift() ?? this.#background.shift();
-      if (next) next();
-      else this.#free++;
+      this.#release();
     }
+  }
+
+  async #turn(rank: Rank): Promise<void> {
+    if (this.#free > 0) this.#free--;
+    else await new Promise<void>((resolve) => this.#waiting.get(rank)?.push(resolve));
+  }
+
+  #release(): void {
+    const next = ranks.map((rank) => this.#waiting.get(rank)).find((queue) => queue && queue.length > 0);
+    if (next) next.shift()?.();
+    else this.#free++;
   }
 }

@@ -64,7 +64,7 @@ function makeCache(writeChunk: WriteChunk = writeStoredChunk): NodeCache {
     entry: {
       transfers: new DirectTransfers(writeChunk),
       limiter: new Limiter(3),
-      demandLimiter: new Limiter(2),
+      soonLimiter: new Limiter(2),
       parallel: 3,
       clock: () => clock,
       bootId: 'this boot',

@@ -4,6 +4,7 @@ import type { ChunkCodec, ChunkIndex } from '../../checkpoint/index-format.ts';
 import type { BlobName } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import type { PlannedRange } from './plan.ts';
+import type { Rank } from './rank.ts';
 
 export interface JobChunk {
   ordinal: number;
@@ -15,6 +16,7 @@ export interface JobChunk {
 export interface RangeJob {
   blob: BlobName;
   codec: ChunkCodec;
+  rank: Rank;
   /** Bytes of the blob. */
   offset: number;
   length: number;
@@ -22,12 +24,16 @@ export interface RangeJob {
   chunks: readonly JobChunk[];
 }
 
-export function jobOf(index: ChunkIndex, { layer, offset, length, ordinals }: PlannedRange): RangeJob {
+export function jobOf(
+  index: ChunkIndex,
+  { layer, offset, length, ordinals }: PlannedRange,
+  rank: Rank,
+): RangeJob {
   const digest = index.dataLayers[layer]?.digest;
   if (digest === undefined) throw new RangeError(`data layer ${layer} of ${index.dataLayers.length}`);
   const chunks = Array.from(ordinals, (ordinal) => {
     const { file, chunk } = chunkAt(index, ordinal);
     return { ordinal, file: file.name, chunk };
   });
-  return { blob: { digest, dataLayer: layer }, codec: index.codec, offset, length, chunks };
+  return { blob: { digest, dataLayer: layer }, codec: index.codec, rank, offset, length, chunks };
 }

@@ -56,7 +56,7 @@ function makeCache(directory: string, source: BlobSource, bootId = 'this boot'):
     entry: {
       transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(1),
-      demandLimiter: new Limiter(2),
+      soonLimiter: new Limiter(2),
       parallel: 1,
       clock: () => clock,
       bootId,

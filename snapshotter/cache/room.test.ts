@@ -61,7 +61,7 @@ describe('a node cache that is full', () => {
       entry: {
         transfers: new DirectTransfers(writeChunk),
         limiter: new Limiter(2),
-        demandLimiter: new Limiter(2),
+        soonLimiter: new Limiter(2),
         parallel: 2,
         clock: () => clock,
         bootId: 'this boot',

@@ -1,6 +1,14 @@
 /** What one attempt to fetch a checkpoint reads next: what somebody waits for, else the stream. Pure. */
 import type { ChunkIndex } from '../../checkpoint/index-format.ts';
-import { DEFAULT_PLAN, DEMAND_PLAN, type PlannedRange, planDemand, planRanges, restOfRange } from './plan.ts';
+import {
+  DEFAULT_PLAN,
+  DEMAND_PLAN,
+  LEAD_PLAN,
+  type PlannedRange,
+  planDemand,
+  planRanges,
+  restOfRange,
+} from './plan.ts';
 
 export class TransferQueue {
   readonly #index: ChunkIndex;
@@ -22,13 +30,8 @@ export class TransferQueue {
     this.#index = index;
     this.#missing = missing;
     const lead = new Set(leadAlone ? index.accessOrder : []);
-    this.#lead = planRanges(index, (ordinal) => lead.has(ordinal) && missing(ordinal)).reverse();
+    this.#lead = planRanges(index, (ordinal) => lead.has(ordinal) && missing(ordinal), LEAD_PLAN).reverse();
     this.#stream = planRanges(index, (ordinal) => !lead.has(ordinal) && missing(ordinal)).reverse();
-  }
-
-  /** Whether something of the order is left that goes before the rest. */
-  get hasLead(): boolean {
-    return this.#lead.length > 0;
   }
 
   /** Brings chunks before the stream. `again`: also those that are under way already. */
@@ -58,10 +61,13 @@ export class TransferQueue {
     return undefined;
   }
 
+  /** Of what the order names, with `leadAlone`. */
+  takeLead(): PlannedRange | undefined {
+    return this.#takeNext(this.#lead);
+  }
+
   takeStream(): PlannedRange | undefined {
-    const skip = (ordinal: number) => !this.#missing(ordinal) || this.isUnderWay(ordinal);
-    const { maxGap } = DEFAULT_PLAN;
-    return this.#takeFrom(this.#lead, skip, maxGap) ?? this.#takeFrom(this.#stream, skip, maxGap);
+    return this.takeLead() ?? this.#takeNext(this.#stream);
   }
 
   /** The transfer of a range that was taken has ended, however. */
@@ -71,6 +77,11 @@ export class TransferQueue {
       if (transfers === 0) this.#underWay.delete(ordinal);
       else this.#underWay.set(ordinal, transfers);
     }
+  }
+
+  #takeNext(ranges: PlannedRange[]): PlannedRange | undefined {
+    const skip = (ordinal: number) => !this.#missing(ordinal) || this.isUnderWay(ordinal);
+    return this.#takeFrom(ranges, skip, DEFAULT_PLAN.maxGap);
   }
 
   #takeFrom(

@@ -47,15 +47,21 @@ const CORRUPT_WAIT_MS = 200;
 /** Directories whose open files are remembered; those in use are never forgotten. */
 const MAX_DIRECTORIES = 64;
 
-/** In this thread; verifying, decoding and writing are libuv's workers'. */
+/** In this thread; verifying, decoding and writing are libuv's workers', or this thread's too. */
 export class DirectTransfers implements Transfers {
   readonly #writeChunk: WriteChunk;
+  readonly #writeHere: WriteChunk;
   readonly #files = new Map<string, ImageFiles>();
   /** Reused from range to range: fresh pages for every byte received would cost more than its copy. */
   readonly #buffers: Buffer[] = [];
 
-  constructor(writeChunk: WriteChunk) {
+  /**
+   * `writeHere` does the same in this thread: what somebody waits for is not put behind the hundreds of chunks of a stream
+   * that libuv's workers have before them, and what is in the background costs its own thread's time only.
+   */
+  constructor(writeChunk: WriteChunk, writeHere: WriteChunk = writeChunk) {
     this.#writeChunk = writeChunk;
+    this.#writeHere = writeHere;
   }
 
   async run(
@@ -67,6 +73,8 @@ export class DirectTransfers implements Transfers {
   ): Promise<void> {
     signal.throwIfAborted();
     const files = this.#filesOf(directory);
+    const here = job.rank === 'wanted' || job.rank === 'background';
+    const write = here ? this.#writeHere : this.#writeChunk;
     const buffer = this.#take(job.length);
     try {
       await fetchRange(job, buffer, {
@@ -78,7 +86,7 @@ export class DirectTransfers implements Transfers {
         store: async ({ ordinal, file, chunk }, stored) => {
           const { fileOffset, decodedLength, digest, crc32 } = chunk;
           await files.use(file, (fd) =>
-            this.#writeChunk(fd, fileOffset, stored, decodedLength, digest, crc32, job.codec === 'zstd'),
+            write(fd, fileOffset, stored, decodedLength, digest, crc32, job.codec === 'zstd'),
           );
           events.onStored(ordinal);
         },

@@ -73,7 +73,7 @@ function makeCache(
     entry: {
       transfers: new DirectTransfers(writeChunk),
       limiter: new Limiter(1),
-      demandLimiter: new Limiter(2),
+      soonLimiter: new Limiter(2),
       parallel: 1,
       clock: () => clock,
       bootId: 'this boot',

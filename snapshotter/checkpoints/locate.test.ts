@@ -55,7 +55,7 @@ beforeEach(() => {
     entry: {
       transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(2),
-      demandLimiter: new Limiter(2),
+      soonLimiter: new Limiter(2),
       parallel: 2,
       clock: () => 0,
       bootId: 'this boot',

@@ -1,4 +1,12 @@
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +18,17 @@ import { FaultServer, sendBlob } from '../../checkpoint/registry/fault-server.te
 import { type CredentialRequest, CredentialStore } from '../../checkpoint/registry/index.ts';
 import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
-import { type CacheEntry, DirectTransfers, Limiter, LocalSource, NodeCache } from '../cache/index.ts';
+import {
+  type CacheEntry,
+  DirectTransfers,
+  Limiter,
+  LocalSource,
+  NodeCache,
+  type TransferEvents,
+} from '../cache/index.ts';
+import { planRanges } from '../cache/plan.ts';
+import { jobOf } from '../cache/range-job.ts';
+import { ranks } from '../cache/rank.ts';
 import { fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { Registries } from '../remote/registries.ts';
 import { FetchThreads } from './index.ts';
@@ -90,7 +108,7 @@ beforeEach(() => {
     entry: {
       transfers: threads,
       limiter: new Limiter(4),
-      demandLimiter: new Limiter(2),
+      soonLimiter: new Limiter(2),
       parallel: 4,
       clock: () => performance.now(),
       bootId: 'this boot',
@@ -244,4 +262,35 @@ test('files on this node are decoded by the threads too', async () => {
   await entry.wait(never);
   expectContents(entry);
   expect(entry.progress).toMatchObject({ fetchedBytes: 0n, localBytes: STORED });
+});
+
+/** Nice values of this process's threads, as stat(5) of /proc/pid/task/tid counts them. */
+function niceValues(): number[] {
+  return readdirSync('/proc/self/task').map((tid) => {
+    const stat = readFileSync(`/proc/self/task/${tid}/stat`, 'utf8');
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[16]);
+  });
+}
+
+test('bytes of every rank come, those of the background in threads that yield to all others', async () => {
+  const entry = await add();
+  await entry.makeFiles();
+  const before = Math.max(...niceValues());
+  for (const rank of ranks) {
+    for (const [name, content] of checkpoint.contents)
+      writeFileSync(join(entry.imagesDirectory, name), Buffer.alloc(content.length));
+    const stored = new Set<number>();
+    const events: TransferEvents = {
+      onBytes() {},
+      onStored: (ordinal) => stored.add(ordinal),
+      onCorrupt: (_, error) => expect.unreachable(error.message),
+      onUnreadable: (cause) => expect.unreachable(String(cause)),
+    };
+    for (const range of planRanges(entry.index))
+      await threads.run(jobOf(entry.index, range, rank), source(), entry.imagesDirectory, events, never);
+    expect(stored.size, rank).toBe(COUNT);
+    expectContents(entry);
+    const yields = Math.max(...niceValues()) > before;
+    expect(yields, rank).toBe(rank === 'background');
+  }
 });

@@ -19,11 +19,10 @@ import {
   type WorkerSetup,
 } from './protocol.ts';
 
-export type { WorkerSetup } from './protocol.ts';
-
 export interface FetchThreadsOptions {
-  setup: WorkerSetup;
+  setup: Omit<WorkerSetup, 'nice'>;
   credentials: FindCredentials;
+  /** For what a start needs, and as many again for what is in the background. */
   threads: number;
   /** For sources that only this thread has. */
   direct: Transfers;
@@ -42,9 +41,13 @@ interface Thread {
   jobs: Map<number, Pending>;
 }
 
+/** Whoever starts meanwhile has the processors: threads of the background run on what is left. */
+const BACKGROUND_NICE = 15;
+
 export class FetchThreads implements Transfers {
   readonly #options: FetchThreadsOptions;
   readonly #threads: Thread[] = [];
+  readonly #background: Thread[] = [];
   #lastJob = 0;
   #idle: NodeJS.Timeout | undefined;
 
@@ -54,7 +57,7 @@ export class FetchThreads implements Transfers {
 
   /** Starts the threads: something will be fetched soon. */
   warm(): void {
-    while (this.#threads.length < this.#options.threads) this.#start();
+    while (this.#threads.length < this.#options.threads) this.#start(this.#threads);
     this.#endWhenIdle();
   }
 
@@ -69,7 +72,7 @@ export class FetchThreads implements Transfers {
     if (!spec) return this.#options.direct.run(range, source, directory, events, signal);
     signal.throwIfAborted();
     clearTimeout(this.#idle);
-    const thread = this.#leastBusy();
+    const thread = this.#leastBusy(range.rank === 'background' ? this.#background : this.#threads);
     const job = ++this.#lastJob;
     const send = (message: ToWorker) => thread.worker.postMessage(message);
     const onAbort = () => send({ kind: 'abort', job });
@@ -88,23 +91,25 @@ export class FetchThreads implements Transfers {
   /** Ends the threads; what they still do fails. */
   async close(): Promise<void> {
     clearTimeout(this.#idle);
-    await Promise.all(this.#threads.splice(0).map(({ worker }) => worker.terminate()));
+    const all = [...this.#threads.splice(0), ...this.#background.splice(0)];
+    await Promise.all(all.map(({ worker }) => worker.terminate()));
   }
 
   #endWhenIdle(): void {
     clearTimeout(this.#idle);
-    if (this.#threads.some(({ jobs }) => jobs.size > 0)) return;
+    if ([...this.#threads, ...this.#background].some(({ jobs }) => jobs.size > 0)) return;
     this.#idle = setTimeout(() => void this.close(), this.#options.idleMs).unref();
   }
 
-  #leastBusy(): Thread {
-    if (this.#threads.length < this.#options.threads) return this.#start();
-    return this.#threads.reduce((least, thread) => (thread.jobs.size < least.jobs.size ? thread : least));
+  #leastBusy(threads: Thread[]): Thread {
+    if (threads.length < this.#options.threads) return this.#start(threads);
+    return threads.reduce((least, thread) => (thread.jobs.size < least.jobs.size ? thread : least));
   }
 
-  #start(): Thread {
+  #start(threads: Thread[]): Thread {
+    const nice = threads === this.#background ? BACKGROUND_NICE : 0;
     const worker = new Worker(workerProgram(), {
-      workerData: this.#options.setup,
+      workerData: { ...this.#options.setup, nice } satisfies WorkerSetup,
       name: 'thaw-fetch',
       env: {},
       // The addon opens descriptors that Node closes; Node would warn of each.
@@ -112,8 +117,8 @@ export class FetchThreads implements Transfers {
     });
     const thread: Thread = { worker, jobs: new Map() };
     const end = (cause?: unknown) => {
-      const at = this.#threads.indexOf(thread);
-      if (at >= 0) this.#threads.splice(at, 1);
+      const at = threads.indexOf(thread);
+      if (at >= 0) threads.splice(at, 1);
       const why = cause === undefined ? '' : `: ${describeError(cause).message}`;
       const error = new SnapshotError(
         Code.unavailable,
@@ -128,7 +133,7 @@ export class FetchThreads implements Transfers {
     });
     worker.on('error', end);
     worker.on('exit', () => end());
-    this.#threads.push(thread);
+    threads.push(thread);
     return thread;
   }
 

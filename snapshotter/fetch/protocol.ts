@@ -9,6 +9,8 @@ import type { HostAccess } from '../remote/registries.ts';
 export interface WorkerSetup {
   hosts: Readonly<Record<string, HostAccess>>;
   hostsDirs: readonly string[];
+  /** What the thread yields to others, as setpriority(2) counts it: from 0, nothing, to 19. */
+  nice: number;
 }
 
 export type ToWorker =

@@ -1,4 +1,5 @@
 /** A thread of FetchThreads: fetches ranges, verifies, decodes and writes them. */
+import { setPriority } from 'node:os';
 import { parentPort, workerData } from 'node:worker_threads';
 import { native } from '../../native/index.ts';
 import type { BlobSource, SourceSpec } from '../cache/blob-source.ts';
@@ -21,7 +22,9 @@ const registries = new Registries({
   hostsDirs: setup.hostsDirs,
   credentials: (request) => asker.ask(request),
 });
-const transfers = new DirectTransfers(native.writeChunk);
+const transfers = new DirectTransfers(native.writeChunk, async (...chunk) => native.writeChunkHere(...chunk));
+// Of this thread alone: 0 is the caller, and to Linux that is a thread (setpriority(2)).
+if (setup.nice > 0) setPriority(0, setup.nice);
 const running = new Map<number, AbortController>();
 
 port.on('message', (message: ToWorker) => {

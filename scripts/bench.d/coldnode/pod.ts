@@ -1,6 +1,6 @@
 /** A pod on a node that does not have its image: the steps of a kubelet, one by one. */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, rmSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { containerConfig, type PodSandboxConfig, podConfig } from '../../../test/lib/cri/index.ts';
 import type { KubeletNode } from '../../../test/lib/kubelet-node.ts';
 
@@ -37,6 +37,8 @@ export class ColdPod {
     mkdirSync(`${config.logDirectory}/main`, { recursive: true });
     const id = await node.cri.runPodSandbox(config, handler);
     const { network } = await node.cri.podSandboxStatus(id);
+    // Without its own name there, a server that asks who it is waits ten seconds for a name server that is not there.
+    writeFileSync(hostsFile(config), `127.0.0.1\tlocalhost\n${network.ip}\t${config.hostname}\n`);
     return new ColdPod(node, config, uid, id, network.ip);
   }
 
@@ -46,7 +48,8 @@ export class ColdPod {
 
   /** The id of a container that has not been started. */
   create({ image, imageRef, command }: ColdContainer): Promise<string> {
-    const options = containerConfig(this.#config, { name: 'main', image, imageRef, command });
+    const mounts = [{ containerPath: '/etc/hosts', hostPath: hostsFile(this.#config) }];
+    const options = containerConfig(this.#config, { name: 'main', image, imageRef, command, mounts });
     options.annotations = { ...options.annotations, ...this.#config.annotations };
     return this.#node.cri.createContainer(this.#id, options, this.#config);
   }
@@ -55,4 +58,9 @@ export class ColdPod {
     await this.#node.removePod({ podId: this.#id, uid: this.#uid });
     rmSync(this.#config.logDirectory, { recursive: true, force: true });
   }
+}
+
+/** A kubelet makes one for each pod. */
+function hostsFile({ logDirectory }: PodSandboxConfig): string {
+  return `${logDirectory}/etc-hosts`;
 }
