@@ -86,6 +86,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("pageServerDrain", thaw::PageServerDrain);
   add("pageServerFinish", thaw::PageServerFinish);
   add("pageServerStats", thaw::PageServerStats);
+  add("layerServerOpen", thaw::LayerServerOpen);
   add("layerServerStart", thaw::LayerServerStart);
   add("layerServerAdd", thaw::LayerServerAdd);
   add("layerServerRemove", thaw::LayerServerRemove);

@@ -321,15 +321,20 @@ export interface Addon {
   pageServerFinish(server: PageServer): void;
   pageServerStats(server: PageServer): PageServerCounts;
   /**
-   * Serves a FUSE mount from threads of its own: one directory, in which each lazy base layer's tar is a file. `device` is
-   * /dev/fuse, mounted (duplicated, and made non-blocking for whoever else has it). `missing` is called for each read that
-   * waits for frames `first` to `last` of a file; it goes on when layerServerAnswer has got its ticket.
+   * What serves a FUSE mount: one directory, in which each lazy base layer's tar is a file. `device` is /dev/fuse, mounted
+   * (duplicated, and made non-blocking for whoever else has it). `missing` is called for each read that waits for frames
+   * `first` to `last` of a file; it goes on when layerServerAnswer has got its ticket. Nothing is answered before
+   * layerServerStart.
    */
-  layerServerStart(
+  layerServerOpen(
     device: number,
-    threads: number,
     missing: (node: number, first: number, last: number, ticket: number) => void,
   ): LayerServer;
+  /**
+   * Answers from threads of its own. What was asked while nobody served comes at once, and what is not known then does not
+   * exist: files that may be open are added before.
+   */
+  layerServerStart(server: LayerServer, threads: number): void;
   /**
    * A file: `node` is its inode number, from 2 on, `present` has one bit a frame, lowest first. The descriptor is
    * duplicated. EEXIST where number or name is taken. With `records`, whoever opens it reads it anew, without what the page

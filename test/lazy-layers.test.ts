@@ -1,5 +1,5 @@
 /** Lazy layers on a thaw node, read while their bytes come, and while daemon and registry go. */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   closeSync,
@@ -52,7 +52,6 @@ import { accepts } from './lib/snapshotter.ts';
 const MS_RDONLY = 1;
 const MNT_DETACH = 2;
 const COMPLETE = protocol.v1.CheckpointStatus.State.STATE_COMPLETE;
-const fetchConfig = { fetch: { read_timeout_ms: 3000 } };
 const SLOW = 200_000;
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
 /** In another process: a read that waits must not hold up this one. */
@@ -84,7 +83,7 @@ beforeEach(async () => {
   link = await SlowLink.start(registry.host);
   // The stream of everything; what is waited for comes at once.
   link.rate = SLOW;
-  thaw = await ThawDaemon.start(fetchConfig);
+  thaw = await ThawDaemon.start();
 });
 afterEach(async () => {
   link.held = false;
@@ -166,7 +165,7 @@ it('show what the whole layers show, and go with their image', async () => {
 
 it('are left to containerd where the cache has no room for them', async () => {
   await thaw.stop();
-  thaw = await ThawDaemon.start({ ...fetchConfig, cache: { max_bytes: NOISE_BYTES } });
+  thaw = await ThawDaemon.start({ cache: { max_bytes: NOISE_BYTES } });
   await expect(pull()).rejects.toThrow('layer 3 of');
   // What containerd would unpack it into.
   await withSnapshots((snapshots) => snapshots.remove(`k8s.io/3/extract ${chains()[3]}`));
@@ -174,7 +173,7 @@ it('are left to containerd where the cache has no room for them', async () => {
 
 it('are mounted from loop devices, as on kernels that mount EROFS from nothing else', async () => {
   await thaw.stop();
-  thaw = await ThawDaemon.start({ ...fetchConfig, layers: { mounts: 'loop' } });
+  thaw = await ThawDaemon.start({ layers: { mounts: 'loop' } });
   const directories = await pull();
   expect(readFileSync('/proc/self/mountinfo', 'utf8')).toMatch(/ erofs \/dev\/loop\d+ /);
   for (const [i, directory] of directories.entries())
@@ -190,17 +189,28 @@ it('are read on while the daemon is killed, started again and upgraded', async (
     until('a read to wait', async () => (await thaw.layers()).some((layer) => (layer.wantedChunks ?? 0) > 0));
   await waiting();
   await thaw.kill();
+  // One that no daemon has taken from the kernel yet, of what nobody has read.
+  const begun = spawn('dd', [`if=${file}`, 'bs=4096', 'skip=5000', 'count=1', 'status=none']);
+  const piece = new Promise<Buffer>((resolve) => {
+    const read: Buffer[] = [];
+    begun.stdout.on('data', (bytes: Buffer) => read.push(bytes));
+    begun.once('close', () => resolve(Buffer.concat(read)));
+  });
+  await until('it to wait too', () => /\) D /.test(readFileSync(`/proc/${begun.pid}/stat`, 'utf8')));
   await thaw.restart();
-  // The kernel has sent it again.
+  // The kernel has sent the others again.
   await waiting();
   await thaw.upgrade();
   await waiting();
   link.held = false;
   link.rate = Number.POSITIVE_INFINITY;
   expect(await sums).toEqual([sha256(noise), sha256(noise)]);
+  expect((await piece).equals(noise.subarray(5000 * 4096, 5001 * 4096))).toBe(true);
 });
 
 it('give an error and the name of the file, never other bytes, when the registry is gone or sends wrong ones', async () => {
+  await thaw.stop();
+  thaw = await ThawDaemon.start({ fetch: { read_timeout_ms: 3000 } });
   const [, , directory] = await pull();
   link.spoil = Number.POSITIVE_INFINITY;
   const file = join(directory ?? '', 'noise');

@@ -72,12 +72,11 @@ uint64_t Node(Args& args, size_t index) {
 
 }  // namespace
 
-Napi::Value LayerServerStart(const Napi::CallbackInfo& info) {
+Napi::Value LayerServerOpen(const Napi::CallbackInfo& info) {
   const Napi::Env env = info.Env();
   Args args(info);
   const int device = args.Fd(0);
-  const auto threads = static_cast<unsigned>(args.Integer(1, 1, kMostThreads, "a number of threads"));
-  const Napi::Function report = args.Function(2);
+  const Napi::Function report = args.Function(1);
   if (!args.ok()) return env.Undefined();
   auto serving = std::make_unique<Serving>();
   UniqueFd own(fcntl(device, F_DUPFD_CLOEXEC, 0));
@@ -92,7 +91,7 @@ Napi::Value LayerServerStart(const Napi::CallbackInfo& info) {
   serving->report = Napi::Persistent(report);
   serving->report.SuppressDestruct();
   serving->server = std::make_unique<LayerServer>(OnMissing, serving.get());
-  const Failure failure = serving->server->Start(std::move(own), threads);
+  const Failure failure = serving->server->Open(std::move(own));
   Serving* const raw = serving.release();
   // It stays for as long as the process: the queue may still hold what refers to it.
   const auto external = Napi::External<Serving>::New(env, raw);
@@ -101,6 +100,16 @@ Napi::Value LayerServerStart(const Napi::CallbackInfo& info) {
   if (!failure) return external;
   Stop(raw);
   return Throw(env, failure);
+}
+
+Napi::Value LayerServerStart(const Napi::CallbackInfo& info) {
+  const Napi::Env env = info.Env();
+  Args args(info);
+  Serving* const serving = Of(info);
+  const auto threads = static_cast<unsigned>(args.Integer(1, 1, kMostThreads, "a number of threads"));
+  if (!serving || !args.ok()) return env.Undefined();
+  if (const Failure failure = serving->server->Start(threads)) return Throw(env, failure);
+  return env.Undefined();
 }
 
 Napi::Value LayerServerAdd(const Napi::CallbackInfo& info) {

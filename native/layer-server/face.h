@@ -5,6 +5,7 @@
 
 namespace thaw {
 
+Napi::Value LayerServerOpen(const Napi::CallbackInfo& info);
 Napi::Value LayerServerStart(const Napi::CallbackInfo& info);
 Napi::Value LayerServerAdd(const Napi::CallbackInfo& info);
 Napi::Value LayerServerRemove(const Napi::CallbackInfo& info);

@@ -69,7 +69,7 @@ LayerServer::~LayerServer() {
   for (const pthread_t thread : threads_) pthread_join(thread, nullptr);
 }
 
-Failure LayerServer::Start(UniqueFd device, unsigned threads) {
+Failure LayerServer::Open(UniqueFd device) {
   device_ = std::move(device);
   const int flags = fcntl(device_.get(), F_GETFL);
   if (flags < 0 || fcntl(device_.get(), F_SETFL, flags | O_NONBLOCK) != 0) return {errno, "fcntl", {}, {}};
@@ -83,6 +83,10 @@ Failure LayerServer::Start(UniqueFd device, unsigned threads) {
     event.data.fd = fd;
     if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return {errno, "epoll_ctl", {}, {}};
   }
+  return {};
+}
+
+Failure LayerServer::Start(unsigned threads) {
   for (unsigned i = 0; i < threads; i++) {
     pthread_t thread;
     if (const int error = pthread_create(&thread, nullptr, Main, this)) return {error, "pthread_create", {}, {}};

@@ -37,8 +37,11 @@ class LayerServer {
   // Ends the threads. Requests that wait stay unanswered, for the one who serves the device next.
   ~LayerServer();
 
-  // `device` is /dev/fuse, mounted; it becomes non-blocking.
-  Failure Start(UniqueFd device, unsigned threads);
+  // `device` is /dev/fuse, mounted; it becomes non-blocking. Nothing is read of it yet.
+  Failure Open(UniqueFd device);
+  // Requests are answered from now on. What the kernel has kept while nobody served comes at once: a file that is added only
+  // afterwards is one that does not exist for it.
+  Failure Start(unsigned threads);
   // EEXIST if the inode number or the name is taken. In place of one that was removed and is still open.
   Failure Add(std::shared_ptr<LayerFile> file);
   // Nobody finds it any more; who has it open reads what is here to the end.

@@ -1,14 +1,12 @@
-import { hash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { crc32 } from 'node:zlib';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { chunkTableOf } from '../../checkpoint/chunk-table.ts';
 import { digestOf } from '../../checkpoint/digest.ts';
-import { encodeLayerIndex, TAR_FILE } from '../../checkpoint/lazy/layer-index.ts';
+import { TAR_FILE } from '../../checkpoint/lazy/layer-index.ts';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { FakeSource } from '../fake-checkpoint.test-helper.ts';
+import { fakeLayer } from '../fake-layer.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
 import { type CacheEntry, DirectTransfers, Limiter, NodeCache } from './index.ts';
 
@@ -69,30 +67,9 @@ interface Layer {
   source: FakeSource;
 }
 
-/** Frames are stored as they are. */
 async function add(...frames: Buffer[]): Promise<Layer> {
-  const tar = Buffer.concat(frames);
-  const records = frames.map((bytes, i) => ({
-    fileOffset: BigInt(i * FRAME),
-    layerOffset: BigInt(i * FRAME),
-    storedLength: FRAME,
-    decodedLength: FRAME,
-    crc32: crc32(bytes),
-    layer: 0,
-    digest: hash('sha256', bytes, 'buffer'),
-  }));
-  const index = encodeLayerIndex({
-    blob: digestOf(tar),
-    blobSize: tar.length,
-    diffId: digestOf(tar),
-    size: tar.length,
-    frameBytes: FRAME,
-    frames: chunkTableOf(records),
-    accessOrder: [],
-    metadata: Buffer.from('not looked at'),
-    metadataSize: 512,
-  });
-  const entry = await cache.addLayer(digestOf(index), index);
+  const { id, indexBytes, tar } = fakeLayer(frames);
+  const entry = await cache.addLayer(id, indexBytes);
   return { entry, tar, source: new FakeSource(new Map([[digestOf(tar), tar]])) };
 }
 

@@ -15,6 +15,7 @@ import type { CacheEntry } from '../cache/index.ts';
 import { failedPrecondition, internal, unavailable } from '../error.ts';
 import { closeDevice, type DeviceOptions, mountPoints, openDevice } from './device.ts';
 import { ErofsMounts, type MountCalls } from './erofs-mounts.ts';
+import { nameOf, nodeOf, recordedName, recordedNode } from './served-names.ts';
 
 export interface LazyLayersOptions {
   /** Resolves when the frames of a layer are here; see NodeCache.want. */
@@ -23,6 +24,7 @@ export interface LazyLayersOptions {
     Pick<
       Addon,
       | 'tryLock'
+      | 'layerServerOpen'
       | 'layerServerStart'
       | 'layerServerAdd'
       | 'layerServerRemove'
@@ -131,32 +133,40 @@ export class LazyLayers {
     if (layers.length === 0) return closeDevice(this.#options.device);
     const mounted = mountPoints();
     const { log } = this.#options;
-    let opened: { server: LayerServer; taken: boolean };
+    const failed = ({ entry, directory, id }: LayerMount, error: unknown) => {
+      log.error({ id: entry.id, directory, error: describeError(error).message }, 'layer not mounted');
+      onFailed(id);
+    };
+    const missing: LayerMount[] = [];
     try {
-      opened = await this.#open();
+      const { server, taken } = await this.#open();
+      for (const layer of layers) {
+        try {
+          const { mounts } = await this.#serve(server, layer.entry);
+          if (taken && mounted.has(layer.directory)) mounts.add(layer.directory);
+          else missing.push(layer);
+        } catch (error) {
+          failed(layer, error);
+        }
+      }
+      // Only now: what was read while there was no daemon finds its file, and so does what is sent again.
+      this.#answer(server);
+      if (taken) this.#askAgain(server);
+      this.#server = Promise.resolve(server);
     } catch (error) {
       // Images without lazy layers are served all the same.
       log.error({ error: describeError(error).message }, 'lazy layers cannot be served');
       for (const { id } of layers) onFailed(id);
       return;
     }
-    const { server, taken } = opened;
-    this.#server = Promise.resolve(server);
-    for (const { entry, directory, id } of layers) {
+    for (const layer of missing) {
       try {
-        if (taken && mounted.has(directory)) {
-          (await this.#serve(server, entry)).mounts.add(directory);
-        } else {
-          this.#mounts.unmountAll(directory);
-          await this.mount(entry, directory);
-        }
+        this.#mounts.unmountAll(layer.directory);
+        await this.mount(layer.entry, layer.directory);
       } catch (error) {
-        log.error({ id: entry.id, directory, error: describeError(error).message }, 'layer not mounted');
-        onFailed(id);
+        failed(layer, error);
       }
     }
-    // Only now: what is sent again finds its file.
-    if (taken) this.#options.native.layerServerResend(server);
   }
 
   /**
@@ -218,7 +228,7 @@ export class LazyLayers {
   }
 
   async #start(): Promise<LayerServer> {
-    this.#server ??= this.#open().then(({ server }) => server);
+    this.#server ??= this.#open().then(({ server }) => this.#answer(server));
     try {
       return await this.#server;
     } catch (error) {
@@ -228,10 +238,11 @@ export class LazyLayers {
     }
   }
 
+  /** Answers nobody before `#answer`. */
   async #open(): Promise<{ server: LayerServer; taken: boolean }> {
-    const { native, device, threads } = this.#options;
+    const { native, device } = this.#options;
     const { fd, taken } = await openDevice(device);
-    const server = native.layerServerStart(fd, threads, (node, first, last, ticket) => {
+    const server = native.layerServerOpen(fd, (node, first, last, ticket) => {
       void this.#wanted(server, node, first, last, ticket);
     });
     closeSync(fd);
@@ -239,12 +250,37 @@ export class LazyLayers {
     return { server, taken };
   }
 
+  /** What the daemon before had read from the kernel and not answered. */
+  #askAgain(server: LayerServer): void {
+    const { native, log } = this.#options;
+    try {
+      native.layerServerResend(server);
+    } catch (error) {
+      // Before Linux 6.9: whoever waited for that daemon waits on, and everybody else is served.
+      log.warn(
+        { error: describeError(error).message },
+        'reads that the daemon before had begun stay unanswered',
+      );
+    }
+  }
+
+  #answer(server: LayerServer): LayerServer {
+    const { native, threads } = this.#options;
+    try {
+      native.layerServerStart(server, threads);
+      return server;
+    } catch (error) {
+      native.layerServerStop(server);
+      throw error;
+    }
+  }
+
   /**
    * `whole`: every byte is here, so the kernel reads the file itself, and no server is in between. `recorded`: reads are
    * noted.
    */
   #mountOn(directory: string, entry: CacheEntry, what: 'served' | 'whole' | 'recorded'): void {
-    const served = join(this.#options.device.directory, nameOf(entry));
+    const served = join(this.#options.device.directory, nameOf(entry.id));
     const tar = { served, recorded: recordedName(served), whole: join(entry.imagesDirectory, TAR_FILE) }[
       what
     ];
@@ -290,8 +326,8 @@ export class LazyLayers {
       const node = nodeOf(entry.id);
       const size = index.files[0]?.size ?? 0n;
       const files = [
-        { node, name: nameOf(entry), records: false },
-        { node: recordedNode(node), name: recordedName(nameOf(entry)), records: true },
+        { node, name: nameOf(entry.id), records: false },
+        { node: recordedNode(node), name: recordedName(nameOf(entry.id)), records: true },
       ];
       entry.onPresent = (frame) => {
         for (const file of files) native.layerServerPresent(server, file.node, frame);
@@ -351,24 +387,6 @@ export class LazyLayers {
       native.layerServerAnswer(server, ticket, EIO);
     }
   }
-}
-
-/** Inode numbers must be the same after a restart: the kernel keeps them. 48 bits of the digest, and never those below 2. */
-function nodeOf(id: string): number {
-  return 2 + Number.parseInt(id.slice('sha256:'.length, 'sha256:'.length + 12), 16);
-}
-
-function nameOf({ id }: CacheEntry): string {
-  return id.slice('sha256:'.length);
-}
-
-/** The same bytes under another inode: with pages of its own in the page cache, so that no read of it goes unnoticed. */
-function recordedNode(node: number): number {
-  return node + 2 ** 48;
-}
-
-function recordedName(name: string): string {
-  return `${name}.recorded`;
 }
 
 function forget(entry: CacheEntry): void {
