@@ -52,8 +52,8 @@ const pull = (reference: string) =>
 
 /** Directories of an image's layers as overlayfs has unpacked them, topmost first. */
 async function unpacked(chain: string): Promise<string[]> {
-  await ctr('snapshots', 'view', 'probe', chain);
-  const { stdout } = await ctr('snapshots', 'mounts', '/mnt', 'probe');
+  // One call: nothing refers to the view, so that the next collection of garbage takes it.
+  const { stdout } = await ctr('snapshots', 'view', '--target', '/mnt', 'probe', chain);
   return (/lowerdir=([^,\s]+)/.exec(stdout)?.[1] ?? '').split(':');
 }
 
