@@ -149,11 +149,11 @@ export class Containerd {
   }
 
   /**
-   * Waits until containerd's connection to thaw-snapshotter stands. After a failed one it tries again only some seconds
-   * later, and fails every call until then. A list would not ask thaw-snapshotter where containerd knows no snapshot.
+   * Waits until containerd's connection to a proxy plug-in stands. After a failed one it tries again only some seconds
+   * later, and fails every call until then. A list would not ask the plug-in where containerd knows no snapshot.
    */
-  async reachSnapshotter(): Promise<void> {
-    const snapshots = (...args: string[]) => this.ctr(['snapshots', '--snapshotter', 'thaw', ...args]);
+  async reachSnapshotter(name = 'thaw'): Promise<void> {
+    const snapshots = (...args: string[]) => this.ctr(['snapshots', '--snapshotter', name, ...args]);
     await until(
       'containerd to reach the snapshotter',
       async () => {

@@ -1,14 +1,19 @@
 /** What the cold-node bench stands on: checkpoints in a registry behind a slow link, and a node that can be emptied. */
 import { writeFileSync } from 'node:fs';
+import { mergeTables } from '../../../cli/install/toml-edit.ts';
 import { withDaemon } from '../../../cli/node/daemon.ts';
 import { DAEMON_SOCKET } from '../../../cli/node/socket.ts';
 import { privateDir, type RegistryRequest, run, until } from '../../../test/lib/index.ts';
 import { type Answers, Bed, commandOf, workerEntry } from '../restore/bed.ts';
+import { STARGZ, type StargzDaemon } from '../stargz/index.ts';
 import { type PackedLayer, packCheckpoint, packEntries, pushImage } from './images.ts';
 import { type Gbit, throttle, unthrottle } from './throttle.ts';
 
-/** Handlers of the node's containerd: thaw with its snapshotter, thaw on unpacked images, containerd's own. */
-export const handlers = { thaw: 'thaw', whole: 'thaw-whole', runc: 'runc' } as const;
+/**
+ * Handlers of the node's containerd: thaw with its snapshotter, thaw on unpacked images, containerd's own, and that one on
+ * stargz-snapshotter.
+ */
+export const handlers = { thaw: 'thaw', whole: 'thaw-whole', runc: 'runc', stargz: STARGZ } as const;
 
 const CALL_MS = 30_000;
 
@@ -35,18 +40,21 @@ export class ColdBed {
   readonly bed: Bed;
   /** For layers, on the disk of the node cache. */
   readonly dir: string;
+  readonly #stargz: StargzDaemon | undefined;
 
-  private constructor(bed: Bed) {
+  private constructor(bed: Bed, stargz: StargzDaemon | undefined) {
     this.bed = bed;
+    this.#stargz = stargz;
     this.dir = privateDir('bench');
   }
 
-  static async start(): Promise<ColdBed> {
+  /** `stargz`: containerd uses it too, and it is emptied with the node; the caller ends it. */
+  static async start(stargz?: StargzDaemon): Promise<ColdBed> {
     // Under the runtime thaw, but unpacked as any image is.
     const whole = { runtime_type: 'io.containerd.runc.thaw.v2', container_annotations: ['thaw.dev/*'] };
     const runtimes = { [handlers.whole]: whole };
     const extra = { plugins: { 'io.containerd.cri.v1.runtime': { containerd: { runtimes } } } };
-    return new ColdBed(await Bed.start(extra));
+    return new ColdBed(await Bed.start(stargz ? mergeTables(extra, stargz.settings) : extra), stargz);
   }
 
   async stop(): Promise<void> {
@@ -97,6 +105,8 @@ export class ColdBed {
       );
       return checkpoints.length + layers.length === 0;
     });
+    await this.#stargz?.empty();
+    if (this.#stargz) await node.containerd.reachSnapshotter(STARGZ);
     await run('sync', [], { timeoutMs: 120_000 });
     writeFileSync('/proc/sys/vm/drop_caches', '1');
     const blobs = `${node.registry.dir}/data`;

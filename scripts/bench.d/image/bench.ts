@@ -1,12 +1,13 @@
 /**
- * `scripts/bench image`: images on a node that has nothing of them, registry behind 1 Gbit/s; thaw with lazy layers, and
- * containerd with overlayfs.
+ * `scripts/bench image`: images on a node that has nothing of them, registry behind 1 Gbit/s; thaw with lazy layers,
+ * containerd with overlayfs, and with stargz-snapshotter.
  */
 import { describeError } from '../../../proto/status.ts';
 import { alternate, type Side, type Sides, type Turns } from '../alternate.ts';
 import { ColdBed } from '../coldnode/bed.ts';
 import { choose } from '../groups.ts';
 import type { Metric, Report } from '../report.ts';
+import { STARGZ, StargzDaemon, stargzVersion } from '../stargz/index.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
 import { type Published, publish } from './publish.ts';
@@ -25,6 +26,7 @@ export interface ImageBenchOptions {
 const groups = [
   { name: 'cold' },
   { name: 'order' },
+  { name: 'stargz' },
   { name: 'restore' },
   { name: 'read' },
   { name: 'warm' },
@@ -32,7 +34,14 @@ const groups = [
 const imageNames = [{ name: 'pytorch' }, { name: 'node' }, { name: 'shell' }] as const;
 const OVERLAYFS = 'overlayfs';
 /** By the kind of a start. */
-const PEERS = { cold: OVERLAYFS, order: 'lazy, without an order', restore: 'pull-unpack-restore' } as const;
+const PEERS = {
+  cold: OVERLAYFS,
+  order: 'lazy, without an order',
+  restore: 'pull-unpack-restore',
+  stargz: STARGZ,
+} as const;
+/** In the names of metrics. */
+const KINDS = { cold: 'cold', order: 'order', restore: 'restore', stargz: 'cold_vs_stargz' } as const;
 
 export async function runImageBench(
   { quick, only, roots }: ImageBenchOptions,
@@ -49,11 +58,12 @@ export async function runImageBench(
   const metrics: Metric[] = [];
   const timed = stopwatch(progress);
   const failures: string[] = [];
-  const cold = await ColdBed.start();
+  const stargz = chosen.includes('stargz') ? await StargzDaemon.start() : undefined;
+  const cold = await ColdBed.start(stargz);
   const measureImage = async (recipe: Recipe) => {
-    const published = await publish(cold, recipe, roots);
+    const published = await publish(cold, recipe, roots, { withEstargz: stargz !== undefined });
     timed(`${recipe.name} published`);
-    for (const kind of ['cold', 'order', 'restore'] as const) {
+    for (const kind of ['cold', 'order', 'stargz', 'restore'] as const) {
       if (!chosen.includes(kind)) continue;
       const starts = await alternate(turns, (side) => startOnce(cold, published, side, kind));
       metrics.push(...startMetrics(published, kind, starts));
@@ -79,9 +89,10 @@ export async function runImageBench(
     }
   } finally {
     await cold.stop();
+    await stargz?.halt();
   }
   const notes = [
-    "stargz is left out: Debian's stargz-snapshotter package has only ctr-remote, and no snapshotter that mounts such an image",
+    ...(stargz ? [stargzVersion()] : []),
     'metrics without the name of an image are those of the PyTorch server',
     ...(quick ? ["quick: the demo's small server without PyTorch stands for the one with it"] : []),
     await versions(),
@@ -95,7 +106,7 @@ function startMetrics(published: Published, kind: StartKind, starts: Sides<Start
   const metric = (name: string, unit: string, part: keyof Start): Metric => {
     const of = (side: Side) => starts[side].map((start) => start[part]);
     return {
-      name: `${name}_${kind}${suffix(published)}`,
+      name: `${name}_${KINDS[kind]}${suffix(published)}`,
       unit,
       ours: of('ours'),
       peer: of('peer'),

@@ -4,6 +4,7 @@ import { run } from '../../../test/lib/index.ts';
 import { type ColdBed, handlers } from '../coldnode/bed.ts';
 import { debianBase, packCheckpoint, packEntries, pushImage } from '../coldnode/images.ts';
 import { ColdPod } from '../coldnode/pod.ts';
+import { pushEstargz } from '../stargz/convert.ts';
 import { firstAnswer } from './answer.ts';
 import { recordOrder } from './read-order.ts';
 import { essence, type Recipe } from './recipes.ts';
@@ -15,6 +16,8 @@ export interface Published {
   lazy: string;
   /** The lazy one without an order. */
   unordered: string;
+  /** The ordinary one as eStargz; empty where nobody asked for it. */
+  estargz: string;
   /** Checkpoint image on the lazy one, and the ordinary one with CRIU's files as a layer. */
   warm: string;
   files: string;
@@ -24,7 +27,12 @@ export interface Published {
 
 const LONG_MS = 20 * 60_000;
 
-export async function publish(cold: ColdBed, recipe: Recipe, roots: string): Promise<Published> {
+export async function publish(
+  cold: ColdBed,
+  recipe: Recipe,
+  roots: string,
+  { withEstargz }: { withEstargz: boolean },
+): Promise<Published> {
   const { node } = cold.bed;
   const { host } = node.registry;
   const repository = `bench/image-${recipe.name}`;
@@ -40,6 +48,10 @@ export async function publish(cold: ColdBed, recipe: Recipe, roots: string): Pro
     run('thaw', ['--address', node.containerd.socket, ...args], { timeoutMs: LONG_MS });
   await thaw('convert', '--lazy', plain, unordered);
   await thaw('convert', '--lazy', plain, lazy, '--order', await recordOrder(cold, unordered, recipe));
+
+  const estargz = withEstargz
+    ? await pushEstargz(node.containerd, plain, `${host}/${repository}:estargz`)
+    : '';
 
   const pod = await ColdPod.start(node, handlers.thaw, { cold: true });
   try {
@@ -60,7 +72,7 @@ export async function publish(cold: ColdBed, recipe: Recipe, roots: string): Pro
       command,
       env,
     });
-    return { recipe, plain, lazy, unordered, warm, files, answer };
+    return { recipe, plain, lazy, unordered, estargz, warm, files, answer };
   } finally {
     await pod.remove();
   }

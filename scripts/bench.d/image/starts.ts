@@ -35,12 +35,22 @@ const sent = () => parseSentBytes(readFileSync('/proc/net/dev', 'utf8'));
 
 /**
  * `restore`: of the checkpoint; the peer pulls, unpacks, and restores with runc. `order`: cold, and the peer is the lazy image
- * without a recorded order.
+ * without a recorded order. `stargz`: cold, and the peer is the image as eStargz on stargz-snapshotter.
  */
-export type StartKind = 'cold' | 'order' | 'restore';
+export type StartKind = 'cold' | 'order' | 'restore' | 'stargz';
 
-const handlerOf = (side: Side, kind: StartKind) =>
-  side === 'ours' || kind === 'order' ? handlers.thaw : handlers.runc;
+function handlerOf(side: Side, kind: StartKind): string {
+  if (side === 'ours') return handlers.thaw;
+  switch (kind) {
+    case 'order':
+      return handlers.thaw;
+    case 'stargz':
+      return handlers.stargz;
+    case 'cold':
+    case 'restore':
+      return handlers.runc;
+  }
+}
 
 export async function startOnce(
   cold: ColdBed,
@@ -130,8 +140,17 @@ async function readFiles(rootfs: string): Promise<number> {
   return Number(stdout);
 }
 
-function imageOf({ plain, lazy, unordered, warm, files }: Published, side: Side, kind: StartKind): string {
-  const of = { cold: [lazy, plain], order: [lazy, unordered], restore: [warm, files] } as const;
+function imageOf(
+  { plain, lazy, unordered, warm, files, estargz }: Published,
+  side: Side,
+  kind: StartKind,
+): string {
+  const of = {
+    cold: [lazy, plain],
+    order: [lazy, unordered],
+    restore: [warm, files],
+    stargz: [lazy, estargz],
+  } as const;
   const [ours, peer] = of[kind];
   return side === 'ours' ? ours : peer;
 }

@@ -1,18 +1,21 @@
-/** `scripts/bench snapshotter`: thaw's snapshotter and containerd's own overlayfs, both behind one containerd. */
+/**
+ * `scripts/bench snapshotter`: thaw's snapshotter, stargz-snapshotter and containerd's own overlayfs, all behind one
+ * containerd.
+ */
 import { Code } from '../../../proto/status.ts';
-import { SnapshotsClient } from '../../../test/conformance/snapshots-client.ts';
 import { ThawDaemon } from '../../../test/conformance/thaw-daemon.ts';
 import { privateDir } from '../../../test/lib/index.ts';
-import { alternate, type Side, type Turns } from '../alternate.ts';
+import { type Turns, takeTurns } from '../alternate.ts';
 import { minimalBase, packFolder, pushImage } from '../coldnode/images.ts';
 import { BenchError } from '../error.ts';
 import { choose } from '../groups.ts';
 import type { Metric, Report } from '../report.ts';
 import { memoryOf } from '../shim/proc.ts';
+import { STARGZ, StargzDaemon, stargzVersion } from '../stargz/index.ts';
 import { quantile } from '../statistics.ts';
 import { stopwatch } from '../stopwatch.ts';
 import { versions } from '../versions.ts';
-import { Bed } from './bed.ts';
+import { Bed, type SnapshotterSide, sides } from './bed.ts';
 import { flushes } from './flush.ts';
 import { CALLS, type Call, cycle, fill, type Load, list, stat } from './load.ts';
 
@@ -23,7 +26,7 @@ export interface SnapshotterBenchOptions {
 }
 
 const groups = [{ name: 'cycles' }, { name: 'p99' }, { name: 'many' }, { name: 'unpack' }] as const;
-const PEER = 'overlayfs';
+const OVERLAYFS = 'overlayfs';
 const MANY_CLIENTS = 64;
 /** What a call of many may take at the most, unless the disk is slower. */
 const BOUND_MS = 50;
@@ -34,6 +37,8 @@ const BOUND_MS = 50;
 const FLUSHES: Readonly<Record<Call, number>> = { prepare: 4, mounts: 0, commit: 2, remove: 2 };
 /** Folders of the node's Debian, a layer each. */
 const FOLDERS = ['/usr/bin', '/usr/sbin', '/usr/libexec', '/usr/lib', '/usr/share'];
+
+type Samples = Readonly<Record<SnapshotterSide, number[]>>;
 
 export async function runSnapshotterBench(
   { quick, only }: SnapshotterBenchOptions,
@@ -54,7 +59,7 @@ export async function runSnapshotterBench(
     }
     // Before there is a crowd: a pull walks all snapshots of its namespace.
     if (chosen.includes('unpack')) {
-      metrics.push(await measureUnpack(bed, quick ? { runs: 1, warmUp: false } : { runs: 5 }));
+      metrics.push(...(await measureUnpack(bed, quick ? { runs: 1, warmUp: false } : { runs: 5 })));
       timed('unpack');
     }
     if (chosen.includes('many')) {
@@ -65,125 +70,146 @@ export async function runSnapshotterBench(
     await bed.stop();
   }
   const notes = [
-    "stargz is left out: Debian's stargz-snapshotter package has only ctr-remote, and no snapshotter",
-    'overlayfs runs inside containerd, thaw behind one more connection',
+    stargzVersion(),
+    'overlayfs runs inside containerd, thaw and stargz behind one more connection',
     await versions(),
   ];
   return { bench: 'snapshotter', metrics, notes };
 }
 
+/** Ours against the peer of the target, and aside against the other one. */
+function against(
+  name: string,
+  unit: string,
+  samples: Samples,
+  peer: Exclude<SnapshotterSide, 'thaw'>,
+  { aside = false } = {},
+): Metric[] {
+  const other = peer === STARGZ ? OVERLAYFS : STARGZ;
+  const metric = { name, unit, ours: samples.thaw };
+  return [
+    { ...metric, peer: samples[peer], peerName: peer, ...(aside ? { aside } : {}) },
+    { ...metric, peer: samples[other], peerName: other, aside: true },
+  ];
+}
+
 async function measureCycles(bed: Bed, quick: boolean): Promise<Metric[]> {
-  const turns = quick ? { runs: 2 } : { runs: 7 };
+  const turns = quick ? { runs: 2 } : { runs: 5 };
   const ms = quick ? 1_000 : 4_000;
   const metrics: Metric[] = [];
   for (const count of [1, 16, MANY_CLIENTS]) {
-    const loads = await alternate(turns, (side) => loadOf(bed, side, count, ms));
-    const rates = (side: Side) => loads[side].map(({ cycles, seconds }) => cycles / seconds);
-    const rate = { name: `cycles_c${count}`, unit: '1/s', ours: rates('ours'), peer: rates('peer') };
-    const many = count === MANY_CLIENTS;
-    metrics.push({ ...rate, peerName: PEER, ...(many ? { aside: true } : {}) });
-    if (!many) continue;
-    const p99 = (side: Side) => loads[side].map((load) => quantile(allOf(load), 0.99));
-    const name = `p99_c${count} through containerd`;
-    metrics.push({ name, unit: 'ms', ours: p99('ours'), peer: p99('peer'), peerName: PEER, aside: true });
+    const loads = await takeTurns(sides, turns, (side) => cycle(bed.target(side), count, ms));
+    const aside = count === MANY_CLIENTS;
+    const rates = ofEach(loads, ({ cycles, seconds }) => cycles / seconds);
+    metrics.push(...against(`cycles_c${count}`, '1/s', rates, STARGZ, { aside }));
+    if (!aside) continue;
+    const slowest = ofEach(loads, (load) => quantile(allOf(load), 0.99));
+    metrics.push(...against(`p99_c${count} through containerd`, 'ms', slowest, STARGZ, { aside }));
   }
   return metrics;
 }
 
 /**
- * Of the daemon itself: containerd has a database of its own in the way, which writes twice for each call and lets one write
- * at a time.
+ * Of the daemons themselves: containerd has a database of its own in the way, which writes twice for each call and lets one
+ * write at a time.
  */
 async function measureP99(quick: boolean): Promise<Metric[]> {
   const ms = quick ? 2_000 : 6_000;
   const thaw = await ThawDaemon.start({ log_level: 'info' });
-  const clients = Array.from({ length: MANY_CLIENTS }, () => new SnapshotsClient(thaw.socket));
-  const loads: Load[] = [];
+  const stargz = await StargzDaemon.start();
+  const loads = { thaw: [] as Load[], stargz: [] as Load[] };
   const disk: number[] = [];
   try {
-    await alternate(quick ? { runs: 2 } : { runs: 7 }, async (side) => {
-      if (side === 'ours') loads.push(await cycle(clients, ms));
-      else disk.push(quantile(flushes(ms / 4), 0.99));
+    await takeTurns(['thaw', STARGZ, 'disk'] as const, quick ? { runs: 2 } : { runs: 7 }, async (side) => {
+      switch (side) {
+        case 'thaw':
+          loads.thaw.push(await cycle({ socket: thaw.socket }, MANY_CLIENTS, ms));
+          break;
+        case 'stargz':
+          loads.stargz.push(await cycle({ socket: stargz.socket }, MANY_CLIENTS, ms));
+          break;
+        case 'disk':
+          disk.push(quantile(flushes(ms / 4), 0.99));
+      }
     });
   } finally {
-    for (const client of clients) client.close();
+    await stargz.halt();
     await thaw.stop();
   }
   // Those of the warm-up.
-  loads.shift();
-  disk.shift();
+  for (const samples of [loads.thaw, loads.stargz, disk]) samples.shift();
   const unit = 'ms';
-  const bound = loads.map(() => BOUND_MS);
+  const bound = loads.thaw.map(() => BOUND_MS);
   const name = `p99_c${MANY_CLIENTS}`;
-  const all = loads.map((load) => quantile(allOf(load), 0.99));
+  const p99 = (of: readonly Load[], call?: Call) =>
+    of.map((load) => quantile(call ? load.latencies[call] : allOf(load), 0.99));
+  const rates = ofEach(loads, ({ cycles, seconds }) => cycles / seconds);
   return [
-    { name, unit, ours: all, peer: bound, peerName: 'the bound' },
-    ...CALLS.map((call): Metric => {
-      const ours = loads.map(({ latencies }) => quantile(latencies[call], 0.99));
+    { name, unit, ours: p99(loads.thaw), peer: bound, peerName: 'the bound' },
+    { name, unit, ours: p99(loads.thaw), peer: p99(loads.stargz), peerName: STARGZ, aside: true },
+    ...CALLS.flatMap((call): Metric[] => {
+      const ours = p99(loads.thaw, call);
       const flushCount = FLUSHES[call];
-      const peer = flushCount === 0 ? bound : disk.map((flush) => flush * flushCount);
-      const peerName =
-        flushCount === 0 ? 'the bound; no flush' : `p99 of ${flushCount} flushes of this disk, idle`;
-      return { name: `${name} ${call}`, unit, ours, peer, peerName, aside: true };
+      const metric = { name: `${name} ${call}`, unit, ours, aside: true };
+      const alone = disk.map((flush) => flush * flushCount);
+      const peerName = `p99 of ${flushCount} flushes of this disk, idle`;
+      return [
+        { ...metric, peer: p99(loads.stargz, call), peerName: STARGZ },
+        ...(flushCount > 0 ? [{ ...metric, peer: alone, peerName }] : []),
+      ];
     }),
+    {
+      name: `cycles_c${MANY_CLIENTS} of the daemons themselves`,
+      unit: '1/s',
+      ours: rates.thaw,
+      peer: rates.stargz,
+      peerName: STARGZ,
+      aside: true,
+    },
   ];
+}
+
+function ofEach<K extends string>(
+  loads: Readonly<Record<K, readonly Load[]>>,
+  value: (load: Load) => number,
+): Record<K, number[]> {
+  const entries = Object.entries<readonly Load[]>(loads).map(([side, all]) => [side, all.map(value)]);
+  return Object.fromEntries(entries) as Record<K, number[]>;
 }
 
 function allOf({ latencies }: Load): number[] {
   return Object.values(latencies).flat();
 }
 
-async function loadOf(bed: Bed, side: Side, count: number, ms: number): Promise<Load> {
-  const clients = bed.clients(side, count);
-  try {
-    return await cycle(clients, ms);
-  } finally {
-    for (const client of clients) client.close();
-  }
-}
-
 async function measureMany(bed: Bed, count: number, turns: Turns): Promise<Metric[]> {
-  const clients = { ours: bed.clients('ours', 16), peer: bed.clients('peer', 16) };
-  try {
-    const idle = memoryOf([bed.snapshotter.pid]).privateBytes;
-    for (const side of ['ours', 'peer'] as const) await fill(clients[side], count);
-    const first = (side: Side) => {
-      const [client] = clients[side];
-      if (!client) throw new BenchError(Code.internal, 'There is no client');
-      return client;
-    };
-    const lists = await alternate(turns, async (side) => {
-      const { ms, count: found } = await list(first(side));
-      if (found < count) throw new BenchError(Code.dataLoss, `${found} of ${count} snapshots were listed`);
-      return ms;
-    });
-    const stats = await alternate(turns, (side) => stat(first(side), count, 500));
-    const memory = (pid: number) => [memoryOf([pid]).privateBytes / 2 ** 20];
-    return [
-      { name: `list_${count}`, unit: 'ms', ours: lists.ours, peer: lists.peer, peerName: PEER },
-      { name: `stat_${count}`, unit: 'ms', ours: stats.ours, peer: stats.peer, peerName: PEER, aside: true },
-      {
-        name: 'daemon_memory',
-        unit: 'MiB',
-        ours: memory(bed.snapshotter.pid),
-        peer: memory(bed.containerd.pid),
-        peerName: 'containerd, which overlayfs is part of',
-      },
-      {
-        name: 'daemon_memory_grown',
-        unit: 'MiB',
-        ours: memory(bed.snapshotter.pid),
-        peer: [idle / 2 ** 20],
-        peerName: `before there were ${count} snapshots`,
-        aside: true,
-      },
-    ];
-  } finally {
-    for (const client of [...clients.ours, ...clients.peer]) client.close();
-  }
+  const memory = (side: SnapshotterSide) => memoryOf([bed.pids[side]]).privateBytes / 2 ** 20;
+  const idle = { thaw: memory('thaw'), stargz: memory(STARGZ) };
+  for (const side of sides) await fill(bed.target(side), count);
+  const lists = await takeTurns(sides, turns, async (side) => {
+    const { ms, count: found } = await list(bed.target(side));
+    if (found < count) throw new BenchError(Code.dataLoss, `${found} of ${count} snapshots were listed`);
+    return ms;
+  });
+  const stats = await takeTurns(sides, turns, (side) => stat(bed.target(side), count, 500));
+  const now = { thaw: [memory('thaw')], stargz: [memory(STARGZ)] };
+  const before = `before there were ${count} snapshots`;
+  const grown = { name: 'daemon_memory_grown', unit: 'MiB', aside: true };
+  return [
+    ...against(`list_${count}`, 'ms', lists, STARGZ),
+    ...against(`stat_${count}`, 'ms', stats, STARGZ, { aside: true }),
+    { name: 'daemon_memory', unit: 'MiB', ours: now.thaw, peer: now.stargz, peerName: STARGZ },
+    { ...grown, ours: now.thaw, peer: [idle.thaw], peerName: before },
+    {
+      ...grown,
+      name: 'daemon_memory_grown of stargz',
+      ours: now.stargz,
+      peer: [idle.stargz],
+      peerName: before,
+    },
+  ];
 }
 
-async function measureUnpack(bed: Bed, turns: Turns): Promise<Metric> {
+async function measureUnpack(bed: Bed, turns: Turns): Promise<Metric[]> {
   const directory = privateDir('bench');
   const layers = [await minimalBase()];
   for (const folder of FOLDERS) layers.push(await packFolder(folder, directory));
@@ -194,6 +220,6 @@ async function measureUnpack(bed: Bed, turns: Turns): Promise<Metric> {
     layers,
     command: ['true'],
   });
-  const seconds = await alternate(turns, (side) => bed.pull(side, image));
-  return { name: 'unpack', unit: 's', ours: seconds.ours, peer: seconds.peer, peerName: PEER };
+  const seconds = await takeTurns(sides, turns, (side) => bed.pull(side, image));
+  return against('unpack', 's', seconds, OVERLAYFS);
 }

@@ -1,11 +1,18 @@
-/** Calls of many clients at once: what containerd does for a container's root file system, and for a layer. */
-import type { SnapshotsClient } from '../../../test/conformance/snapshots-client.ts';
+/** Runs the program that loads a snapshotter (`stargz/load/main.go`), and reads what it says. */
+import { run } from '../../../test/lib/index.ts';
+import { loadProgram } from '../stargz/index.ts';
 
-/** Without it containerd collects what nothing refers to, also between two calls. */
-const KEPT = { 'containerd.io/gc.root': 'bench' };
+/** Of all that the load makes. */
+export const NAMESPACE = 'bench';
 
 export const CALLS = ['prepare', 'mounts', 'commit', 'remove'] as const;
 export type Call = (typeof CALLS)[number];
+
+export interface Target {
+  socket: string;
+  /** Which of containerd's; absent where the socket is a snapshotter's own. */
+  snapshotter?: string;
+}
 
 export interface Load {
   cycles: number;
@@ -14,61 +21,38 @@ export interface Load {
   latencies: Record<Call, number[]>;
 }
 
-/** Prepare, Mounts, Commit and Remove over and over, on every client at once, until the time is up. */
-export async function cycle(clients: readonly SnapshotsClient[], ms: number): Promise<Load> {
-  const latencies: Load['latencies'] = { prepare: [], mounts: [], commit: [], remove: [] };
-  const timed = async <T>(name: Call, call: Promise<T>) => {
-    const began = performance.now();
-    await call;
-    latencies[name].push(performance.now() - began);
-  };
-  const began = performance.now();
-  let cycles = 0;
-  await Promise.all(
-    clients.map(async (client, n) => {
-      for (let i = 0; performance.now() - began < ms; i++) {
-        const key = `cycle-${n}-${i}`;
-        await timed('prepare', client.prepare(key, '', KEPT));
-        await timed('mounts', client.mounts(key));
-        await timed('commit', client.commit(`${key}-done`, key, KEPT));
-        await timed('remove', client.remove(`${key}-done`));
-        cycles += 1;
-      }
-    }),
-  );
-  return { cycles, seconds: (performance.now() - began) / 1000, latencies };
+let runs = 0;
+
+/** Prepare, Mounts, Commit and Remove over and over, on every connection at once, until the time is up. */
+export function cycle(target: Target, clients: number, ms: number): Promise<Load> {
+  runs += 1;
+  return load<Load>(target, 'cycle', { clients, ms, run: runs });
 }
 
-/** Active snapshots on one committed one, made by all clients together. */
-export async function fill(clients: readonly SnapshotsClient[], count: number): Promise<void> {
-  const [first] = clients;
-  await first?.prepare('base-active', '', KEPT);
-  await first?.commit('base', 'base-active', KEPT);
-  let next = 0;
-  await Promise.all(
-    clients.map(async (client) => {
-      while (next < count) {
-        const key = nameOf(next++);
-        await client.prepare(key, 'base', KEPT);
-      }
-    }),
-  );
+/** Active snapshots on one committed one. */
+export async function fill(target: Target, count: number): Promise<void> {
+  await load(target, 'fill', { clients: 16, count });
 }
 
 /** Milliseconds of one list, of how many. */
-export async function list(client: SnapshotsClient): Promise<{ ms: number; count: number }> {
-  const began = performance.now();
-  const batches = await client.walk(() => {});
-  return { ms: performance.now() - began, count: batches.reduce((sum, batch) => sum + batch, 0) };
+export function list(target: Target): Promise<{ ms: number; count: number }> {
+  return load(target, 'list', {});
 }
 
-/** Milliseconds a Stat, over so many of them one after the other, spread over all snapshots. */
-export async function stat(client: SnapshotsClient, count: number, calls: number): Promise<number> {
-  const began = performance.now();
-  for (let i = 0; i < calls; i++) await client.stat(nameOf(Math.floor((i * count) / calls)));
-  return (performance.now() - began) / calls;
+/** Milliseconds a Stat, over so many of them one after the other, spread over all that `fill` made. */
+export async function stat(target: Target, count: number, calls: number): Promise<number> {
+  return (await load<{ ms: number }>(target, 'stat', { count, calls })).ms;
 }
 
-function nameOf(n: number): string {
-  return `many-${n}`;
+async function load<T>(
+  { socket, snapshotter = '' }: Target,
+  mode: string,
+  flags: Readonly<Record<string, number>>,
+): Promise<T> {
+  const options = Object.entries({ address: socket, snapshotter, ...flags }).flatMap(([name, value]) => [
+    `-${name}`,
+    String(value),
+  ]);
+  const { stdout } = await run(loadProgram, [...options, mode], { timeoutMs: 600_000 });
+  return JSON.parse(stdout) as T;
 }
