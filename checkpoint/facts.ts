@@ -29,6 +29,8 @@ const launch = z.object({
   env: z.array(z.string()),
   /** What config maps and secrets held, one digest a mount; an image that has none of it says nothing. */
   files: z.optional(z.array(z.object({ destination: z.string(), digest })).check(z.maxLength(1024))),
+  /** Variables of `env` whose whole value was the pod's own, which no other pod has. */
+  ofPod: z.optional(z.array(z.object({ variable: z.string(), field: z.string() })).check(z.maxLength(1024))),
 });
 
 const host = z.object({

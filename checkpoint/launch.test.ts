@@ -22,6 +22,23 @@ describe('launchOf', () => {
     });
   });
 
+  it('tells variables whose value is the name or the uid of the pod', () => {
+    const annotations = {
+      'io.kubernetes.cri.sandbox-name': 'llm-0',
+      'io.kubernetes.cri.sandbox-uid': 'b0c1',
+      'io.kubernetes.cri.sandbox-namespace': 'models',
+    };
+    const env = ['POD_NAME=llm-0', 'POD_UID=b0c1', 'POD_NAMESPACE=models', 'URL=http://llm-0', 'X', 'Y='];
+    const ofPod = [
+      { variable: 'POD_NAME', field: 'metadata.name' },
+      { variable: 'POD_UID', field: 'metadata.uid' },
+    ];
+    expect(launchOf({ annotations, hostname: 'other', process: { env } }).ofPod).toEqual(ofPod);
+    expect(launchOf({ hostname: 'llm-0', process: { env } }).ofPod).toEqual(ofPod.slice(0, 1));
+    expect(launchOf({ process: { env } }).ofPod).toBeUndefined();
+    expect(launchOf({ hostname: '', process: { env } }).ofPod).toBeUndefined();
+  });
+
   const platform = [
     'HOSTNAME=x',
     'KUBERNETES_SERVICE_HOST=10.0.0.1',

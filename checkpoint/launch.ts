@@ -25,8 +25,27 @@ function setByPlatform(variable: string): boolean {
   return true;
 }
 
+/** containerd's annotations of CRI containers (internal/cri/annotations). */
+const SANDBOX = 'io.kubernetes.cri.sandbox-';
+
+/**
+ * What a pod has alone: two pods that ask for the same differ in it, as in their host names. By the paths that a manifest's
+ * `fieldRef` has. A pod's namespace, node and addresses are not among them: the first two can be the same, and the last one
+ * a process may have told others.
+ */
+function ownFields({ annotations = {}, hostname }: Spec): ReadonlyMap<string, string> {
+  const named = (value: string | undefined, field: string) => (value ? [[value, field] as const] : []);
+  return new Map([
+    ...named(annotations[`${SANDBOX}uid`], 'metadata.uid'),
+    // A container outside of any pod, of `thaw build` say, has a host name in its place.
+    ...named(annotations[`${SANDBOX}name`] ?? hostname, 'metadata.name'),
+  ]);
+}
+
 /** The parts of an OCI runtime spec that say what is run. */
 interface Spec {
+  hostname?: string;
+  annotations?: Record<string, string>;
   process?: {
     args?: string[];
     cwd?: string;
@@ -36,13 +55,22 @@ interface Spec {
 }
 
 /** Without what config maps and secrets hold: whoever sees the mounts adds that. */
-export function launchOf({ process = {} }: Spec): Launch {
+export function launchOf(spec: Spec): Launch {
+  const { process = {} } = spec;
+  const env = [...new Set((process.env ?? []).filter((variable) => !setByPlatform(variable)))].sort();
+  const own = ownFields(spec);
+  const ofPod = env.flatMap((entry) => {
+    const at = entry.indexOf('=');
+    const field = at < 0 ? undefined : own.get(entry.slice(at + 1));
+    return field === undefined ? [] : [{ variable: entry.slice(0, at), field }];
+  });
   return {
     args: [...(process.args ?? [])],
     cwd: process.cwd ?? '/',
     uid: process.user?.uid ?? 0,
     gid: process.user?.gid ?? 0,
     additionalGids: [...new Set(process.user?.additionalGids ?? [])].sort((a, b) => a - b),
-    env: [...new Set((process.env ?? []).filter((variable) => !setByPlatform(variable)))].sort(),
+    env,
+    ...(ofPod.length > 0 ? { ofPod } : {}),
   };
 }

@@ -81,6 +81,7 @@ const secured = {
   runAsUser: USER,
   readonlyRootfs: true,
   seccomp: 'RuntimeDefault',
+  fieldEnv: { POD_NAME: 'metadata.name', POD_UID: 'metadata.uid' },
 } as const satisfies Partial<PodRequest>;
 
 async function run(request: Partial<PodRequest> & { mounts: Volumes['mounts'] }): Promise<Pod> {

@@ -41,6 +41,29 @@ describe('launchDifferences', () => {
       'environment variable PATH has another value now',
     ]);
   });
+  it('is empty where each has the name and the uid of its own pod, and nowhere else', () => {
+    const pod = (name: string, env: Record<string, string>) =>
+      launchOf({
+        annotations: {
+          'io.kubernetes.cri.sandbox-name': name,
+          'io.kubernetes.cri.sandbox-uid': `uid-of-${name}`,
+        },
+        process: { env: Object.entries(env).map(([key, value]) => `${key}=${value}`) },
+      });
+    const was = pod('llm-0', { POD: 'llm-0', POD_UID: 'uid-of-llm-0' });
+    expect(launchDifferences(was, pod('llm-1', { POD: 'llm-1', POD_UID: 'uid-of-llm-1' }))).toEqual([]);
+    // The name of another one, and one kind in the place of the other.
+    for (const env of [
+      { POD: 'llm-7', POD_UID: 'uid-of-llm-1' },
+      { POD: 'uid-of-llm-1', POD_UID: 'uid-of-llm-1' },
+    ])
+      expect(launchDifferences(was, pod('llm-1', env))).toEqual([
+        'environment variable POD has another value now',
+      ]);
+    expect(launchDifferences(was, pod('llm-1', { POD: 'llm-1' }))).toEqual([
+      'environment variable POD_UID is not set now',
+    ]);
+  });
   it('names a config map that has changed, not one that is not mounted', () => {
     const files = (digest: string) => ({ ...saved, files: [{ destination: '/etc/conf', digest }] });
     expect(launchDifferences(files('a'), files('b'))).toEqual([

@@ -20,20 +20,25 @@ export function launchDifferences(
   compare('additional groups', JSON.stringify(saved.additionalGids), JSON.stringify(asked.additionalGids));
   return [
     ...differences,
-    ...envDifferences(saved.env, asked.env, except),
+    ...envDifferences(saved, asked, except),
     ...fileDifferences(saved.files ?? [], asked.files ?? [], except),
   ];
 }
 
 /** Names only: a value may be a secret. */
-function envDifferences(saved: readonly string[], asked: readonly string[], except: Exceptions): string[] {
-  const was = toMap(saved);
-  const is = toMap(asked);
+function envDifferences(saved: Launch, asked: Launch, except: Exceptions): string[] {
+  const was = toMap(saved.env);
+  const is = toMap(asked.env);
+  const ownThen = fieldsOf(saved);
+  const ownNow = fieldsOf(asked);
   const out: string[] = [];
   for (const [name, value] of was) {
     if (except.env(name)) continue;
     if (!is.has(name)) out.push(`environment variable ${name} is not set now`);
-    else if (is.get(name) !== value) out.push(`environment variable ${name} has another value now`);
+    else if (is.get(name) === value) continue;
+    // Each of them its own pod's, as a host name is.
+    else if (ownThen.has(name) && ownThen.get(name) === ownNow.get(name)) continue;
+    else out.push(`environment variable ${name} has another value now`);
   }
   for (const name of is.keys())
     if (!was.has(name) && !except.env(name)) out.push(`environment variable ${name} is new`);
@@ -47,6 +52,11 @@ function fileDifferences(saved: MountedFiles, asked: MountedFiles, except: Excep
     .filter(({ destination, digest }) => (is.get(destination) ?? digest) !== digest)
     .filter(({ destination }) => !except.file(destination))
     .map(({ destination }) => `the config map or secret at ${destination} has other content now`);
+}
+
+/** By variable. */
+function fieldsOf({ ofPod = [] }: Launch): ReadonlyMap<string, string> {
+  return new Map(ofPod.map(({ variable, field }) => [variable, field]));
 }
 
 function toMap(env: readonly string[]): Map<string, string> {

@@ -27,6 +27,8 @@ export interface ContainerOptions {
   command?: string[];
   args?: string[];
   env?: Record<string, string>;
+  /** Variables that have a field of the pod, as `valueFrom.fieldRef`. */
+  fieldEnv?: Record<string, 'metadata.name' | 'metadata.uid'>;
   mounts?: Mount[];
   /** Names of CDI devices, as a device plug-in answers them. */
   devices?: string[];
@@ -84,12 +86,20 @@ export function containerConfig(pod: PodSandboxConfig, options: ContainerOptions
   const { name, namespace, uid } = pod.metadata;
   const attempt = options.attempt ?? 0;
   const { masked = true } = options;
+  const fields = Object.fromEntries(
+    Object.entries(options.fieldEnv ?? {}).map(([key, field]) => [
+      key,
+      field === 'metadata.uid' ? uid : name,
+    ]),
+  );
   return {
     metadata: { name: options.name, attempt },
     image: { image: options.imageRef, userSpecifiedImage: options.image },
     ...(options.command && { command: options.command }),
     ...(options.args && { args: options.args }),
-    envs: Object.entries({ ...options.env, ...serviceEnvironment }).map(([key, value]) => ({ key, value })),
+    envs: Object.entries({ ...options.env, ...fields, ...serviceEnvironment }).map(([key, value]) => ({
+      ...{ key, value },
+    })),
     mounts: options.mounts ?? [],
     CDIDevices: (options.devices ?? []).map((name) => ({ name })),
     devices: (options.hostDevices ?? []).map((path) => ({
