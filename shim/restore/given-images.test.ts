@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import pino from 'pino';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DUMP_FACTS_FILE, type DumpFacts } from '../../checkpoint/facts.ts';
 import { TRIAL_LOSS_FILE } from '../../checkpoint/trial-files.ts';
@@ -41,6 +42,43 @@ describe('images that the caller names', () => {
       expect(() => writeLoss(join(workPath, 'gone'), 'a chunk is corrupt')).not.toThrow();
     } finally {
       await rm(workPath, { recursive: true });
+    }
+  });
+
+  it('are restored without hooks that no restore runs, which the log says unless that is accepted', async () => {
+    const bundle = await mkdtemp(join(tmpdir(), 'given-'));
+    const warnings = async (annotations: Record<string, string>) => {
+      const said: string[] = [];
+      const log = pino({ level: 'warn' }, { write: (line) => void said.push(line) });
+      const fake = new FakeRestore(bundle);
+      const hooks = { createContainer: [{ path: '/bin/network' }], poststart: [{ path: '/bin/late' }] };
+      const images = { imagePath: join(import.meta.dirname, '../../test/fixtures/criu-4.2'), workPath: '' };
+      const asked = { ...input(images), bundle, log, runc: fake.runc, spec: { hooks, annotations } };
+      const deps: GivenDeps = {
+        ...nothingToDo,
+        removeTraces: async () => {},
+        prepareRecorded: async () => undefined,
+        savedFacts: async () => undefined,
+        prepareGpu: () => Promise.reject(),
+        unmountRootfs: async () => {},
+        mountRootfs: async () => {},
+      };
+      const dirs = { pidFile: join(bundle, 'init.pid'), workDir: join(bundle, 'work') };
+      const stdio = ['ignore', 'ignore', 'ignore'] as const;
+      await planGiven(asked, images, deps).restore({ ...asked, ...dirs, stdio, noPivot: false });
+      fake.end();
+      return said.filter((line) => line.includes('without hooks'));
+    };
+    try {
+      const [warning = '{}', ...others] = await warnings({});
+      expect(JSON.parse(warning)).toMatchObject({
+        container: 'c',
+        reasons: ['the container has the createContainer hook /bin/network, which no restore runs'],
+      });
+      expect(others).toEqual([]);
+      expect(await warnings({ 'thaw.dev/restore-except': 'hooks' })).toEqual([]);
+    } finally {
+      await rm(bundle, { recursive: true });
     }
   });
 

@@ -13,13 +13,16 @@ import type { GpuRestore } from '../cuda/resume.ts';
 import { afterRestore } from '../identity/after-restore.ts';
 import { hookObstacles } from '../nvidia-mounts.ts';
 import type { FilledShm } from '../shm/fill.ts';
+import type { OciSpec } from '../task/oci-spec.ts';
 import type { Mount, PlanInput, RestorePlan } from '../task/start-plan.ts';
 import { type AttemptDeps, attemptRestore, type PrepareGpu } from './attempt.ts';
 import { RestoreError } from './error.ts';
 import { overlayOf } from './layers.ts';
 import type { PreparedMemory } from './lazy/prepare.ts';
+import { wishesOf } from './policy.ts';
 import { hasUserNamespace } from './preflight.ts';
 import { deservesSecondTry } from './second-try.ts';
+import { unrunHooks } from './unrun-hooks.ts';
 import { listUpper, resetUpper } from './upper-dir.ts';
 import type { EditedConfig } from './wrapper-edits.ts';
 
@@ -72,6 +75,7 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
         const after = afterRestore(input.spec.annotations, facts?.afterRestore);
         const edited = await deps.wrapperEdits(input);
         const spec = edited?.spec ?? input.spec;
+        warnOfHooks(spec, start);
         gpu = facts?.cuda && (await deps.prepareGpu(facts.cuda, { ...input, spec }));
         const differences = (await gpu?.differences()) ?? [];
         if (gpu) differences.push(...hookObstacles(spec));
@@ -110,6 +114,15 @@ export function planGiven(input: PlanInput, images: GivenImages, deps: GivenDeps
       }
     },
   };
+}
+
+/**
+ * Nothing can be started cold in its place, and containerd's own shim restores without them too, so they are no reason to
+ * refuse; but whoever relies on what they do has to know.
+ */
+function warnOfHooks(spec: OciSpec, { id, log }: Pick<PlanInput, 'id' | 'log'>): void {
+  const reasons = wishesOf(spec).except.hooks ? [] : unrunHooks(spec);
+  if (reasons.length > 0) log.warn({ container: id, reasons }, 'restoring without hooks of the container');
 }
 
 /**
