@@ -149,7 +149,7 @@ beforeAll(async () => {
   await ask(ip, 'post');
   expect(await ask(ip, 'get')).toBe(saved);
   writeFileSync(join(shmOf(pod), 'sibling'), 'of the first pod');
-  warm = await node.checkpoint(pod, REPOSITORY);
+  warm = await node.checkpoint(pod, REPOSITORY, 'warm', `default/${pod.name}`);
   // The source went on, and has its files.
   expect(await ask(ip, 'get', 9001)).toBe(saved);
   expect(readdirSync(shmOf(pod)).sort()).toEqual(['data', 'sem.named', 'sibling']);

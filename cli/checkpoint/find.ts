@@ -52,17 +52,20 @@ async function taskOf(containerd: Containerd, id: string) {
   }
 }
 
-/** By exact id, or by the first characters if only one container's id begins so. */
-async function findContainer(containerd: Containerd, name: string): Promise<Container> {
-  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*$/.test(name))
+/** By exact id, by the first characters if only one container's id begins so, or by its pod. */
+async function findContainer(containerd: Containerd, asked: string): Promise<Container> {
+  // As Kubernetes has it in a pod's status.
+  const name = asked.replace(/^containerd:\/\//, '');
+  if (!/^[A-Za-z0-9][A-Za-z0-9._-]*(\/[A-Za-z0-9][A-Za-z0-9._-]*){0,2}$/.test(name))
     throw new CliError(
       Code.invalidArgument,
-      `Cannot look for a container "${name}": ids have letters, digits, ".", "_" and "-"`,
+      `Cannot look for a container "${asked}": give an id, POD, NAMESPACE/POD or NAMESPACE/POD/CONTAINER`,
     );
-  const matches = matchContainers(await containerd.containers.list(), name);
+  const all = await containerd.containers.list();
+  const matches = matchContainers(all, name);
   const [only, ...others] = matches;
   if (only !== undefined && others.length === 0) return only;
-  if (only === undefined) throw await unknownContainer(containerd, name);
+  if (only === undefined) return findInPod(containerd, name, all);
   const ids = matches.map(({ id }) => id.slice(0, Math.max(13, name.length + 4)));
   throw new CliError(
     Code.invalidArgument,
@@ -73,6 +76,53 @@ async function findContainer(containerd: Containerd, name: string): Promise<Cont
 export function matchContainers<T extends { id: string }>(all: readonly T[], name: string): T[] {
   const exact = all.filter(({ id }) => id === name);
   return exact.length > 0 ? exact : all.filter(({ id }) => id.startsWith(name));
+}
+
+/** The one that runs: those that ended before it was restarted are there too. */
+async function findInPod(
+  containerd: Containerd,
+  name: string,
+  all: readonly Container[],
+): Promise<Container> {
+  const running: Container[] = [];
+  for (const container of matchPod(all, name)) {
+    const { status } = await taskOf(containerd, container.id).catch(() => ({ status: '' }));
+    if (status === 'RUNNING' || status === 'PAUSED') running.push(container);
+  }
+  const [only, ...others] = running;
+  if (only === undefined) throw await unknownContainer(containerd, name);
+  if (others.length === 0) return only;
+  const names = running.map(({ labels }) => {
+    const pod = `${labels[LABEL.namespace]}/${labels[LABEL.pod]}`;
+    return `${pod}/${labels[LABEL.container]}`;
+  });
+  throw new CliError(
+    Code.invalidArgument,
+    `${name} has ${running.length} containers: name one of ${names.sort().join(', ')}`,
+  );
+}
+
+/** Labels that a kubelet gives each container. Source: Kubernetes, pkg/kubelet/types/labels.go. */
+const LABEL = {
+  pod: 'io.kubernetes.pod.name',
+  namespace: 'io.kubernetes.pod.namespace',
+  container: 'io.kubernetes.container.name',
+} as const;
+
+/** Containers of a pod, by `POD`, `NAMESPACE/POD` or `NAMESPACE/POD/CONTAINER`; its sandbox has no such name. */
+export function matchPod<T extends { labels: Readonly<Record<string, string>> }>(
+  all: readonly T[],
+  name: string,
+): T[] {
+  const [first = '', pod = first, container] = name.split('/');
+  const namespace = name.includes('/') ? first : undefined;
+  return all.filter(
+    ({ labels }) =>
+      labels[LABEL.pod] === pod &&
+      labels[LABEL.container] !== undefined &&
+      (namespace === undefined || labels[LABEL.namespace] === namespace) &&
+      (container === undefined || labels[LABEL.container] === container),
+  );
 }
 
 async function unknownContainer(containerd: Containerd, name: string): Promise<CliError> {
@@ -88,7 +138,7 @@ async function unknownContainer(containerd: Containerd, name: string): Promise<C
   }
   return new CliError(
     Code.notFound,
-    `Cannot find a container ${name} in the namespace ${namespace}: 'crictl ps' or 'ctr --namespace ${namespace} containers list' show what there is`,
+    `Cannot find a container ${name} in the namespace ${namespace}, nor a pod that runs here: 'crictl ps' or 'ctr --namespace ${namespace} containers list' show what there is`,
   );
 }
 

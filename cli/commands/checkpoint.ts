@@ -13,6 +13,7 @@ one, a GPU, the network of the host) a warning says so, and the image says that 
 Credentials come from ~/.docker/config.json, as "docker login" writes it.
 
 Examples:
+  thaw checkpoint models/llm-0 --image registry.example:5000/llm:warm
   thaw checkpoint 3f2a --image registry.example:5000/llm:warm
   thaw checkpoint web --namespace default --image localhost:5000/web:warm --json`;
 
@@ -20,7 +21,10 @@ export function checkpointCommand(handlers: Handlers): Command {
   return new Command('checkpoint')
     .summary('save a running container as an image and push it')
     .description('Saves a running container, memory included, as a checkpoint image in a registry.')
-    .argument('<container>', "the container's id, or the first characters of it")
+    .argument(
+      '<container>',
+      'its id, the first characters of it, or POD, NAMESPACE/POD, NAMESPACE/POD/CONTAINER',
+    )
     .requiredOption('--image <reference>', 'name of the image to push')
     .option('--stop', 'end the container once it is saved', false)
     .option('--probe <check>', 'http://localhost:PORT/PATH, tcp://localhost:PORT or exec:COMMAND')

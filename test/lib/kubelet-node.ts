@@ -210,11 +210,11 @@ export class KubeletNode {
     return run('thaw', ['--address', this.containerd.socket, ...args], { ...options, timeoutMs: 120_000 });
   }
 
-  /** Checkpoints a pod's container to `<repository>:<tag>` of the registry. */
-  async checkpoint(pod: Pod, repository: string, tag = 'warm'): Promise<string> {
+  /** Checkpoints a pod's container to `<repository>:<tag>` of the registry; `name` is what it is called by. */
+  async checkpoint(pod: Pod, repository: string, tag = 'warm', name = pod.containerId): Promise<string> {
     const reference = `${this.registry.host}/${repository}:${tag}`;
     const before = this.shimLog().length;
-    const done = await this.thaw(['checkpoint', pod.containerId, '--image', reference, '--json'], {
+    const done = await this.thaw(['checkpoint', name, '--image', reference, '--json'], {
       allowFailure: true,
     });
     if (done.code !== 0) {
