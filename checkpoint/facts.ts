@@ -94,6 +94,8 @@ export const dumpFactsSchema = z.object({
       /** Paths of devices that the container was given besides those that all have, but for GPUs'. */
       devices: paths,
       readOnlyRoot: z.boolean(),
+      /** "apparmor", "selinux" or "none": what confined the container. Absent in checkpoints of versions before. */
+      lsm: z.optional(z.string().check(z.maxLength(32))),
     }),
   ),
   hugePages: z.optional(z.array(hugeMemory).check(z.maxLength(4096))),

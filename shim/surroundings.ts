@@ -1,14 +1,17 @@
 /**
  * What CRIU makes anew as it was, where an ordinary start would follow the pod: what is hidden or read-only in /proc and
- * /sys, the nodes in /dev, and whether the root file system is read-only. So it must be the same.
+ * /sys, the nodes in /dev, and whether the root file system is read-only. So it must be the same. So must be what confines it:
+ * CRIU gives a task the pod's label in the place of the one that it had, and none to a task without.
  */
 import type { Surroundings } from '../checkpoint/facts.ts';
+import { labelOf, lsmName } from './lsm.ts';
 import type { OciSpec } from './task/oci-spec.ts';
 
 /** A restore gives GPUs that are there now (shim/cuda). */
 const GPU_DEVICE = /^\/dev\/nvidia/;
 
-export function surroundingsOf({ root, linux }: OciSpec): Surroundings {
+export function surroundingsOf(spec: OciSpec): Surroundings {
+  const { root, linux } = spec;
   const sorted = (paths: readonly string[] | undefined) => [...new Set(paths ?? [])].sort();
   const devices = (linux?.devices ?? []).map(({ path }) => path).filter((path) => !GPU_DEVICE.test(path));
   return {
@@ -16,6 +19,7 @@ export function surroundingsOf({ root, linux }: OciSpec): Surroundings {
     readonlyPaths: sorted(linux?.readonlyPaths),
     devices: sorted(devices),
     readOnlyRoot: root?.readonly ?? false,
+    lsm: labelOf(spec)?.lsm ?? 'none',
   };
 }
 
@@ -38,5 +42,7 @@ export function surroundingDifferences(saved: Surroundings, live: Surroundings):
       `the root file system was ${access(saved.readOnlyRoot)}, now it is ${access(live.readOnlyRoot)}`,
     );
   }
+  if (saved.lsm !== undefined && live.lsm !== undefined && saved.lsm !== live.lsm)
+    out.push(`the checkpoint was made under ${lsmName(saved.lsm)}, the pod is under ${lsmName(live.lsm)}`);
   return out;
 }

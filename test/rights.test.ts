@@ -31,6 +31,7 @@ const env = { ...process.env, PATH: `/opt/thaw/current/criu:${process.env['PATH'
 const TRIED = [
   'seccomp off in an older form',
   'CAP_SYS_ADMIN',
+  'a label',
   'no_new_privs off',
   'no credentials',
   "the node's net namespace",
@@ -133,6 +134,20 @@ it('CRIU is not run for images that ask for more than the container is granted',
     await task.client.delete();
     await task.shutdown();
   }
+});
+
+it('nor for a container with a profile of AppArmor, which a process that had none would not get', async () => {
+  const task = await rig.create({
+    ...{ args: COUNTER, env, seccomp, apparmorProfile: 'cri-containerd.apparmor.d' },
+    create: { checkpoint: await forged(async () => {}) },
+  });
+  mkdirSync(join(task.bundle, 'work'), { recursive: true });
+  await expect(task.client.start()).rejects.toThrow(
+    /process \d+ runs without the pod's label cri-containerd\.apparmor\.d/,
+  );
+  expect(existsSync(join(task.bundle, 'work/criu/restore.log'))).toBe(false);
+  await task.client.delete();
+  await task.shutdown();
 });
 
 it('limits and oom_score_adj are those that the container would have anew', async () => {

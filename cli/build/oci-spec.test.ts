@@ -31,9 +31,10 @@ describe('what is run is what a pod would run', () => {
   });
 });
 
-function build(more: string) {
+function build(more: string, apparmorProfile?: string) {
   return ociSpec({
     spec: specOf(more),
+    apparmorProfile,
     config,
     user: { uid: 1, gid: 2, additionalGids: [2] },
     files: {
@@ -125,4 +126,9 @@ it('limits memory and processors', () => {
   expect(build('resources = { memory = "1Gi", cpus = 0.5 }')['linux']).toMatchObject({
     resources: { memory: { limit: 1 << 30 }, cpu: { period: 100_000, quota: 50_000 } },
   });
+});
+
+it('a profile of AppArmor is that of the pods', () => {
+  expect(build('', 'cri-containerd.apparmor.d').process['apparmorProfile']).toBe('cri-containerd.apparmor.d');
+  expect(build('').process).not.toHaveProperty('apparmorProfile');
 });

@@ -71,6 +71,8 @@ export interface OciSpecInput {
   config: RunConfig;
   user: UserIds;
   files: PodFiles;
+  /** Of AppArmor, where the pods have one. */
+  apparmorProfile?: string | undefined;
   /** Path of a network namespace. */
   network: string;
   cgroupsPath: string;
@@ -112,7 +114,8 @@ export interface BuildOciSpec {
   [key: string]: unknown;
 }
 
-export function ociSpec({ spec, config, user, files, network, cgroupsPath }: OciSpecInput): BuildOciSpec {
+export function ociSpec(input: OciSpecInput): BuildOciSpec {
+  const { spec, config, user, files, apparmorProfile, network, cgroupsPath } = input;
   const capabilities = capabilitySet(spec);
   const sets = { bounding: capabilities, effective: capabilities, permitted: capabilities };
   const { memory, cpus } = spec.resources;
@@ -123,6 +126,7 @@ export function ociSpec({ spec, config, user, files, network, cgroupsPath }: Oci
       user,
       ...launchOf(spec, config),
       capabilities: sets,
+      ...(apparmorProfile === undefined ? {} : { apparmorProfile }),
       noNewPrivileges: !spec.security.allow_privilege_escalation,
     },
     root: { path: 'rootfs', readonly: spec.security.read_only_root },

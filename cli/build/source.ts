@@ -12,6 +12,7 @@ import type { Containerd } from '../containerd/index.ts';
 import { messageType } from '../containerd/protos.ts';
 import type { AnyMessage } from '../containerd/types.ts';
 import { CliError } from '../error.ts';
+import { profileOfPods } from './apparmor.ts';
 import type { BaseImage } from './base.ts';
 import { claim } from './claim.ts';
 import type { Watched } from './condition.ts';
@@ -83,6 +84,7 @@ export async function startSource(options: SourceOptions): Promise<Watched> {
     config: base.run,
     user: resolveUser(spec.user, base.run.User ?? undefined, accounts),
     files,
+    apparmorProfile: spec.security.apparmor_profile ?? (await profileOfPods()),
     network: `/proc/${process.pid}/fd/${network}`,
     cgroupsPath: options.systemdCgroup ? `system.slice:thaw:${id}` : `/${id}`,
   });

@@ -99,6 +99,7 @@ export const buildSpecSchema = z.strictObject({
       drop: z.array(capability).default([]),
       allow_privilege_escalation: z.boolean().default(true),
       read_only_root: z.boolean().default(false),
+      apparmor_profile: z.string().min(1).optional(),
     })
     .prefault({}),
   pod: z

@@ -16,6 +16,7 @@ import type { GpuRestore } from '../cuda/resume.ts';
 import type { Origin } from '../identity/restore-file.ts';
 import type { TellInput, Telling } from '../identity/tell.ts';
 import type { Log } from '../log.ts';
+import { labelFlags } from '../lsm.ts';
 import { killBelow, killTree, procTree } from '../process/process-tree.ts';
 import type { FilledShm } from '../shm/fill.ts';
 import { within } from '../stdio/index.ts';
@@ -23,7 +24,7 @@ import { writeConfig } from '../task/bundle.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import type { PlanInput, RestoreInput } from '../task/start-plan.ts';
 import { RestoreError } from './error.ts';
-import { type Grants, labelOf } from './grants.ts';
+import type { Grants } from './grants.ts';
 import { runPoststart } from './hooks.ts';
 import { fittedLimits, imageExcess } from './image-excess.ts';
 import { makeImagesDir, type PodNames } from './images-dir.ts';
@@ -278,12 +279,6 @@ async function fittedImages(
     fitted.set(name, fitCore(await images.read(name), name, fits));
   }
   return fitted;
-}
-
-/** The pod's label, in the place of the one in the images. */
-function labelFlags(spec: OciSpec): string[] {
-  const granted = labelOf(spec);
-  return granted ? ['--lsm-profile', `${granted.lsm}:${granted.label}`] : [];
 }
 
 /** Ends what the started process has started at the deadline; then the call itself settles. */

@@ -3,6 +3,7 @@ import { readlinkSync } from 'node:fs';
 import { access, readFile } from 'node:fs/promises';
 import { getPriority } from 'node:os';
 import { join } from 'node:path';
+import { readLabel } from '../lsm.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import { capabilityMask } from './capabilities.ts';
 
@@ -49,20 +50,6 @@ export function rlimitName(number: number): string {
 
 export function hasCapability({ process }: OciSpec, name: string): boolean {
   return (capabilityMask(process?.capabilities?.bounding) & capabilityMask([name])) !== 0n;
-}
-
-/** What CRIU is told to label every task with that has a label, whichever its image names. */
-export function labelOf({ process }: OciSpec): { lsm: 'apparmor' | 'selinux'; label: string } | undefined {
-  const { apparmorProfile, selinuxLabel } = process ?? {};
-  if (selinuxLabel) return { lsm: 'selinux', label: selinuxLabel };
-  if (apparmorProfile && apparmorProfile !== 'unconfined') return { lsm: 'apparmor', label: apparmorProfile };
-  return undefined;
-}
-
-/** Of /proc/PID/attr/current: "profile (mode)" of AppArmor, a context of SELinux, or nothing that confines. */
-export function readLabel(current: string): string | undefined {
-  const label = current.replace(/[\0\n]+$/, '').replace(/ \([a-z]+\)$/, '');
-  return label === '' || label === 'unconfined' ? undefined : label;
 }
 
 /** Of our own process: runc and what it makes inherit them. */

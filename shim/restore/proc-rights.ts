@@ -1,9 +1,10 @@
 /** Rights of restored processes as the kernel has them, held once more against what the pod grants. */
 import { readdir, readFile, readlink, stat } from 'node:fs/promises';
 import type { ProcessRights, Rlimit } from '../../checkpoint/criu/task-rights.ts';
+import { labelOf, readLabel } from '../lsm.ts';
 import { procTree, treeOf } from '../process/process-tree.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
-import { type Grants, hardLimitsOf, labelOf, readLabel } from './grants.ts';
+import { type Grants, hardLimitsOf } from './grants.ts';
 import { excessOfProcess, excessOfRunning, rightsFromStatus } from './rights.ts';
 
 /** By type of an OCI spec. */

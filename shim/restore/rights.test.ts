@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import type { TaskRights } from '../../checkpoint/criu/task-rights.ts';
+import { labelFlags, labelOf, readLabel } from '../lsm.ts';
 import { capabilityMask, capabilityNames } from './capabilities.ts';
-import { hardLimits, labelOf, readLabel, UNLIMITED } from './grants.ts';
+import { hardLimits, UNLIMITED } from './grants.ts';
 import { excessOfProcess, excessOfRunning, excessRights, rightsFromStatus } from './rights.ts';
 
 const granted = ['CAP_CHOWN', 'CAP_NET_BIND_SERVICE'];
@@ -77,6 +78,19 @@ describe('what runs', () => {
     ]);
     expect(excessRights({ ...modest, lsmLabel: 'other' }, { ...grants, spec: labelled })).toEqual([]);
     expect(labelOf(labelled)).toEqual({ lsm: 'apparmor', label: 'cri-containerd.apparmor.d' });
+    expect(labelFlags(labelled)).toEqual(['--lsm-profile', 'apparmor:cri-containerd.apparmor.d']);
+    expect(labelFlags({ process: { apparmorProfile: 'unconfined' } })).toEqual([]);
+  });
+
+  it('has CRIU put the mounts into the context of the pod, under SELinux alone', () => {
+    const linux = { mountLabel: 'system_u:object_r:container_file_t:s0:c1,c2' };
+    const process = { selinuxLabel: 'system_u:system_r:container_t:s0:c1,c2' };
+    expect(labelFlags({ process, linux })).toEqual([
+      ...['--lsm-profile', `selinux:${process.selinuxLabel}`],
+      ...['--lsm-mount-context', linux.mountLabel],
+    ]);
+    expect(labelFlags({ process: { apparmorProfile: 'p' }, linux })).toEqual(['--lsm-profile', 'apparmor:p']);
+    expect(labelFlags({ linux })).toEqual([]);
   });
 });
 

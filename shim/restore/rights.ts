@@ -4,9 +4,10 @@
  * after it. Each excess is a sentence; none is empty.
  */
 import type { ProcessRights, TaskRights } from '../../checkpoint/criu/task-rights.ts';
+import { labelOf } from '../lsm.ts';
 import type { OciSpec } from '../task/oci-spec.ts';
 import { capabilityMask, capabilityNames } from './capabilities.ts';
-import { type Grants, hasCapability, labelOf, rlimitName, UNLIMITED } from './grants.ts';
+import { type Grants, hasCapability, rlimitName, UNLIMITED } from './grants.ts';
 
 /** SCHED_FIFO, SCHED_RR, SCHED_DEADLINE. */
 const REAL_TIME = new Set([1, 2, 6]);

@@ -49,6 +49,8 @@ export interface OciSpec {
     seccomp?: unknown;
     resources?: { memory?: { limit?: number } };
     sysctl?: Record<string, string>;
+    /** Of SELinux, for what is mounted. */
+    mountLabel?: string;
     maskedPaths?: string[];
     readonlyPaths?: string[];
   };

@@ -18,6 +18,8 @@ export interface BundleOptions {
   capabilities?: readonly string[];
   /** The OCI `linux.seccomp`. */
   seccomp?: object;
+  /** Of AppArmor. */
+  apparmorProfile?: string;
 }
 
 const CAPABILITIES = ['CAP_CHOWN', 'CAP_DAC_OVERRIDE', 'CAP_SETGID', 'CAP_SETUID', 'CAP_KILL'];
@@ -43,7 +45,7 @@ export function containerSpec(id: string, namespace: string, options: BundleOpti
     annotations = {},
     resources,
   } = options;
-  const { user, capabilities, pidNamespace, seccomp } = options;
+  const { user, capabilities, pidNamespace, seccomp, apparmorProfile } = options;
   const namespaces: object[] = ['ipc', 'uts', 'mount', 'network'].map((type) => ({ type }));
   if (!hostPid) namespaces.push({ type: 'pid', ...(pidNamespace ? { path: pidNamespace } : {}) });
   return {
@@ -51,6 +53,7 @@ export function containerSpec(id: string, namespace: string, options: BundleOpti
     process: processSpec(args, {
       terminal,
       ...(user ? { user } : {}),
+      ...(apparmorProfile ? { apparmorProfile } : {}),
       ...(capabilities
         ? { capabilities: { bounding: capabilities, effective: capabilities, permitted: capabilities } }
         : {}),
