@@ -1,15 +1,8 @@
-/** `thaw convert`: from an archive as containerd's CRI writes it to an image, to an archive, and to an image again. */
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+/** `thaw convert`: from an archive of containerd's CRI to an image, to an archive that containerd restores, and to an image again. */
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Containerd as Client, createContainerd } from '../cli/containerd/index.ts';
+import { containerConfig } from './lib/cri/index.ts';
 import { assertNothingLeft, run, takeStock, until } from './lib/index.ts';
 import { KubeletNode, type Pod } from './lib/kubelet-node.ts';
 
@@ -48,47 +41,24 @@ afterAll(async () => {
 
 const tokenOf = (pod: Pod) => node.exec(pod, 'cat', '/token').catch(() => '');
 
-/** As CheckpointContainer of containerd makes it, of a pod under containerd's own runtime. */
+/** Made by containerd of a pod under its own runtime, with what Podman and CRI-O put into theirs beside it. */
 async function foreignArchive(): Promise<string> {
   const pod = await node.runPod({ image: cold, command: COMMAND, handler: 'runc' });
   try {
     await node.exec(pod, 'sh', '-c', SHM);
     await node.exec(pod, 'sh', '-c', 'echo secret > /a; mv /a /ask');
     await until('the token', async () => (await tokenOf(pod)) === 'secret\n');
-    const content = `${dir}/content`;
-    mkdirSync(`${content}/checkpoint`, { recursive: true });
-    const paths = ['--image-path', `${content}/checkpoint`, '--work-path', `${dir}/work`];
-    await node.containerd.ctr(['-n', 'k8s.io', 'task', 'checkpoint', ...paths, pod.containerId]);
-    for (const name of ['stats-dump', 'dump.log']) renameSync(`${dir}/work/${name}`, `${content}/${name}`);
-    const { spec, snapshotter, snapshotKey } = await client.containers.get(pod.containerId);
-    writeFileSync(`${content}/spec.dump`, spec);
-    const config = {
-      id: pod.containerId,
-      name: 'main',
-      rootfsImageName: cold,
-      runtime: 'io.containerd.runc.v2',
-    };
-    writeFileSync(`${content}/config.dump`, JSON.stringify(config));
-    const lease = await client.leases.create({ lifetimeMs: 600_000, name: 'convert' });
-    const store = client.within({ lease: lease.id });
-    const snapshots = store.snapshots(snapshotter);
-    const { parent } = await snapshots.stat(snapshotKey);
-    const left = await snapshots.view('convert-view', parent);
-    const gzip = 'application/vnd.oci.image.layer.v1.tar+gzip';
-    const { digest } = await store.diff(left, await snapshots.mounts(snapshotKey), gzip);
-    writeFileSync(`${content}/rootfs-diff.tar`, await store.content.readAll(digest, 1 << 24));
-    await snapshots.remove('convert-view');
-    await client.leases.remove(lease.id);
-    // As Podman and CRI-O do.
+    await node.cri.checkpointContainer(pod.containerId, `${dir}/foreign.tar`);
+    const { spec } = await client.containers.get(pod.containerId);
     const { mounts } = JSON.parse(spec.toString()) as { mounts: { destination: string; source: string }[] };
     const shm = mounts.find(({ destination }) => destination === '/dev/shm')?.source ?? '';
+    const content = `${dir}/content`;
+    mkdirSync(`${content}/volumes`, { recursive: true });
     await run('tar', ['-C', shm, '-cf', `${content}/devshm-checkpoint.tar`, '.']);
     // As Podman does it of a named volume.
-    mkdirSync(`${content}/volumes`);
-    writeFileSync(`${content}/kept`, 'x');
-    await run('tar', ['-C', content, '-cf', `${content}/volumes/models.tar`, './kept']);
-    rmSync(`${content}/kept`);
-    await run('tar', ['-C', content, '-cf', `${dir}/foreign.tar`, '.']);
+    writeFileSync(`${dir}/kept`, 'x');
+    await run('tar', ['-C', dir, '-cf', `${content}/volumes/models.tar`, './kept']);
+    await run('tar', ['-C', content, '-rf', `${dir}/foreign.tar`, '.']);
     rmSync(content, { recursive: true });
     return `${dir}/foreign.tar`;
   } finally {
@@ -96,9 +66,24 @@ async function foreignArchive(): Promise<string> {
   }
 }
 
-/** By CRIU's tool for its images, and by the one for archives. Debian's CRIU in trixie is too old for the images. */
+/** By containerd, as CreateContainer with the path of an archive does it; under its own runtime. */
+async function restoredByContainerd(archive: string): Promise<string> {
+  const { podId, name, uid, config } = await node.createSandbox({ handler: 'runc' });
+  const pod = { podId, name, uid, containerId: '', logFile: '', again: () => Promise.reject() };
+  try {
+    mkdirSync(`${config.logDirectory}/main`, { recursive: true });
+    const what = { name: 'main', image: archive, imageRef: archive, command: COMMAND };
+    pod.containerId = await node.cri.createContainer(podId, containerConfig(config, what), config);
+    await node.cri.startContainer(pod.containerId);
+    const look = 'cat /token /motd; ls /gone 2>/dev/null || echo none; hostname';
+    return await node.exec(pod, 'sh', '-c', look);
+  } finally {
+    await node.removePod(pod);
+  }
+}
+
+/** By CRIU's tool for its images, and by the one for archives. */
 async function readByOthers(archive: string): Promise<void> {
-  if (process.env['THAW_NODE'] !== 'forky') return;
   const content = `${dir}/ours`;
   mkdirSync(content);
   await run('tar', ['-C', content, '-xf', archive]);
@@ -135,47 +120,54 @@ async function readByOthers(archive: string): Promise<void> {
   ]);
 }
 
-it('keeps memory, changed and deleted files on the way from another tool to an image, an archive, and an image', async () => {
-  const foreign = await foreignArchive();
-  const before = takeStock();
-  const reference = (tag: string) => `${node.registry.host}/convert/server:${tag}`;
-  const toImage = ['convert', foreign, '--image', reference('warm'), '--json'];
-  const refused = await node.thaw(toImage, { allowFailure: true });
-  expect(refused.stderr).toMatch(/holds what was in the volumes models, and an image never does/);
-  const into = await node.thaw([...toImage, '--ignore-volumes']);
-  expect(JSON.parse(into.stdout)).toMatchObject({ base: cold, verified: false });
-  await node.thaw(['convert', reference('warm'), '--archive', `${dir}/ours.tar`]);
-  const listed = (await run('tar', ['-tf', `${dir}/ours.tar`])).stdout.split('\n');
-  for (const name of [
-    'config.dump',
-    'spec.dump',
-    'status.dump',
-    'rootfs-diff.tar',
-    'deleted.files',
-    'devshm-checkpoint.tar',
-    'status',
-    'checkpoint/pstree.img',
-  ])
-    expect(listed).toContain(name);
-  const deleted = await run('tar', ['-xOf', `${dir}/ours.tar`, 'deleted.files']);
-  expect(JSON.parse(deleted.stdout)).toEqual(['/gone']);
-  await readByOthers(`${dir}/ours.tar`);
-  await node.thaw(['convert', `${dir}/ours.tar`, '--image', reference('again')]);
-  expect((await client.leases.list()).filter(({ id }) => id.startsWith('thaw-'))).toEqual([]);
-  await assertNothingLeft(before, 10_000, [/^files: \/run\/mount$/]);
+// containerd 1.7 makes no archives, and reads none.
+const inForky = it.skipIf(process.env['THAW_NODE'] !== 'forky');
+inForky(
+  'keeps memory, changed and deleted files on the way from containerd to an image, an archive, and an image',
+  async () => {
+    const foreign = await foreignArchive();
+    const before = takeStock();
+    const reference = (tag: string) => `${node.registry.host}/convert/server:${tag}`;
+    const toImage = ['convert', foreign, '--image', reference('warm'), '--json'];
+    const refused = await node.thaw(toImage, { allowFailure: true });
+    expect(refused.stderr).toMatch(/holds what was in the volumes models, and an image never does/);
+    const into = await node.thaw([...toImage, '--ignore-volumes']);
+    expect(JSON.parse(into.stdout)).toMatchObject({ base: cold, verified: false });
+    await node.thaw(['convert', reference('warm'), '--archive', `${dir}/ours.tar`]);
+    const listed = (await run('tar', ['-tf', `${dir}/ours.tar`])).stdout.split('\n');
+    for (const name of [
+      'config.dump',
+      'spec.dump',
+      'status.dump',
+      'rootfs-diff.tar',
+      'deleted.files',
+      'devshm-checkpoint.tar',
+      'status',
+      'checkpoint/pstree.img',
+    ])
+      expect(listed).toContain(name);
+    const deleted = await run('tar', ['-xOf', `${dir}/ours.tar`, 'deleted.files']);
+    expect(JSON.parse(deleted.stdout)).toEqual(['/gone']);
+    await readByOthers(`${dir}/ours.tar`);
+    const there = await restoredByContainerd(`${dir}/ours.tar`);
+    expect(there).toMatch(/^secret\nnew\nnone\npod-\d+\n$/);
+    await node.thaw(['convert', `${dir}/ours.tar`, '--image', reference('again')]);
+    expect((await client.leases.list()).filter(({ id }) => id.startsWith('thaw-'))).toEqual([]);
+    await assertNothingLeft(before, 10_000, [/^files: \/run\/mount$/]);
 
-  const pod = await node.runPod({ image: reference('again'), command: COMMAND });
-  try {
-    expect(await until('the token', async () => (await tokenOf(pod)) || undefined)).toBe('secret\n');
-    expect(await node.exec(pod, 'cat', '/motd')).toBe('new\n');
-    expect(await node.exec(pod, 'sh', '-c', SHM_LOOK)).toBe(
-      'shared\nshared\nd 0:0 700 2\nd/ring 7:8 644 2\n',
-    );
-    expect(await node.exec(pod, 'sh', '-c', 'ls /gone 2>/dev/null || echo none')).toBe('none\n');
-  } finally {
-    await node.removePod(pod);
-  }
-});
+    const pod = await node.runPod({ image: reference('again'), command: COMMAND });
+    try {
+      expect(await until('the token', async () => (await tokenOf(pod)) || undefined)).toBe('secret\n');
+      expect(await node.exec(pod, 'cat', '/motd')).toBe('new\n');
+      expect(await node.exec(pod, 'sh', '-c', SHM_LOOK)).toBe(
+        'shared\nshared\nd 0:0 700 2\nd/ring 7:8 644 2\n',
+      );
+      expect(await node.exec(pod, 'sh', '-c', 'ls /gone 2>/dev/null || echo none')).toBe('none\n');
+    } finally {
+      await node.removePod(pod);
+    }
+  },
+);
 
 describe('an archive that is none', () => {
   it.each([

@@ -68,7 +68,7 @@ it.each([
 
 it('what thaw has written comes back as it was', () => {
   const facts = sampleFacts(2);
-  const written = archiveDocuments(facts, { reference: 'r:1', digest: 'sha256:ab' });
+  const written = archiveDocuments(facts, { base: undefined, digest: 'sha256:ab' });
   const read = readArchiveFacts(
     documents({ config: written['config.dump'], spec: written['spec.dump'], facts: written['thaw.json'] }),
     { ...host, cpuFlags: [] },
@@ -123,19 +123,20 @@ function at(document: unknown, path: string): unknown {
 }
 
 describe.each(Object.entries(GO))('checkpointctl reads %s', (name, fields) => {
-  const written = archiveDocuments(sampleFacts(2), { reference: 'r:1', digest: `sha256:${'ab'.repeat(32)}` });
+  const written = archiveDocuments(sampleFacts(2), { base: undefined, digest: `sha256:${'ab'.repeat(32)}` });
   it.each(Object.entries(fields))('%s, a %s', (path, type) => {
     const document = JSON.parse(JSON.stringify(written[name])) as unknown;
     expect(READS[type]?.(at(document, path)), JSON.stringify(at(document, path))).toBe(true);
   });
 });
 
-it('Podman finds the image of the container', () => {
-  const { 'config.dump': config } = archiveDocuments(sampleFacts(2), {
-    reference: 'r:1',
-    digest: 'sha256:ab',
+it('Podman and containerd find the image of the container', () => {
+  const base = `registry.example/r@sha256:${'cd'.repeat(32)}`;
+  const { 'config.dump': config } = archiveDocuments(sampleFacts(2), { base, digest: 'sha256:ab' });
+  expect(config).toMatchObject({
+    rootfsImageID: expect.stringMatching(/^[0-9a-f]{64}$/),
+    rootfsImageRef: base,
   });
-  expect(config).toMatchObject({ rootfsImageID: expect.stringMatching(/^[0-9a-f]{64}$/) });
 });
 
 describe('an archive is refused', () => {

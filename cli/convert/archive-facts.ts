@@ -136,7 +136,7 @@ function parse<T>(schema: z.ZodType<T>, bytes: Buffer | undefined, name: string)
 /** What other tools read of a checkpoint. Our image never has an OCI spec, so this one says what is known and no more. */
 export function archiveDocuments(
   facts: CheckpointFacts,
-  source: { reference: string; digest: string },
+  source: { digest: string; base: string | undefined },
 ): Record<string, object> {
   const name = facts.annotations['org.criu.checkpoint.container.name'] ?? 'thaw';
   const created = facts.created;
@@ -146,7 +146,8 @@ export function archiveDocuments(
     name,
     rootfsImage: image.reference,
     rootfsImageName: image.reference,
-    rootfsImageRef: image.configDigest,
+    // containerd pulls the base by it.
+    rootfsImageRef: source.base ?? image.configDigest,
     // Podman's: it imports no container without.
     rootfsImageID: image.configDigest.replace(/^sha256:/, ''),
     runtime: 'runc',

@@ -5,9 +5,9 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { type Pack, pack } from 'tar-stream';
-import type { LayerFacts } from '../../checkpoint/facts.ts';
+import type { CheckpointFacts, LayerFacts } from '../../checkpoint/facts.ts';
 import { unpack } from '../../checkpoint/pack/index.ts';
-import { parseReference, type RegistryClient } from '../../checkpoint/registry/index.ts';
+import { formatReference, parseReference, type RegistryClient } from '../../checkpoint/registry/index.ts';
 import { SHM_DATA_FILE, SHM_LIST_FILE } from '../../checkpoint/shm.ts';
 import { Code } from '../../proto/status.ts';
 import { makeScratch } from '../checkpoint/scratch.ts';
@@ -16,7 +16,7 @@ import type { ToArchiveOptions } from '../commands/handlers.ts';
 import type { Context } from '../context.ts';
 import { CliError } from '../error.ts';
 import { openFromRegistry } from '../inspect/open.ts';
-import type { Registries } from '../registry.ts';
+import { hostPlatform, type Registries } from '../registry.ts';
 import { formatBytes } from '../ui/format.ts';
 import { ARCHIVE } from './archive.ts';
 import { archiveDocuments } from './archive-facts.ts';
@@ -68,8 +68,13 @@ export async function convertToArchive(
   const partial = `${options.archive}.partial`;
   cleanup.add(`remove ${partial}`, () => rm(partial, { force: true }));
   const digest = checkpoint.image?.digest ?? '';
+  const base = await baseByDigest(facts, registries, signal);
+  if (base === undefined)
+    context.warn(
+      `warning: ${facts.image.reference} is not there any more as it was; containerd cannot restore the archive by itself`,
+    );
   await writeArchive(partial, {
-    documents: archiveDocuments(facts, { reference: options.reference, digest }),
+    documents: archiveDocuments(facts, { base, digest }),
     deleted: diff ? await deletedBy(diff, signal) : [],
     diff: diff ?? undefined,
     shm: (await writeShmTar(scratch.images, shm, created, signal)) ? shm : undefined,
@@ -82,6 +87,28 @@ export async function convertToArchive(
   const { size } = await stat(options.archive);
   writing.finish(formatBytes(size));
   return { archive: options.archive, bytes: size, reference: options.reference };
+}
+
+/** The base image as NAME@DIGEST, if its name still means what the container ran from. */
+async function baseByDigest(
+  { image }: CheckpointFacts,
+  registries: Registries,
+  signal: AbortSignal,
+): Promise<string | undefined> {
+  try {
+    const reference = parseReference(image.reference);
+    const { registry, repository } = reference;
+    const { descriptor, manifest } = await registries.reading(registry, signal, (client) =>
+      client.image(reference, hostPlatform(), { signal }),
+    );
+    const isSame = manifest.config.digest === image.configDigest;
+    return isSame
+      ? formatReference({ registry, repository, tag: undefined, digest: descriptor.digest })
+      : undefined;
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return undefined;
+  }
 }
 
 async function refuseExisting(path: string): Promise<void> {

@@ -113,6 +113,12 @@ export class CriClient {
     return containers.map((container) => ({ ...container, createdAt: BigInt(container.createdAt) }));
   }
 
+  /** Saves a running container, which goes on, as an archive at this path of the node. */
+  async checkpointContainer(containerId: string, location: string): Promise<void> {
+    const timeout = BigInt(callTimeoutMs / 1000);
+    await this.#runtime('CheckpointContainer', { containerId, location, timeout });
+  }
+
   /** Runs a command in a container and waits for its end. Its exit code is an answer, not an error. */
   async execSync(containerId: string, cmd: readonly string[], timeoutSeconds = 30): Promise<ExecResult> {
     const answer = await this.#runtime<{ stdout: Buffer; stderr: Buffer; exitCode: number }>(
