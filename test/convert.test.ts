@@ -66,6 +66,19 @@ async function foreignArchive(): Promise<string> {
   }
 }
 
+/** A container under thaw, saved by thaw; its images say that connections were closed. */
+async function ownArchive(): Promise<string> {
+  const pod = await node.runPod({ image: cold, command: COMMAND });
+  try {
+    await node.exec(pod, 'sh', '-c', 'echo secret > /a; mv /a /ask');
+    await until('the token', async () => (await tokenOf(pod)) === 'secret\n');
+    await node.thaw(['convert', await node.checkpoint(pod, 'convert/own'), '--archive', `${dir}/own.tar`]);
+    return `${dir}/own.tar`;
+  } finally {
+    await node.removePod(pod);
+  }
+}
+
 /** By containerd, as CreateContainer with the path of an archive does it; under its own runtime. */
 async function restoredByContainerd(archive: string): Promise<string> {
   const { podId, name, uid, config } = await node.createSandbox({ handler: 'runc' });
@@ -149,8 +162,8 @@ inForky(
     const deleted = await run('tar', ['-xOf', `${dir}/ours.tar`, 'deleted.files']);
     expect(JSON.parse(deleted.stdout)).toEqual(['/gone']);
     await readByOthers(`${dir}/ours.tar`);
-    const there = await restoredByContainerd(`${dir}/ours.tar`);
-    expect(there).toMatch(/^secret\nnew\nnone\npod-\d+\n$/);
+    for (const archive of [`${dir}/ours.tar`, await ownArchive()])
+      expect(await restoredByContainerd(archive)).toMatch(/^secret\nnew\nnone\npod-\d+\n$/);
     await node.thaw(['convert', `${dir}/ours.tar`, '--image', reference('again')]);
     expect((await client.leases.list()).filter(({ id }) => id.startsWith('thaw-'))).toEqual([]);
     await assertNothingLeft(before, 10_000, [/^files: \/run\/mount$/]);

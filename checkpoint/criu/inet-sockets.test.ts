@@ -4,7 +4,8 @@ import { expect, it } from 'vitest';
 import { Code } from '../../proto/status.ts';
 import { readFiles } from './files.ts';
 import { Magic, readMessages, writeMessages } from './framing.ts';
-import { rebindSockets } from './inet-sockets.ts';
+import { hasConnections, rebindSockets } from './inet-sockets.ts';
+import { readInventory, withoutTcpClose } from './inventory.ts';
 import { bytesField, varintField, wireFields, writeVarint } from './wire.ts';
 
 const fixture = join(import.meta.dirname, '../../test/fixtures/criu-4.2/files.img');
@@ -93,4 +94,29 @@ it('damage is told as what it is', () => {
     expect(() => rebindSockets(image(broken), () => to)).toThrow(
       expect.objectContaining({ code: Code.dataLoss }),
     );
+});
+
+it.each([
+  ['that listens', 6n, 10n, false],
+  ['that is closed', 6n, 7n, false],
+  ['that is connected', 6n, 1n, true],
+  ['that its peer has closed', 6n, 8n, true],
+  ['of UDP, with a peer', 17n, 1n, false],
+])('a socket %s is a connection: %s/%s %s', (_, protocol, state, expected) => {
+  const isk = Buffer.concat([varintField(3, 2n), varintField(5, protocol), varintField(6, state)]);
+  expect(hasConnections(image(file(Buffer.alloc(0)), file(isk)))).toBe(expected);
+});
+
+it('an inventory without the demand to close connections is else the same', async () => {
+  const saved = await readFile(join(fixture, '../inventory.img'));
+  const [message = Buffer.alloc(0)] = readMessages(saved, Magic.inventory, 'x');
+  const others = [...wireFields(message, 'x')].filter(({ number }) => number !== 10);
+  const closing = Buffer.concat([...others.map(({ whole }) => whole), varintField(10, 1n)]);
+  const demanding = writeMessages(Magic.inventory, [closing]);
+  expect(readInventory(demanding).tcpClose).toBe(true);
+  const [left = Buffer.alloc(0)] = readMessages(withoutTcpClose(demanding), Magic.inventory, 'x');
+  expect([...wireFields(left, 'x')].map(({ whole }) => Buffer.from(whole))).toEqual(
+    others.map(({ whole }) => Buffer.from(whole)),
+  );
+  expect(readInventory(withoutTcpClose(demanding)).tcpClose).toBe(false);
 });

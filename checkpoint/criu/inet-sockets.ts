@@ -5,10 +5,15 @@ import { bytesField, readVarint, varintField, type WireField, wireFields } from 
 /** Source: CRIU's fdinfo.proto (FileEntry.isk) and sk-inet.proto. */
 const FILE_INET_SOCKET = 4;
 const SOCKET_FAMILY = 3;
+const SOCKET_PROTOCOL = 5;
+const SOCKET_STATE = 6;
 const SOCKET_SOURCE_PORT = 7;
 const SOCKET_SOURCE = 11;
 const AF_INET = 2n;
 const AF_INET6 = 10n;
+const IPPROTO_TCP = 6n;
+/** TCP_CLOSE and TCP_LISTEN of the kernel: neither has a peer. */
+const ALONE: readonly bigint[] = [7n, 10n];
 
 const NAME = 'files.img';
 
@@ -45,15 +50,31 @@ export function rebindSockets(files: Uint8Array, choose: (address: Uint8Array) =
   return { bytes: sockets.length > 0 ? writeMessages(Magic.files, messages) : undefined, sockets };
 }
 
+/** Whether a socket was connected by TCP, so that a restore has to be told what to do with it. */
+export function hasConnections(files: Uint8Array): boolean {
+  for (const message of readMessages(files, Magic.files, NAME))
+    for (const { number, value } of wireFields(message, NAME)) {
+      if (number !== FILE_INET_SOCKET) continue;
+      const scalar = scalarsOf([...wireFields(value, NAME)]);
+      if (scalar(SOCKET_PROTOCOL) === IPPROTO_TCP && !ALONE.includes(scalar(SOCKET_STATE))) return true;
+    }
+  return false;
+}
+
+function scalarsOf(fields: readonly WireField[]): (wanted: number) => bigint {
+  return (wanted) => {
+    const found = fields.findLast(({ number, type }) => number === wanted && type === 0);
+    return readVarint(found?.value ?? Uint8Array.of(0), 0, NAME).value;
+  };
+}
+
 /** Undefined if the address stays. */
 function rebind(
   fields: readonly WireField[],
   choose: (address: Uint8Array) => Uint8Array,
   sockets: Rebound[],
 ): Uint8Array | undefined {
-  const number = (wanted: number) =>
-    fields.findLast((field) => field.number === wanted && field.type === 0)?.value;
-  const scalar = (wanted: number) => readVarint(number(wanted) ?? Uint8Array.of(0), 0, NAME).value;
+  const scalar = scalarsOf(fields);
   const words = fields.filter((field) => field.number === SOCKET_SOURCE).flatMap(wordsOf);
   const family = scalar(SOCKET_FAMILY);
   const expected = family === AF_INET ? 1 : family === AF_INET6 ? 4 : 0;

@@ -3,7 +3,8 @@ import { criu } from '../../proto/gen/criu-dump.js';
 import { Code } from '../../proto/status.ts';
 import { CheckpointError } from '../error.ts';
 import { decodeOnly } from './decode.ts';
-import { Magic, readMessages } from './framing.ts';
+import { Magic, readMessages, writeMessages } from './framing.ts';
+import { wireFields } from './wire.ts';
 
 export interface Inventory {
   /** Names of CRIU plugins that a restore must load. */
@@ -27,4 +28,18 @@ export function readInventory(bytes: Uint8Array): Inventory {
     plugins: inventory.plugins?.plugins ?? [],
     tcpClose: inventory.tcpClose === true,
   };
+}
+
+/** Source: CRIU's inventory.proto. */
+const TCP_CLOSE = 10;
+
+/** Without the demand that a restore be told to close connections. Only for a dump that has none (`hasConnections`). */
+export function withoutTcpClose(bytes: Uint8Array): Uint8Array {
+  const name = 'inventory.img';
+  const messages = [...readMessages(bytes, Magic.inventory, name)].map((message) =>
+    Buffer.concat(
+      [...wireFields(message, name)].filter(({ number }) => number !== TCP_CLOSE).map(({ whole }) => whole),
+    ),
+  );
+  return writeMessages(Magic.inventory, messages);
 }

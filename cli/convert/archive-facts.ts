@@ -163,6 +163,8 @@ export function archiveDocuments(
       args: launch.args,
       env: launch.env,
       cwd: launch.cwd,
+      // Podman's exec expects some. What its processes have comes from the images.
+      capabilities: { bounding: [], effective: [], permitted: [], inheritable: [], ambient: [] },
     },
     root: { path: 'rootfs' },
     mounts: facts.mounts.map(({ destination, type, readOnly }) => ({

@@ -1,10 +1,12 @@
 /** A checkpoint image to an archive that other tools read. */
 import { createReadStream, createWriteStream } from 'node:fs';
-import { access, mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { type Pack, pack } from 'tar-stream';
+import { hasConnections } from '../../checkpoint/criu/inet-sockets.ts';
+import { readInventory, withoutTcpClose } from '../../checkpoint/criu/inventory.ts';
 import type { CheckpointFacts, LayerFacts } from '../../checkpoint/facts.ts';
 import { unpack } from '../../checkpoint/pack/index.ts';
 import { formatReference, parseReference, type RegistryClient } from '../../checkpoint/registry/index.ts';
@@ -56,6 +58,7 @@ export async function convertToArchive(
   } finally {
     await layers.close();
   }
+  await forgetClosing(scratch.images);
   const { facts } = checkpoint;
   const diff = facts.layers.diff && join(scratch.root, 'rootfs-diff.tar');
   if (diff && facts.layers.diff)
@@ -87,6 +90,17 @@ export async function convertToArchive(
   const { size } = await stat(options.archive);
   writing.finish(formatBytes(size));
   return { archive: options.archive, bytes: size, reference: options.reference };
+}
+
+/**
+ * Our dumps close connections, which CRIU notes, and it then restores them for nobody who does not ask it to close them again,
+ * as the other engines do not. Where there was no connection there is nothing to close.
+ */
+async function forgetClosing(imagesDir: string): Promise<void> {
+  const [inventory, files] = [join(imagesDir, 'inventory.img'), join(imagesDir, 'files.img')];
+  const bytes = await readFile(inventory);
+  if (readInventory(bytes).tcpClose && !hasConnections(await readFile(files)))
+    await writeFile(inventory, withoutTcpClose(bytes));
 }
 
 /** The base image as NAME@DIGEST, if its name still means what the container ran from. */
