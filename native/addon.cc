@@ -9,6 +9,7 @@
 #include "fifo.h"
 #include "file-calls.h"
 #include "files.h"
+#include "http2.h"
 #include "idmap.h"
 #include "layer-server/face.h"
 #include "loop.h"
@@ -67,6 +68,13 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("watchStop", thaw::WatchStop);
   add("readFiles", thaw::ReadFiles);
   add("fileCalls", thaw::FileCalls);
+  add("http2Open", thaw::Http2Open);
+  add("http2Receive", thaw::Http2Receive);
+  add("http2Answer", thaw::Http2Answer);
+  add("http2Queued", thaw::Http2Queued);
+  add("http2Streams", thaw::Http2Streams);
+  add("http2Take", thaw::Http2Take);
+  add("http2Shutdown", thaw::Http2Shutdown);
   add("consoleListen", thaw::ConsoleListen);
   add("consoleReceive", thaw::ConsoleReceive);
   add("consoleCancel", thaw::ConsoleCancel);

@@ -1,29 +1,37 @@
 /** One call as its handler sees it: who asks, whether somebody still waits, and where answers go. */
-import { constants, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
 import { Code } from '../../proto/status.ts';
 import { SnapshotError } from '../error.ts';
+import type { Connection, Request } from './connection.ts';
 import { failureHeaders, frameMessage } from './wire.ts';
 
-const ANSWER = {
-  [constants.HTTP2_HEADER_STATUS]: 200,
-  [constants.HTTP2_HEADER_CONTENT_TYPE]: 'application/grpc',
-};
-const SUCCESS = { 'grpc-status': '0' };
+const SUCCESS = ['grpc-status', '0'];
 
 export class Call {
-  readonly headers: IncomingHttpHeaders;
-  readonly #stream: ServerHttp2Stream;
+  readonly #connection: Connection;
+  readonly #stream: number;
+  readonly #fields: string;
   #gone: AbortController | undefined;
-  #trailers: Readonly<Record<string, string>> = SUCCESS;
 
-  constructor(stream: ServerHttp2Stream, headers: IncomingHttpHeaders) {
+  constructor(connection: Connection, { stream, fields }: Request) {
+    this.#connection = connection;
     this.#stream = stream;
-    this.headers = headers;
+    this.#fields = fields;
+  }
+
+  /** What the client said beside the request; one that it gave more than once with commas between. */
+  get headers(): Record<string, string> {
+    const headers: Record<string, string> = {};
+    const parts = this.#fields.split('\0');
+    for (let at = 0; at + 1 < parts.length; at += 2) {
+      const [name = '', value = ''] = [parts[at], parts[at + 1]];
+      headers[name] = name in headers ? `${headers[name]}, ${value}` : value;
+    }
+    return headers;
   }
 
   /** The client went away, or gave up. */
   get cancelled(): boolean {
-    return this.#stream.closed || this.#stream.destroyed;
+    return !this.#connection.isOpen(this.#stream);
   }
 
   /** Aborted at the end of the call, however it ends. Only for what may take long: to make one costs as much as a short call. */
@@ -31,30 +39,30 @@ export class Call {
     if (!this.#gone) {
       const gone = new AbortController();
       this.#gone = gone;
-      if (this.cancelled) gone.abort();
-      else this.#stream.once('close', () => gone.abort());
+      const look = () => {
+        if (!this.cancelled) return;
+        unwatch();
+        gone.abort();
+      };
+      const unwatch = this.#connection.watch(this.#stream, look);
+      look();
     }
     return this.#gone.signal;
   }
 
   /** False if more would be kept than the client has asked for: wait for `drained`. */
   send(message: Uint8Array): boolean {
-    if (this.cancelled) return true;
-    this.#begin();
-    return this.#stream.write(frameMessage(message));
+    return this.#connection.send(this.#stream, frameMessage(message));
   }
 
   /** Until the client has read. DEADLINE_EXCEEDED if it reads nothing for `stallMs`. */
   drained(stallMs: number): Promise<void> {
-    const stream = this.#stream;
     return new Promise((resolve, reject) => {
       const settle = (end: () => void) => {
         clearTimeout(timer);
-        stream.off('drain', done);
-        stream.off('close', done);
+        unwatch();
         end();
       };
-      const done = () => settle(resolve);
       const stalled = () =>
         settle(() =>
           reject(
@@ -65,37 +73,24 @@ export class Call {
           ),
         );
       const timer = setTimeout(stalled, stallMs);
-      stream.once('drain', done);
-      stream.once('close', done);
+      const look = () => {
+        if (this.cancelled || this.#connection.isDrained(this.#stream)) settle(resolve);
+      };
+      const unwatch = this.#connection.watch(this.#stream, look);
       // Said before anybody listened.
-      if (this.cancelled) done();
+      look();
     });
   }
 
   /** Ends the call, with a last message if there is one. */
   end(message?: Uint8Array): void {
-    if (this.cancelled) return;
-    this.#begin();
-    if (message) this.#stream.end(frameMessage(message));
-    else this.#stream.end();
+    this.#connection.end(this.#stream, SUCCESS, message && frameMessage(message));
+    this.#gone?.abort();
   }
 
+  /** Behind what was sent; a client that reads nothing does not get it before it reads on. */
   fail(error: unknown): void {
-    if (this.cancelled) return;
-    const failure = failureHeaders(error);
-    if (this.#stream.headersSent) {
-      // Behind what was sent; a client that reads nothing does not get it before it reads on.
-      this.#trailers = failure;
-      this.#stream.end();
-    } else {
-      this.#stream.respond({ ...ANSWER, ...failure }, { endStream: true });
-    }
-  }
-
-  #begin(): void {
-    const stream = this.#stream;
-    if (stream.headersSent) return;
-    stream.respond(ANSWER, { waitForTrailers: true });
-    stream.once('wantTrailers', () => stream.sendTrailers(this.#trailers));
+    this.#connection.end(this.#stream, Object.entries(failureHeaders(error)).flat());
+    this.#gone?.abort();
   }
 }
