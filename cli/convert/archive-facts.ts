@@ -140,7 +140,7 @@ export function archiveDocuments(
 ): Record<string, object> {
   const name = facts.annotations['org.criu.checkpoint.container.name'] ?? 'thaw';
   const created = facts.created;
-  const { launch, image } = facts;
+  const { launch, image, surroundings } = facts;
   const config = {
     id: source.digest.replace(/^sha256:/, ''),
     name,
@@ -166,7 +166,7 @@ export function archiveDocuments(
       // Podman's exec expects some. What its processes have comes from the images.
       capabilities: { bounding: [], effective: [], permitted: [], inheritable: [], ambient: [] },
     },
-    root: { path: 'rootfs' },
+    root: { path: 'rootfs', readonly: surroundings?.readOnlyRoot ?? false },
     mounts: facts.mounts.map(({ destination, type, readOnly }) => ({
       destination,
       type,
@@ -179,6 +179,9 @@ export function archiveDocuments(
     },
     linux: {
       namespaces: ['pid', 'network', 'ipc', 'uts', 'mount'].map((type) => ({ type })),
+      // runc tells CRIU of each, which restores no mount that it is not told of.
+      maskedPaths: surroundings?.maskedPaths ?? [],
+      readonlyPaths: surroundings?.readonlyPaths ?? [],
     },
   };
   const status = {
