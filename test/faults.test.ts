@@ -47,17 +47,10 @@ async function countOf(pod: Pod): Promise<number> {
   return Number(text.trim().split(' ')[1]);
 }
 
-/** The log of all shims, from here on. */
-function fromHere(): () => string {
-  const start = node.shimLog().length;
-  return () => node.shimLog().slice(start);
-}
-
 async function expectCold(image: string, reason: RegExp): Promise<Pod> {
-  const log = fromHere();
   const pod = await run(image);
   expect(await countOf(pod)).toBeLessThan(50);
-  expect(log()).toMatch(reason);
+  expect(await node.startOf(pod)).toMatch(reason);
   expect(await node.exec(pod, 'ls', '-a', '/')).not.toMatch(/\.thaw/);
   return pod;
 }
@@ -147,10 +140,9 @@ async function removeAfterCrash(pod: Pod): Promise<void> {
 describe('a checkpoint that cannot be restored', () => {
   it('control: unchanged, it is restored', async () => {
     const image = await forge(node.registry.host, repository, ['warm', 'same'], () => {});
-    const log = fromHere();
     const pod = await run(image);
     expect(await countOf(pod)).toBeGreaterThan(50);
-    expect(log()).toMatch(/"restored"/);
+    expect(await node.startOf(pod)).toContain('"restored"');
     expect(hooksOf(pod)).toEqual(RESTORE_HOOKS);
     await removePods();
     expect(hooksOf(pod)).toEqual([...RESTORE_HOOKS, 'poststop']);
@@ -215,11 +207,12 @@ describe('a checkpoint that cannot be restored', () => {
       parts.base[0] = other;
       parts.baseDiffIds[0] = other.digest;
     });
-    const log = fromHere();
     // Which layer is the diff cannot be told here, so its files are seen: the server's pid file too.
     const pod = await run(image, { command: ['/bin/sh', '-c', 'rm -f /run/server.pid; sh /server.sh v1'] });
     expect(await countOf(pod)).toBeLessThan(50);
-    expect(log()).toMatch(/the base image differs from the checkpoint's .* in layer 1 of 2/);
+    expect(await node.startOf(pod)).toMatch(
+      /the base image differs from the checkpoint's .* in layer 1 of 2/,
+    );
     expect(await node.exec(pod, 'ls', '-a', '/')).not.toMatch(/\.thaw/);
   });
 
@@ -235,10 +228,9 @@ describe('a checkpoint that cannot be restored', () => {
       parts.facts.formatVersion = 99;
     });
     // Which layer is the diff is not known here: the server's old pid file is seen.
-    const log = fromHere();
     const pod = await run(image, { command: ['/bin/sh', '-c', 'rm -f /run/server.pid; sh /server.sh v1'] });
     expect(await countOf(pod)).toBeLessThan(50);
-    expect(log()).toMatch(/format version is 99/);
+    expect(await node.startOf(pod)).toMatch(/format version is 99/);
     expect(await node.exec(pod, 'ls', '-a', '/')).not.toMatch(/\.thaw/);
   });
 
@@ -316,11 +308,10 @@ it('a server that runs only where its pid file and its socket are not is started
   // In the volume too its socket is there again.
   expect(readdirSync(restored.dir)).toEqual(['server.sock']);
 
-  const log = fromHere();
   const failed = await start(await withoutDiff('test/alone'));
   expect(await failed.ask('get')).toMatch(/^memory=none /);
   // CRIU had bound its sockets: files are opened in the order of their descriptors.
-  expect(log()).toMatch(/restore failed, starting cold/);
+  expect(await node.startOf(failed.pod)).toMatch(/restore failed, starting cold/);
   expect(readFileSync(join(node.bundle(failed.pod), 'criu-restore.log'), 'utf8')).toMatch(
     /bind id .* addr \/data\/server\.sock/,
   );

@@ -139,12 +139,9 @@ it('a restored container is told who it is, by file, signal and command', async 
 
 it('a pod whose command after the restore fails starts cold', async () => {
   const annotations = { 'thaw.dev/restored-exec': '["/bin/sh", "-c", "exit 3"]' };
-  const before = node.shimLog().length;
   const pod = await run(warm, { annotations });
   await says(pod, 'started');
-  expect(node.shimLog().slice(before)).toMatch(
-    /command after the restore failed: .*exit status 3.*starting cold/,
-  );
+  expect(await node.startOf(pod)).toMatch(/command after the restore failed: .*exit status 3.*starting cold/);
   expect(await node.exec(pod, 'sh', '-c', `test -e ${told} || echo none`)).toBe('none\n');
 });
 
@@ -175,10 +172,9 @@ it('stops, ends and is restarted as any other container', async () => {
   expect(await exitOf(pod)).toBe(9);
 
   // As a kubelet restarts a container whose liveness probe fails.
-  const log = node.shimLog().length;
   const second = await pod.again();
   await node.cri.startContainer(second.containerId);
-  expect(node.shimLog().slice(log)).toMatch(new RegExp(`"container":"${second.containerId}".*"restored"`));
+  expect(await node.startOf(second)).toContain('"restored"');
   expect((await toldOf(second)).id).not.toBe('');
   await node.exec(second, 'touch', '/tmp/stubborn');
   await node.cri.stopContainer(second.containerId, 1);

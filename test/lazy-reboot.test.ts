@@ -113,9 +113,8 @@ it('brings again what had not reached the disk, and only that', async () => {
   await lazy.node.startSnapshotter();
   const again = lazy.link.sent;
   lazy.letGo();
-  const log = lazy.shimLog();
   const pod = await lazy.run(lazy.warm);
-  expect(log()).toContain('"restored"');
+  await lazy.expectRestored(pod);
   await lazy.check(pod);
   await lazy.drained();
   const whole = await wholeCheckpoint();
@@ -130,9 +129,8 @@ it('brings again what the disk said it had and has not', async () => {
   damage();
   await lazy.node.startSnapshotter();
   lazy.letGo();
-  const log = lazy.shimLog();
   const pod = await lazy.run(lazy.warm);
-  expect(log()).toContain('"restored"');
+  await lazy.expectRestored(pod);
   await lazy.check(pod);
   expect(lazy.wrong(pod)).toBe('');
 });
@@ -146,9 +144,8 @@ it('needs no registry for a checkpoint that was all on the disk', async () => {
   await lazy.node.registry.halt();
   try {
     await lazy.node.startSnapshotter();
-    const log = lazy.shimLog();
     const pod = await lazy.run(lazy.warm);
-    expect(log()).toContain('"restored"');
+    await lazy.expectRestored(pod);
     await lazy.check(pod);
   } finally {
     await lazy.node.registry.restart();

@@ -105,9 +105,8 @@ it('is a hundred processes, each of which gets its own memory', async () => {
   await lazy.ask(crowd, 'meet');
   await lazy.removePods();
   await lazy.node.forget(warm);
-  const log = lazy.shimLog();
   const pod = await lazy.run(warm, { command: lazy.command(1) });
-  expect(log()).toContain('"restored"');
+  await lazy.expectRestored(pod);
   // Nobody can read the command line of a process before its memory has come.
   await until('all processes to have a name', () => lazy.workloads().length === 100);
   await lazy.ask(pod, 'meet');

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
-import { sleep } from './lib/index.ts';
+import { sleep, until } from './lib/index.ts';
 import { type LazyNode, useLazyNode } from './lib/lazy-node.ts';
 
 let lazy: LazyNode;
@@ -44,6 +44,8 @@ it('has its shared memory right when it runs: memfds, sealed ones, and what it h
   await lazy.node.forget(image);
   const log = lazy.shimLog();
   const pod = await lazy.run(image, { command });
+  // Lines keep their order.
+  await lazy.expectRestored(pod);
   const line = log()
     .split('\n')
     .find((text) => text.includes('shared memory is in place'));
@@ -90,9 +92,8 @@ it('is restored without a registry once all of it was here', async () => {
   await lazy.link.cut();
   await lazy.node.registry.halt();
   try {
-    const log = lazy.shimLog();
     const second = await lazy.run(lazy.warm);
-    expect(log()).toMatch(/"restored"/);
+    await lazy.expectRestored(second);
     await lazy.check(second);
     await lazy.check(first);
   } finally {
@@ -116,7 +117,7 @@ it('is killed where bytes stay wrong, also if it reads none of them', async () =
   lazy.letGo();
   expect(await lazy.ended(pod)).toBe(137);
   expect(lazy.wrong(pod)).toBe('');
-  expect(log()).toMatch(/corrupt.*killing the restored container/);
+  await until('the shim to say why', () => /corrupt.*killing the restored container/.test(log()));
 });
 
 it('is killed with a clear error where bytes stay wrong, before it reads one', async () => {
@@ -128,10 +129,10 @@ it('is killed with a clear error where bytes stay wrong, before it reads one', a
   expect(await lazy.ended(pod)).toBe(137);
   expect(lazy.wrong(pod)).toBe('');
   expect(lazy.hasAnswered(pod)).toBe(false);
-  expect(log()).toMatch(/corrupt.*killing the restored container/);
+  await until('the shim to say why', () => /corrupt.*killing the restored container/.test(log()));
   // The kubelet's next try must not end in the same way.
   const next = { ...(await pod.again()), dir: pod.dir };
   await lazy.node.cri.startContainer(next.containerId);
-  expect(log()).toMatch(/had to be killed: .*corrupt.*starting cold/);
+  expect(await lazy.node.startOf(next)).toMatch(/had to be killed: .*corrupt.*starting cold/);
   await lazy.check(next);
 });

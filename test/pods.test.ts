@@ -124,8 +124,7 @@ const saved = 'memory=secret shm=secret deleted=secret named=1 unnamed=1 pid=1';
 const fresh = 'memory=none shm= deleted= named=0 unnamed=0 pid=1';
 const shmOf = ({ podId }: Pod) =>
   join(dirname(node.containerd.socket), 'state/io.containerd.grpc.v1.cri/sandboxes', podId, 'shm');
-const restored = ({ containerId }: Pod) =>
-  new RegExp(`"container":"${containerId}".*"restored"`).test(node.shimLog());
+const restored = async (pod: Pod) => (await node.startOf(pod)).includes('"restored"');
 
 /** Bytes, from the container's own cgroup. */
 function memoryLimit({ uid, containerId }: Pod): bigint {
@@ -173,7 +172,7 @@ it('has addresses, volumes, /dev/shm, limits and OOM score of the new pod, in tw
   const both = await Promise.all(changes.map(run));
   for (const [i, pod] of both.entries()) {
     const ip = await ipOf(pod);
-    expect(restored(pod)).toBe(true);
+    expect(await restored(pod)).toBe(true);
     // Port 9001 was bound to the first pod's address.
     for (const port of [9000, 9001]) expect(await ask(ip, 'get', port)).toBe(saved);
     await ask(ip, `set of-${i}`);
@@ -222,7 +221,7 @@ it('starts beside an init container and a sidecar, and leaves alone what they ha
   const request = { image: warm, command, ...secured, mounts };
   const main = { ...sandboxPod, containerId: await node.createContainer(sandbox.podId, config, request) };
   await node.cri.startContainer(main.containerId);
-  expect(restored(main)).toBe(true);
+  expect(await restored(main)).toBe(true);
   expect(await ask(await ipOf(main), 'get')).toBe(saved);
   expect(readdirSync(shmOf(main)).sort()).toEqual(['data', 'init', 'sem.named', 'sibling', 'side']);
   await node.cri.stopContainer(main.containerId, 5);
@@ -248,7 +247,7 @@ it('is probed, logs, ends with its grace period, and is restored again when it h
   expect(await until('its end', () => ended(pod.containerId))).toMatchObject({ exitCode: 3 });
   const second = await pod.again();
   await node.cri.startContainer(second.containerId);
-  expect(restored(second)).toBe(true);
+  expect(await restored(second)).toBe(true);
   expect(await ask(ip, 'get')).toBe(saved);
   await node.cri.stopContainer(second.containerId, 30);
   expect(await ended(second.containerId)).toMatchObject({ exitCode: 7 });
@@ -285,8 +284,8 @@ describe('starts cold, and says why, where', () => {
       hostDevices: ['/dev/loop-control'],
       shareProcessNamespace: true,
     });
-    const lines = node.shimLog().split('\n');
-    const said = lines.find((line) => line.includes(pod.containerId) && line.includes('starting cold')) ?? '';
+    const said = await node.startOf(pod);
+    expect(said).toContain('starting cold');
     for (const reason of [
       /nothing is mounted at \/config now/,
       /the mount at \/extra is new/,
@@ -310,7 +309,7 @@ describe('starts cold, and says why, where', () => {
     native.mount('tmpfs', shm, 'tmpfs', 0, 'mode=1777,size=4m');
     mounted.push(shm);
     const pod = await run({ mounts: [...mounts, { containerPath: '/dev/shm', hostPath: shm }] });
-    expect(node.shimLog()).toMatch(
+    expect(await node.startOf(pod)).toMatch(
       /the checkpoint has 83\d+ bytes in \/dev\/shm, and 4194304 are free there/,
     );
     expect(await ask(await ipOf(pod), 'get')).toBe(fresh);
@@ -325,7 +324,9 @@ describe('starts cold, and says why, where', () => {
     const request = { image: warm, command, ...secured, mounts };
     main.containerId = await node.createContainer(sandbox.podId, config, request);
     await node.cri.startContainer(main.containerId);
-    expect(node.shimLog()).toMatch(/\/dev\/shm\/sibling is there already and not what the checkpoint has/);
+    expect(await node.startOf(main)).toMatch(
+      /\/dev\/shm\/sibling is there already and not what the checkpoint has/,
+    );
     expect(await ask(await ipOf(main), 'get')).toBe(fresh);
     expect(readFileSync(join(shmOf(main), 'sibling'), 'utf8')).toBe('theirs');
   });
@@ -351,7 +352,7 @@ describe('a file that is open in a volume', () => {
 
   it("is the new pod's, at the same place", async () => {
     const pod = await run({ image: held, ...withModel('first', 'ABCDEF') });
-    expect(restored(pod)).toBe(true);
+    expect(await restored(pod)).toBe(true);
     expect(await ask(await ipOf(pod), 'read')).toBe('DEF');
   });
 
@@ -368,9 +369,9 @@ describe('a file that is open in a volume', () => {
     ['has another size', 'first', 'abcdefg', [/data\/model.* had 6 bytes and has 7/]],
   ])('starts cold where it %s', async (_, revision, content, reasons) => {
     const pod = await run({ image: held, ...withModel(revision, content) });
-    expect(restored(pod)).toBe(false);
-    for (const { source } of reasons)
-      expect(node.shimLog()).toMatch(new RegExp(`"container":"${pod.containerId}".*${source}`));
+    expect(await restored(pod)).toBe(false);
+    const said = await node.startOf(pod);
+    for (const reason of reasons) expect(said).toMatch(reason);
     expect(await ask(await ipOf(pod), 'get')).toBe(fresh);
   });
 });

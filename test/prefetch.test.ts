@@ -68,7 +68,7 @@ it('brings image and checkpoint here; its bytes count; a pod then starts without
   await node.registry.halt();
   try {
     const pod = await node.runPod({ image: warm, command });
-    expect(node.shimLog()).toMatch(new RegExp(`"container":"${pod.containerId}".*"restored"`));
+    expect(await node.startOf(pod)).toContain('"restored"');
     await node.removePod(pod);
   } finally {
     await node.registry.restart();

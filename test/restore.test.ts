@@ -98,7 +98,7 @@ describe('a checkpoint in a registry', () => {
     expect(state.count).toBeGreaterThanOrEqual(saved.count);
     expect(state.pid).toBe(1);
     expect(await node.exec(pod, 'cat', '/ready')).toBe('ready\n');
-    expect(node.shimLog()).toMatch(/"restored"/);
+    expect(await node.startOf(pod)).toContain('"restored"');
     const ranges = (await node.registry.settled()).slice(before).filter(({ status }) => status === 206);
     expect(ranges.length).toBeGreaterThan(0);
   });
@@ -133,12 +133,11 @@ describe('a checkpoint in a registry', () => {
       /thaw.dev\/restore is .*off/,
     ],
   ])('starts cold on the base image with %s, and the log says why', async (_, request, reason) => {
-    const before = node.shimLog().length;
     const pod = await run(warm, request);
     const state = await stateOf(pod);
     expect(state.token).toBe('none');
     expect(await node.exec(pod, 'ls', '/').then((text) => text.split('\n'))).not.toContain('ready');
-    expect(node.shimLog().slice(before)).toMatch(reason);
+    expect(await node.startOf(pod)).toMatch(reason);
     const why = await node.why(`default/${pod.name}`);
     expect(why).toEqual({ outcome: 'StartedCold', reasons: [expect.stringMatching(reason)] });
   });
@@ -198,7 +197,7 @@ it('a server with open connections is saved: they are closed in the new pod, and
     expect(await ask(old, 'two')).toMatch(/^two from \d+/);
     await removePods();
     const restored = await run(warm, { command });
-    expect(node.shimLog()).toMatch(new RegExp(`"container":"${restored.containerId}".*"restored"`));
+    expect(await node.startOf(restored)).toContain('"restored"');
     const fresh = await connected(await ipOf(restored));
     expect(await ask(fresh, 'three')).toMatch(/^three from \d+/);
     fresh.destroy();

@@ -124,7 +124,7 @@ describe('a node whose images are all on thaw', () => {
       await node.removePod(source);
       await node.forget(warm);
       const restored = await node.runPod({ image: warm, command });
-      expect(node.shimLog()).toMatch(new RegExp(`"container":"${restored.containerId}".*"restored"`));
+      expect(await node.startOf(restored)).toContain('"restored"');
       const ranges = (await node.registry.settled()).filter(({ status }) => status === 206);
       expect(ranges.length).toBeGreaterThan(0);
       await node.removePod(restored);
@@ -155,10 +155,10 @@ describe('a node whose images are all on thaw', () => {
         parts.facts.layers.diff = factsLayer(empty);
       });
       const failed = await node.runPod({ image: broken, command: server });
-      expect(node.shimLog()).toMatch(/restore failed, starting cold/);
+      expect(await node.startOf(failed)).toMatch(/restore failed, starting cold/);
       await isVolatile(failed);
       const restored = await node.runPod({ image: warm, command: server });
-      expect(node.shimLog()).toMatch(new RegExp(`"container":"${restored.containerId}".*"restored"`));
+      expect(await node.startOf(restored)).toContain('"restored"');
       await isVolatile(restored);
       for (const pod of [failed, restored]) await node.removePod(pod);
     }));

@@ -242,12 +242,15 @@ export class KubeletNode {
 
   /** What the node remembers of the starts of a pod: the last one's reason, and why it was not a restore. */
   async why(pod: string): Promise<{ outcome: string; reasons: string[] }> {
-    const { items } = JSON.parse((await this.thaw(['why', pod, '--json'])).stdout) as {
-      items: { reason: string; metadata: { annotations: Record<string, string> } }[];
-    };
-    const last = items.at(-1);
-    const reasons = JSON.parse(last?.metadata.annotations['thaw.dev/reasons'] ?? '[]') as string[];
-    return { outcome: last?.reason ?? '', reasons };
+    // A shim writes that down when it has answered.
+    const last = await until(`the node to remember how ${pod} started`, async () => {
+      const { items } = JSON.parse((await this.thaw(['why', pod, '--json'])).stdout) as {
+        items: { reason: string; metadata: { annotations: Record<string, string> } }[];
+      };
+      return items.at(-1);
+    });
+    const reasons = JSON.parse(last.metadata.annotations['thaw.dev/reasons'] ?? '[]') as string[];
+    return { outcome: last.reason, reasons };
   }
 
   /** Of a container, while it is there. */
@@ -256,7 +259,20 @@ export class KubeletNode {
     return `${state}/state/io.containerd.runtime.v2.task/k8s.io/${containerId}`;
   }
 
-  /** What shims wrote; containerd copies it into its own log. */
+  /**
+   * What a shim logs of how it started a container. It may come behind the answer to Start: a shim loads what it logs with for
+   * its first line, and containerd copies it.
+   */
+  startOf({ containerId }: Pick<Pod, 'containerId'>): Promise<string> {
+    const said = /"msg":"(restored|starting cold|restore failed, starting cold)"/;
+    return until(`the shim to log how it started ${containerId}`, () =>
+      this.shimLog()
+        .split('\n')
+        .find((line) => line.includes(containerId) && said.test(line)),
+    );
+  }
+
+  /** What shims wrote; containerd copies it into its own log, sooner or later. */
   shimLog(): string {
     return readFileSync(this.containerd.log, 'utf8');
   }

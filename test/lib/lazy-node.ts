@@ -3,7 +3,7 @@
  * of memory that arrives later have in common.
  */
 import { existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { afterAll, afterEach, beforeAll, beforeEach } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from 'vitest';
 import { privateDir } from './dirs.ts';
 import { KubeletNode, type KubeletNodeOptions, type Pod, type PodRequest } from './kubelet-node.ts';
 import { assertNothingLeft, type Leftovers, takeStock } from './leftovers.ts';
@@ -96,15 +96,18 @@ export class LazyNode {
 
   /** Restored from the registry behind the slow link, which is then held: most of its memory is not here. */
   async runHeld(image = this.warm): Promise<MemoryPod> {
-    const log = this.shimLog();
     this.link.rate = SLOW;
     const before = this.link.sent;
     const pod = await this.run(image);
     this.link.held = true;
-    if (!log().includes('"restored"')) throw new Error('it was not restored');
+    await this.expectRestored(pod);
     const here = this.link.sent - before;
     if (here > STORED / 2) throw new Error(`${here} bytes have come before the start`);
     return pod;
+  }
+
+  async expectRestored(pod: MemoryPod): Promise<void> {
+    expect(await this.node.startOf(pod)).toContain('"restored"');
   }
 
   /** The rest may come, as fast as it can. */
