@@ -131,7 +131,7 @@ describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
     await countsOn(task);
     for (const dir of ['running', 'paused'])
       expect(readdirSync(join(rig.work, dir))).toContain('inventory.img');
-    await task.remove();
+    await task.removeTold();
     expect(task.events).toEqual(['create', 'start', 'paused', 'resumed', `exit ${task.id} 137`, 'delete']);
   });
 
@@ -205,9 +205,7 @@ describe.each<PeerName>(['stock', 'thaw'])('%s', (name) => {
     if (name === 'thaw')
       expect(task.events.slice(4, 7)).toEqual(['exec-added hog', 'exec-started hog', 'oom']);
     await task.client.delete('hog');
-    await task.remove();
-    // containerd’s own shim was seen to answer first, and to tell afterwards.
-    await task.until('delete');
+    await task.removeTold();
     expect(task.events.slice(-2)).toEqual([`exit ${task.id} 137`, 'delete']);
     // The images are the caller's.
     expect(readdirSync(saved)).toContain('inventory.img');

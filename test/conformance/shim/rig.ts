@@ -203,10 +203,25 @@ export class Task {
 
   /** Kills, waits, deletes and shuts down, as `ctr task rm -f` does. */
   async remove(): Promise<void> {
+    await this.#killAndDelete();
+    await this.shutdown();
+  }
+
+  /**
+   * As `remove`, and containerd has been told of all of it. Its own shim tells after it has answered, and never if it was shut
+   * down in between.
+   */
+  async removeTold(): Promise<void> {
+    await this.#killAndDelete();
+    if (this.invocation.peer.name === 'stock') await this.until('delete');
+    await this.shutdown();
+    await this.until('delete');
+  }
+
+  async #killAndDelete(): Promise<void> {
     await this.client.kill(9, { all: true }).catch(() => {});
     await this.client.wait();
     await this.client.delete();
-    await this.shutdown();
   }
 
   /** Shutdown, close, `delete`: what containerd does after every Delete. */
