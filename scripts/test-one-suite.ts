@@ -4,8 +4,10 @@
  */
 export const ONE_SUITE: Readonly<Record<'forky' | 'trixie', readonly string[]>> = {
   forky: [
+    'test/build.test.ts',
     'test/cli-errors.test.ts',
     'test/convert.test.ts',
+    'test/faults.test.ts',
     'test/gpu.test.ts',
     'test/lazy-crash.test.ts',
     'test/lazy-layers.test.ts',
@@ -13,16 +15,21 @@ export const ONE_SUITE: Readonly<Record<'forky' | 'trixie', readonly string[]>> 
     'test/lazy-requests.test.ts',
     'test/lazy-restore.test.ts',
     'test/lazy-trees.test.ts',
+    'test/pods.test.ts',
+    'test/shim-stdio.test.ts',
   ],
   trixie: [
+    'test/cli.test.ts',
     'test/demand.test.ts',
     'test/identity.test.ts',
     'test/lazy-conformance.test.ts',
     'test/metrics.test.ts',
     'test/registries.test.ts',
+    'test/shim-resources.test.ts',
     'test/snapshotter-crash.test.ts',
     'test/snapshotter-load.test.ts',
     'test/snapshotter.test.ts',
+    'test/trial.test.ts',
   ],
 };
 
