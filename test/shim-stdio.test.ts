@@ -1,220 +1,22 @@
-/** Streams of processes under our shim, with real clients: terminals, fifos, files, log drivers. */
-import { mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+/** Streams of processes under our shim, with real clients: fifos, files, log drivers. */
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import {
-  assertNothingLeft,
-  bundleOf,
-  busybox,
-  ClientStreams,
-  Containerd,
-  image,
-  type Leftovers,
-  layer,
-  privateDir,
-  run,
-  sleep,
-  TaskClient,
-  takeStock,
-  until,
-} from './lib/index.ts';
+import { beforeEach, describe, expect, it } from 'vitest';
+import { privateDir, run, sleep, type TaskClient, until } from './lib/index.ts';
+import { IMAGE, RUNTIME, type StreamNode, shell, useStreamNode } from './lib/stream-node.ts';
 
-const RUNTIME = 'io.containerd.runc.thaw.v2';
-const IMAGE = 'test.local/busybox:1';
-
-let containerd: Containerd;
+let node: StreamNode;
 let tasks: TaskClient;
-let before: Leftovers;
-let streams: ClientStreams[];
-const ctr = (...args: string[]) => containerd.ctr(args, { allowFailure: true });
-
-beforeAll(async () => {
-  containerd = await Containerd.start();
-  await containerd.importImage(IMAGE, image([await layer(busybox())], { cmd: ['sh'] }));
-  tasks = new TaskClient(containerd.socket);
+useStreamNode((given) => {
+  node = given;
+  tasks = given.tasks;
 });
-afterAll(async () => {
-  tasks.close();
-  await containerd.stop();
-});
-beforeEach(() => {
-  before = takeStock();
-  streams = [];
-});
-afterEach(async () => {
-  await containerd.removeContainers();
-  for (const one of streams) await one.close();
-  // mount(8) makes it.
-  await assertNothingLeft(before, 10_000, [/^files: \/run\/mount$/]);
-});
-
-function fifos(): ClientStreams {
-  const made = new ClientStreams(privateDir('fifos'));
-  streams.push(made);
-  return made;
-}
-
-/** A container's record, without a task. */
-async function record(id: string, command: string[], ...options: string[]): Promise<void> {
-  const made = await ctr('container', 'create', '--runtime', RUNTIME, ...options, IMAGE, id, ...command);
-  expect(made.stderr).toBe('');
-}
-
-/** A container that idles, for execs. */
-async function idle(id: string): Promise<void> {
-  await record(id, ['sh', '-c', 'while :; do sleep 1000; done']);
-  await tasks.create(id, {});
-  await tasks.start(id);
-}
-
-const shell = (script: string) => ['sh', '-c', script];
-
-function shimPid(id: string): number {
-  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    try {
-      const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-      if (args.at(-2) === 'serve' && args.includes(id)) return Number(pid);
-    } catch {
-      // it has ended meanwhile
-    }
-  }
-  throw new Error(`no shim of ${id}`);
-}
-const descriptors = (pid: number) =>
-  readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`));
-const consoles = (id: string) =>
-  readdirSync(bundleOf(containerd, id)).filter((name) => name.includes('console'));
-
-/** ctr on a terminal of 132 by 43; what is typed comes from `input`. */
-function onTerminal(input: string, id: string, ...command: string[]) {
-  const line = [
-    'stty cols 132 rows 43; exec ctr',
-    `--address ${containerd.socket} run --rm -t --runtime ${RUNTIME} ${IMAGE} ${id}`,
-    // Twice through a shell.
-    ...command.map((word) => `'${word.replaceAll('$', '\\$')}'`),
-  ].join(' ');
-  return run('sh', ['-c', `(${input}) | script -qec "${line}" /dev/null`], {
-    allowFailure: true,
-    timeoutMs: 30_000,
-  });
-}
-
-describe('a terminal', () => {
-  it('is what ctr -t gets: its size, its input, the exit code', async () => {
-    const script =
-      'test -t 0 && test -t 1 && test -t 2; echo tty $?; read word; echo got $word; stty size; exit 5';
-    const ran = await onTerminal('sleep 2; echo typed; sleep 2', 'tty', 'sh', '-c', script);
-    expect(ran.stdout.replaceAll('\r', '')).toMatch(/tty 0\n(typed\n)?got typed\n43 132\n$/);
-    expect(ran.code).toBe(5);
-  });
-
-  it('ends the input with Ctrl-D', async () => {
-    const ran = await onTerminal("sleep 2; printf 'line\\n\\004'; sleep 2", 'eof', 'cat');
-    expect(ran.stdout.replaceAll('\r', '')).toContain('line\nline\n');
-    expect(ran.code).toBe(0);
-  });
-
-  it('belongs to an exec too, with the size that the client sets', async () => {
-    await idle('exec');
-    const pid = shimPid('exec');
-    const open = descriptors(pid).length;
-    const io = fifos();
-    await tasks.exec('exec', 'e', shell('while read word; do stty size; done'), {
-      ...io.paths,
-      terminal: true,
-    });
-    expect(await tasks.state('exec', 'e')).toMatchObject({ terminal: true, stdout: io.paths.stdout });
-    await tasks.resize('exec', 'e', 10, 10);
-    await tasks.start('exec', 'e');
-    expect(consoles('exec')).toEqual([]);
-    const reader = io.read('stdout');
-    const writer = io.write();
-    await tasks.resize('exec', 'e', 132, 43);
-    writer.write('\n');
-    await reader.until(/43 132\r\n/);
-    await tasks.resize('exec', 'e', 0, 0);
-    await tasks.resize('exec', 'e', 7, 9);
-    writer.write('\n');
-    await reader.until(/\n9 7\r\n/);
-    writer.write('\u0004');
-    expect(await tasks.wait('exec', 'e')).toBe(0);
-    await reader.end();
-    await tasks.delete('exec', 'e');
-    expect(descriptors(pid).length).toBe(open);
-  });
-
-  it('keeps what is written while no client reads, for the next one', async () => {
-    await idle('again');
-    const io = fifos();
-    const script = 'echo first; read word; echo between; read word; echo last';
-    await tasks.exec('again', 'e', shell(script), { ...io.paths, terminal: true });
-    await tasks.start('again', 'e');
-    const writer = io.write();
-    const one = io.read('stdout');
-    await one.until(/first/);
-    await one.vanish();
-    writer.write('\n');
-    await sleep(300);
-    const two = io.read('stdout');
-    await two.until(/between/);
-    writer.write('\n');
-    expect(await two.end()).toMatch(/^\r\nbetween\r\n\r\nlast\r\n$/);
-    expect(await tasks.wait('again', 'e')).toBe(0);
-  });
-
-  it('is hung up when the client ended its input for good', async () => {
-    await idle('hup');
-    const io = fifos();
-    await tasks.exec('hup', 'e', ['sleep', '1000'], { ...io.paths, terminal: true });
-    await tasks.start('hup', 'e');
-    const reader = io.read('stdout');
-    const writer = io.write();
-    await sleep(100);
-    await writer.end();
-    await sleep(300);
-    expect(await tasks.state('hup', 'e')).toMatchObject({ status: 'RUNNING' });
-    await tasks.closeStdin('hup', 'e');
-    expect(await tasks.wait('hup', 'e')).toBe(129);
-    await reader.end();
-  });
-
-  it('ends with its process, though a child of it still has it', async () => {
-    await idle('child');
-    const io = fifos();
-    const script = 'trap "" HUP; sleep 1000 & seq 1 5000';
-    await tasks.exec('child', 'e', shell(script), { ...io.paths, terminal: true });
-    const reader = io.read('stdout');
-    await tasks.start('child', 'e');
-    const text = await reader.end();
-    expect(text.split('\r\n').filter((line) => line !== '')).toHaveLength(5000);
-    await tasks.delete('child', 'e');
-  });
-
-  it('leaves nothing where none can be made', async () => {
-    await idle('none');
-    const pid = shimPid('none');
-    const open = descriptors(pid).length;
-    const io = fifos();
-    const process = { args: ['true'], cwd: '/', user: { uid: 0, gid: 0 }, terminal: false };
-    await tasks.execSpec('none', 'without', process, { ...io.paths, terminal: true });
-    await expect(tasks.start('none', 'without')).rejects.toThrow(/console socket/);
-    await tasks.exec('none', 'missing', ['no-such-program'], { ...io.paths, terminal: true });
-    await expect(tasks.start('none', 'missing')).rejects.toThrow(/OCI runtime exec failed.*no-such-program/);
-    await tasks.exec('none', 'nowhere', ['true'], { stdout: '/nonexistent/fifo', terminal: true });
-    await expect(tasks.start('none', 'nowhere')).rejects.toThrow(/opening \/nonexistent\/fifo failed/);
-    for (const exec of ['without', 'missing', 'nowhere']) await tasks.delete('none', exec);
-    expect(consoles('none')).toEqual([]);
-    expect(descriptors(pid).length).toBe(open);
-
-    await record('failing', ['no-such-program'], '-t');
-    await expect(tasks.create('failing', { ...io.paths, terminal: true })).rejects.toThrow(/no-such-program/);
-  });
-});
+const ctr = (...args: string[]) => node.containerd.ctr(args, { allowFailure: true });
 
 describe('fifos', () => {
   it('give no EPIPE when a client goes, and what was written meanwhile to the next', async () => {
-    const io = fifos();
-    await record(
+    const io = node.fifos();
+    await node.record(
       'loss',
       shell('read x; head -c 60000 /dev/zero | tr "\\0" x; echo; echo end; read y; echo bye'),
     );
@@ -235,8 +37,8 @@ describe('fifos', () => {
   });
 
   it('end the input only when the client closed it and said so', async () => {
-    const io = fifos();
-    await record('eof', shell('cat; echo over'));
+    const io = node.fifos();
+    await node.record('eof', shell('cat; echo over'));
     await tasks.create('eof', io.paths);
     await tasks.start('eof');
     const reader = io.read('stdout');
@@ -258,8 +60,8 @@ describe('fifos', () => {
   });
 
   it('remember an end of input from before the start', async () => {
-    await idle('early');
-    const io = fifos();
+    await node.idle('early');
+    const io = node.fifos();
     await tasks.exec('early', 'e', shell('cat; echo over'), io.paths);
     await tasks.closeStdin('early', 'e');
     const writer = io.write();
@@ -272,8 +74,8 @@ describe('fifos', () => {
   });
 
   it('carry a large input and output whole', async () => {
-    const io = fifos();
-    await record('large', shell('md5sum; head -c 20000000 /dev/zero'));
+    const io = node.fifos();
+    await node.record('large', shell('md5sum; head -c 20000000 /dev/zero'));
     await tasks.create('large', io.paths);
     await tasks.start('large');
     const reader = io.read('stdout');
@@ -287,8 +89,8 @@ describe('fifos', () => {
   });
 
   it('hold up their own container alone when nobody reads', async () => {
-    const [full, other] = [fifos(), fifos()];
-    await idle('full');
+    const [full, other] = [node.fifos(), node.fifos()];
+    await node.idle('full');
     await tasks.exec('full', 'stuck', ['head', '-c', '10000000', '/dev/zero'], full.paths);
     await tasks.start('full', 'stuck');
     await sleep(300);
@@ -301,9 +103,9 @@ describe('fifos', () => {
   });
 
   it('may be there for some of the streams only', async () => {
-    const io = fifos();
+    const io = node.fifos();
     const { stderr } = io.paths;
-    await record('some', shell('cat; echo out; echo err >&2'));
+    await node.record('some', shell('cat; echo out; echo err >&2'));
     await tasks.create('some', { stderr });
     const reader = io.read('stderr');
     await tasks.start('some');
@@ -312,15 +114,15 @@ describe('fifos', () => {
   });
 
   it('must exist', async () => {
-    await record('missing', ['true']);
+    await node.record('missing', ['true']);
     await expect(tasks.create('missing', { stdout: '/nonexistent/out' })).rejects.toThrow(
       /opening \/nonexistent\/out failed: no such file/,
     );
   });
 
   it('are waited for after the process only so long', async () => {
-    await idle('drain');
-    const io = fifos();
+    await node.idle('drain');
+    const io = node.fifos();
     await tasks.exec('drain', 'e', shell('sleep 1000 & echo bye'), io.paths);
     const reader = io.read('stdout');
     await tasks.start('drain', 'e');
@@ -331,8 +133,8 @@ describe('fifos', () => {
   });
 
   it('lead to pipes of the user that the options name', async () => {
-    const io = fifos();
-    await record(
+    const io = node.fifos();
+    await node.record(
       'owned',
       shell('stat -Lc "%u %g" /proc/self/fd/1; echo reopened >/dev/stdout'),
       '--user',
@@ -350,7 +152,7 @@ describe('file://', () => {
     const file = join(privateDir('log'), 'a', 'b c', 'out.log');
     const uri = `file://${file.replace(' ', '%20')}`;
     for (const id of ['file-1', 'file-2']) {
-      await record(id, shell('echo out; echo err >&2'));
+      await node.record(id, shell('echo out; echo err >&2'));
       await tasks.create(id, { stdout: uri, stderr: uri });
       await tasks.start(id);
       await tasks.wait(id);
@@ -370,14 +172,14 @@ describe('a disk that takes no writes', () => {
     await run('mkfs.ext4', ['-q', file]);
     await run('mount', ['-o', 'loop', file, disk]);
     try {
-      await idle('frozen');
+      await node.idle('frozen');
       const uri = `file://${disk}/log`;
       await tasks.exec('frozen', 'stuck', shell('sleep 1; echo late'), { stdout: uri });
       await tasks.start('frozen', 'stuck');
       await run('fsfreeze', ['-f', disk]);
       try {
         expect(await tasks.wait('frozen', 'stuck')).toBe(0);
-        const io = fifos();
+        const io = node.fifos();
         const reader = io.read('stdout');
         await tasks.exec('frozen', 'free', shell('echo free'), io.paths);
         await tasks.start('frozen', 'free');
@@ -427,7 +229,7 @@ open('done', 'w').write('done')`;
 
   it('gets both streams whole, its arguments and its two variables, and nothing else', async () => {
     const uri = driver(logAll, { query: '?b=2&a=1%202&b=3' });
-    await record('logged', shell('seq 1 100000; echo no >&2'));
+    await node.record('logged', shell('seq 1 100000; echo no >&2'));
     await tasks.create('logged', { stdout: uri, stderr: uri });
     await tasks.start('logged');
     expect(await tasks.wait('logged')).toBe(0);
@@ -446,7 +248,7 @@ open('done', 'w').write('done')`;
   });
 
   it('gets the output of an exec, and of a terminal', async () => {
-    await idle('execs');
+    await node.idle('execs');
     const uri = driver(logAll, { scheme: 'binary-v2' });
     await tasks.exec('execs', 'plain', shell('echo plain; echo err >&2'), { stdout: uri, stderr: uri });
     await tasks.start('execs', 'plain');
@@ -483,18 +285,18 @@ open('done', 'w').write('done')`;
 
   it('may die: the container goes on', async () => {
     const uri = driver("os.write(5, b'1'); sys.exit(3)");
-    await record('orphan', shell('sleep 0.3; head -c 1000000 /dev/zero && exit 7'));
+    await node.record('orphan', shell('sleep 0.3; head -c 1000000 /dev/zero && exit 7'));
     await tasks.create('orphan', { stdout: uri, stderr: uri });
     await tasks.start('orphan');
     expect(await tasks.wait('orphan')).toBe(7);
-    await until('the log line', () => /ended with exit status 3/.test(containerd.tail(400)));
+    await until('the log line', () => /ended with exit status 3/.test(node.containerd.tail(400)));
   });
 
   it('is killed when it ignores that it should end, and others do not wait for that', async () => {
     const uri = driver(
       "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.write(5, b'1')\nwhile True: time.sleep(1)",
     );
-    await record('stubborn', ['true']);
+    await node.record('stubborn', ['true']);
     await tasks.create('stubborn', { stdout: uri, stderr: uri });
     await tasks.start('stubborn');
     await tasks.wait('stubborn');
@@ -502,7 +304,7 @@ open('done', 'w').write('done')`;
     const deleting = tasks.delete('stubborn').then(() => {
       isDeleted = true;
     });
-    await record('quick', ['true']);
+    await node.record('quick', ['true']);
     await tasks.create('quick', {});
     await tasks.start('quick');
     await tasks.wait('quick');
@@ -512,7 +314,7 @@ open('done', 'w').write('done')`;
   }, 60_000);
 
   it('fails the create when it is missing or does not say that it is ready', async () => {
-    await record('refused', ['true']);
+    await node.record('refused', ['true']);
     const missing = `binary://${dir}/none`;
     await expect(tasks.create('refused', { stdout: missing, stderr: missing })).rejects.toThrow(
       /failed to start binary process/,

@@ -12,7 +12,7 @@ import { explain, isFinal, isFull } from './fetch-failure.ts';
 import { CopyingTransfers, type FrameCopies } from './frame-copies.ts';
 import { GivenUp } from './given-up.ts';
 import type { Limiter } from './limiter.ts';
-import { Presence } from './presence.ts';
+import { allPresent, Presence } from './presence.ts';
 import { PresenceWatch } from './presence-watch.ts';
 import type { Transfers } from './transfers.ts';
 import { untilAborted } from './until-aborted.ts';
@@ -275,7 +275,7 @@ export class CacheEntry {
     const complete = this.#state.kind === 'complete';
     const count = this.index.chunkCount;
     return {
-      bits: complete ? allSet(count) : this.#presence.bits(),
+      bits: complete ? allPresent(count) : this.#presence.bits(),
       chunks: complete ? count : this.#presence.chunks,
       complete: complete || this.#presence.complete,
     };
@@ -393,11 +393,4 @@ export class CacheEntry {
     if (!this.#presence.complete)
       throw new SnapshotError(Code.internal, 'The fetch of the checkpoint ended with chunks missing');
   }
-}
-
-function allSet(count: number): Uint8Array {
-  const bits = new Uint8Array(Math.ceil(count / 8)).fill(0xff);
-  const last = count & 7;
-  if (last !== 0) bits[bits.length - 1] = (1 << last) - 1;
-  return bits;
 }

@@ -44,3 +44,11 @@ export class Presence {
     return this.#bytes;
   }
 }
+
+/** The bits where none of so many is missing. */
+export function allPresent(count: number): Uint8Array {
+  const bits = new Uint8Array(Math.ceil(count / 8)).fill(0xff);
+  const last = count & 7;
+  if (last !== 0) bits[bits.length - 1] = (1 << last) - 1;
+  return bits;
+}
