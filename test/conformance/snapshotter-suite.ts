@@ -2,25 +2,15 @@
  * What containerd demands of a snapshotter: the 21 cases of its own SnapshotterSuite, in our words.
  * Source: containerd, core/snapshots/testsuite (2.x), snapshots/testsuite (1.6).
  */
-import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { mountAll, unmount, withMounts } from './mount.ts';
 import type { Info, SnapshotsClient } from './snapshots-client.ts';
-import {
-  apply,
-  baseTree,
-  type Change,
-  chown,
-  createDir,
-  createFile,
-  link,
-  readTree,
-  removeAll,
-  rename,
-} from './tree.ts';
+import { labels, layerCases, withoutRoot } from './snapshotter-layers.ts';
+import { apply, type Change, createDir, createFile, readTree, removeAll } from './tree.ts';
 
 export interface Subject {
   client: SnapshotsClient;
@@ -29,8 +19,6 @@ export interface Subject {
   close: () => Promise<void>;
 }
 
-/** Without this label containerd's garbage collector may take a snapshot between two calls. */
-const labels = { 'containerd.io/gc.root': new Date().toISOString() };
 const failsWith = (code: Code) => expect.objectContaining({ code });
 
 /** `start` gives a snapshotter without snapshots for each test. */
@@ -61,33 +49,6 @@ export function snapshotterSuite(start: () => Promise<Subject>): void {
     const key = path(name);
     mount(await client.prepare(key, parent, labels), key);
     return key;
-  };
-
-  /** Applies each change to a layer of its own; after each, the layer shows what a plain directory would. */
-  const checkLayers = async (...changes: Change[]) => {
-    const plain = mkdtempSync(path('plain-'));
-    let parent = '';
-    for (const [i, change] of changes.entries()) {
-      const id = `${plain.slice(-6)}-${i}`;
-      const key = path(`active-${id}`);
-      const name = path(`layer-${id}`);
-      await withMounts(await client.prepare(key, parent, labels), path(`mnt-${id}`), (root) => {
-        expect(withoutRoot(readTree(root)), `layer ${i} before its change`).toEqual(
-          withoutRoot(readTree(plain)),
-        );
-        change(root);
-        change(plain);
-        expect(withoutRoot(readTree(root)), `layer ${i} after its change`).toEqual(
-          withoutRoot(readTree(plain)),
-        );
-      });
-      await client.commit(name, key, labels);
-      await withMounts(await client.view(`${key}-view`, name, labels), path(`view-${id}`), (root) =>
-        expect(withoutRoot(readTree(root)), `layer ${i} in a view`).toEqual(withoutRoot(readTree(plain))),
-      );
-      await client.remove(`${key}-view`);
-      parent = name;
-    }
   };
 
   it('Basic', async () => {
@@ -267,61 +228,6 @@ export function snapshotterSuite(start: () => Promise<Subject>): void {
     expect(await names('labels."containerd.io/snapshot.type"==x,parent=="c2"')).toEqual(['q1']);
   });
 
-  it('LayerFileupdate', async () => {
-    const first = apply(
-      baseTree,
-      createDir('/etc', 0o700),
-      createFile('/etc/hosts', 'mydomain 10.0.0.1', 0o644),
-      createFile('/etc/profile', 'PATH=/usr/bin', 0o644),
-    );
-    const second = apply(
-      createFile('/etc/hosts', 'mydomain 10.0.0.2', 0o644),
-      createFile('/etc/profile', 'PATH=/usr/bin', 0o666),
-      createDir('/root', 0o700),
-      createFile('/root/.bashrc', 'PATH=/usr/sbin:/usr/bin', 0o644),
-    );
-    for (let i = 0; i < 5; i++) await checkLayers(first, second);
-  });
-
-  it('RemoveDirectoryInLowerLayer', async () => {
-    await checkLayers(
-      apply(createDir('/lib', 0o700), createFile('/lib/hidden', '', 0o644), baseTree),
-      apply(removeAll('/lib'), createDir('/lib', 0o700), createFile('/lib/not-hidden', '', 0o644)),
-      createFile('/lib/newfile', '', 0o644),
-    );
-  });
-
-  it('Chown', async () => {
-    await checkLayers(
-      apply(createDir('/opt/a/b', 0o700), createFile('/opt/a/b/file.txt', 'hello', 0o644)),
-      apply(
-        chown('/opt', 1, 1),
-        chown('/opt/a', 1, 1),
-        chown('/opt/a/b', 1, 1),
-        chown('/opt/a/b/file.txt', 1, 1),
-      ),
-    );
-  });
-
-  it('DirectoryPermissionOnCommit', async () => {
-    await checkLayers(
-      apply(
-        ...['/dir1', '/dir2', '/dir3', '/dir4', '/dir5'].map((dir) => createDir(dir, 0o700)),
-        createFile('/dir4/f1', '...', 0o644),
-        createFile('/dir5/f1', '...', 0o644),
-        ...['/dir1', '/dir2', '/dir3', '/dir5', '/dir5/f1'].map((name) => chown(name, 1, 1)),
-      ),
-      apply(chown('/dir2', 0, 0), removeAll('/dir3'), chown('/dir4', 1, 1), chown('/dir4/f1', 1, 1)),
-      apply(
-        createDir('/dir3', 0o700),
-        chown('/dir3', 1, 1),
-        removeAll('/dir5'),
-        createDir('/dir5', 0o700),
-        chown('/dir5', 1, 1),
-      ),
-    );
-  });
-
   it('RemoveIntermediateSnapshot', async () => {
     const base = await prepareMounted('base', '');
     await client.commit(path('committed-base'), base, labels);
@@ -333,49 +239,6 @@ export function snapshotterSuite(start: () => Promise<Subject>): void {
     await client.remove(path('toplayer'));
     await client.remove(path('committed-inter'));
     await client.remove(path('committed-base'));
-  });
-
-  it('DeletedFilesInChildSnapshot', async () => {
-    await checkLayers(
-      apply(createFile('/foo', 'foo\n', 0o777), createFile('/foobar', 'foobar\n', 0o777)),
-      removeAll('/foobar'),
-      () => {},
-    );
-  });
-
-  it('MoveFileFromLowerLayer', async () => {
-    await checkLayers(
-      apply(
-        createDir('/dir1', 0o700),
-        createFile('/dir1/f1', 'Hello', 0o644),
-        createDir('/dir2', 0o700),
-        createFile('/dir2/f2', '...', 0o644),
-      ),
-      apply(
-        createDir('/dir3', 0o700),
-        createFile('/dir3/f1', 'Hello', 0o644),
-        removeAll('/dir1'),
-        link('/dir2/f2', '/dir3/f2'),
-        removeAll('/dir2/f2'),
-      ),
-    );
-  });
-
-  // containerd's own case also renames a directory of a lower layer; overlay answers EXDEV to that, as documented.
-  it('Rename', async () => {
-    await checkLayers(
-      apply(
-        createDir('/somefiles', 0o700),
-        createFile('/somefiles/f1', 'was here first!', 0o644),
-        createFile('/somefiles/f2', 'nothing interesting', 0o644),
-        baseTree,
-      ),
-      apply(
-        createFile('/somefiles/f1-overwrite', 'new content 1', 0o644),
-        rename('/somefiles/f1-overwrite', '/somefiles/f1'),
-        rename('/somefiles/f2', '/somefiles/f3'),
-      ),
-    );
   });
 
   it('ViewReadonly', async () => {
@@ -417,30 +280,12 @@ export function snapshotterSuite(start: () => Promise<Subject>): void {
     }
   });
 
-  it('128LayersMount', async () => {
-    const plain = path('plain');
-    mkdirSync(plain);
-    let parent = '';
-    for (let i = 0; i < 128; i++) {
-      const key = path(`prepare-${i}`);
-      const change = createFile(`/layer-${i}`, `${i}`, 0o777);
-      await withMounts(await client.prepare(key, parent, labels), path('layer'), (root) => change(root));
-      change(plain);
-      await client.commit(path(`${i}`), key, labels);
-      parent = path(`${i}`);
-    }
-    const mounts = await client.view(path('view'), parent, labels);
-    // containerd shortens long options by changing to the directory that all of them share.
-    const lower = mounts[0]?.options.find((option) => option.startsWith('lowerdir='))?.slice(9) ?? '';
-    const parents = new Set(lower.split(':').map((dir) => dir.replace(/\/\d+\/fs$/, '')));
-    expect(parents.size).toBe(1);
-    await withMounts(mounts, path('view-mount'), (root) =>
-      expect(withoutRoot(readTree(root))).toEqual(withoutRoot(readTree(plain))),
-    );
+  layerCases({
+    get client() {
+      return client;
+    },
+    get work() {
+      return work;
+    },
   });
-}
-
-/** The root directory's own mode is the snapshotter's (RootPermission looks at it); a plain folder has another. */
-function withoutRoot({ '/': _, ...rest }: Record<string, string>): Record<string, string> {
-  return rest;
 }
