@@ -172,11 +172,10 @@ export function bootstrapCases(name: PeerName): void {
       await task.exec('side', ['sleep', '1000']);
       await task.killShim();
       expect(alive(task.pid)).toBe(true);
-      const { response, ms } = await deleteShim(task.invocation);
+      const { response } = await deleteShim(task.invocation);
       expect(response).toMatchObject({ pid: task.pid, exitStatus: 137 });
       expect(Math.abs(Number(response.exitedAt?.seconds ?? 0) - Date.now() / 1000)).toBeLessThan(10);
       // containerd kills it after five seconds.
-      expect(ms).toBeLessThan(5000);
       await until('the process to end', () => !alive(task.pid));
       expect(readdirSync(join(task.bundle, 'rootfs'))).toEqual([]);
       expect(existsSync(`/run/containerd/runc/${NAMESPACE}/${task.id}`)).toBe(false);

@@ -95,12 +95,11 @@ export function eventCases(name: PeerName): void {
     });
 
     it('do not hold up the container while containerd is slow or fails', async () => {
-      at.rig.events.mood = { kind: 'slow', ms: 400 };
-      const begun = performance.now();
+      at.rig.events.mood = { kind: 'slow', ms: 800 };
       const task = await at.rig.run(['sh', '-c', 'exit 3']);
       expect(await task.client.wait()).toBe(3);
       await task.client.delete();
-      expect(performance.now() - begun).toBeLessThan(10_000);
+      expect(task.events).not.toContain('delete');
       await task.until('delete', 20_000);
       expect(task.events).toEqual(['create', 'start', `exit ${task.id} 3`, 'delete']);
     });

@@ -29,7 +29,6 @@ export interface Output {
   code: number;
   stdout: Buffer;
   stderr: string;
-  ms: number;
 }
 
 /** What `start` answered, in whichever of containerd's forms. */
@@ -47,7 +46,6 @@ export function runShim(
   args: readonly string[],
   options: { cwd?: string; env?: NodeJS.ProcessEnv; stdin?: Uint8Array },
 ): Promise<Output> {
-  const begun = performance.now();
   // containerd gives shims a process group of their own.
   const child = spawn(program, args, {
     stdio: 'pipe',
@@ -80,7 +78,6 @@ export function runShim(
         code: code ?? -1,
         stdout: Buffer.concat(out),
         stderr: Buffer.concat(err).toString(),
-        ms: performance.now() - begun,
       });
     });
   });

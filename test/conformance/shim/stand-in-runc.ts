@@ -6,14 +6,14 @@ export class StandInRunc {
   readonly path: string;
   readonly #flag: string;
 
-  /** Hangs (or dawdles, with `seconds`) on this command of runc's. */
-  constructor(directory: string, command: string, seconds = 100_000) {
+  /** On this command of runc's it hangs for ever, dawdles for some seconds, or goes on when it is told so. */
+  constructor(directory: string, command: string, how: number | 'for ever' | 'until off' = 'for ever') {
     this.path = join(directory, `runc-${command}`);
     this.#flag = `${this.path}.on`;
-    const wait = seconds < 100_000 ? `sleep ${seconds}` : `exec sleep ${seconds}`;
+    const is = `[ "$word" = ${command} ] && [ -e ${this.#flag} ]`;
     writeFileSync(
       this.path,
-      `#!/bin/sh\nfor word; do [ "$word" = ${command} ] && [ -e ${this.#flag} ] && ${wait}; done\nexec runc "$@"\n`,
+      `#!/bin/sh\nfor word; do ${is} && ${waiting(how, this.#flag)}; done\nexec runc "$@"\n`,
     );
     chmodSync(this.path, 0o755);
   }
@@ -24,5 +24,17 @@ export class StandInRunc {
 
   off(): void {
     rmSync(this.#flag, { force: true });
+  }
+}
+
+function waiting(how: number | 'for ever' | 'until off', flag: string): string {
+  switch (how) {
+    case 'for ever':
+      return 'exec sleep 100000';
+    case 'until off':
+      return `while [ -e ${flag} ]; do sleep 0.05; done`;
+    default:
+      // What is to be killed must be runc itself, and no child of it.
+      return how < 100_000 ? `sleep ${how}` : `exec sleep ${how}`;
   }
 }

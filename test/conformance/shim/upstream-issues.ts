@@ -25,7 +25,10 @@ const deadlineOrAnswer = (call: Promise<unknown>) =>
 export function upstreamIssueCases(name: PeerName): void {
   describe('upstream issue', () => {
     const at = withRig(name);
-    const standIn = (command: string, seconds?: number) => new StandInRunc(at.rig.work, command, seconds);
+    const standIn = (...how: [command: string, how?: number | 'until off']) =>
+      new StandInRunc(at.rig.work, ...how);
+    /** Runcs that hang for ever. */
+    const hung = () => processes().filter(({ command }) => command.startsWith('sleep 100000')).length;
     const runWith = (runc: StandInRunc, args?: readonly string[], more: object = {}) =>
       at.rig.run({
         ...(args ? { args } : {}),
@@ -111,9 +114,8 @@ export function upstreamIssueCases(name: PeerName): void {
       await deadline(task.client.delete('', 1000));
       // What containerd asks at boot, with five seconds for it.
       expect((await task.client.connect()).shimPid).toBe(task.shimPid);
-      const begun = performance.now();
-      await task.client.pids().catch(() => {});
-      expect(performance.now() - begun).toBeLessThan(5000);
+      const outcome = await task.client.pids().catch((error: unknown) => describeError(error).code);
+      expect(outcome).not.toBe(Code.deadlineExceeded);
       const second = await at.rig.run({ annotations, args: ['sh', '-c', 'exit 5'] });
       expect(await second.client.wait()).toBe(5);
       expect((await second.client.delete()).exitStatus).toBe(5);
@@ -123,7 +125,6 @@ export function upstreamIssueCases(name: PeerName): void {
     it('14081: a Kill that hangs is given up, again and again, and nothing piles up', async () => {
       const runc = standIn('kill');
       const task = await runWith(runc);
-      const hung = () => processes().filter(({ command }) => command.startsWith('sleep 100000')).length;
       runc.on();
       const hangs = byPeer(at.peer, {
         why: 'our shim signals a process without runc',
@@ -134,9 +135,7 @@ export function upstreamIssueCases(name: PeerName): void {
       const kill = () => task.client.kill(15, { timeoutMs: 400 });
       if (hangs) await Promise.all(Array.from({ length: 20 }, () => deadlineOrAnswer(kill())));
       else await Promise.allSettled(Array.from({ length: 20 }, kill));
-      const begun = performance.now();
       expect(await task.client.status()).not.toBe('UNKNOWN');
-      expect(performance.now() - begun).toBeLessThan(2000);
       runc.off();
       await until('hung runcs to be gone', () => hung() === 0, 20_000);
       await task.client.kill(9).catch(() => {});
@@ -204,30 +203,33 @@ export function upstreamIssueCases(name: PeerName): void {
         holder.kill('SIGKILL');
         return;
       }
-      const begun = performance.now();
       expect((await task.client.delete()).exitStatus).toBe(0);
-      expect(performance.now() - begun).toBeLessThan(5000);
       await task.shutdown();
       await until('the end of the shim', () => !alive(task.shimPid));
+      expect(alive(holder.pid ?? 0)).toBe(true);
       holder.kill('SIGKILL');
     });
 
     it('7496: Wait is answered while the disk holds Delete up', async () => {
-      const runc = standIn('delete', 4);
+      const runc = standIn('delete', 'until off');
       const task = await runWith(runc, ['sh', '-c', 'exit 6']);
       await task.client.wait();
       runc.on();
-      const deleting = task.client.delete();
-      const begun = performance.now();
-      const outcome = await task.client.wait('', 10_000).catch(() => 6);
-      const limit = byPeer(at.peer, {
-        why: 'the Wait of containerd’s own takes the lock that Delete holds',
-        stock17: 10_000,
-        stock2: 10_000,
-        thaw: 2000,
+      let isDeleted = false;
+      const deleting = task.client.delete().finally(() => {
+        isDeleted = true;
       });
-      expect(performance.now() - begun).toBeLessThan(limit);
-      expect(outcome).toBe(6);
+      const answers = byPeer(at.peer, {
+        why: 'the Wait of containerd’s own takes the lock that Delete holds',
+        stock17: false,
+        stock2: false,
+        thaw: true,
+      });
+      if (answers) {
+        expect(await task.client.wait()).toBe(6);
+        expect(isDeleted).toBe(false);
+      }
+      runc.off();
       expect((await deleting).exitStatus).toBe(6);
     });
 
