@@ -134,7 +134,9 @@ export function raceCases(name: PeerName): void {
         expect([0, 137, 143]).toContain(await task.client.wait());
         for (const outcome of await kills)
           if (outcome.status === 'rejected')
-            expect(describeError(outcome.reason)).toMatchObject({ code: Code.notFound });
+            expect(describeError(outcome.reason), String(outcome.reason)).toMatchObject({
+              code: Code.notFound,
+            });
         await task.client.delete();
         await task.shutdown();
       }
