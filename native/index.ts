@@ -79,6 +79,17 @@ export interface Http2Handle {
   readonly [http2Handle]: true;
 }
 
+/** Of `writeChunk`: where to, what was stored, and what it must be. */
+export type ChunkToWrite = [
+  fd: number,
+  offset: bigint,
+  stored: Uint8Array,
+  decodedLength: number,
+  digest: Uint8Array,
+  crc32: number,
+  zstd?: boolean,
+];
+
 export interface Addon {
   /** pidfd_open(2). The descriptor is close-on-exec. */
   pidfdOpen(pid: number): number;
@@ -309,25 +320,9 @@ export interface Addon {
    * EBADMSG and a message naming which check failed; then nothing was written. An error of pwrite may leave a part.
    * `decodedLength` is 16 MiB at most. The descriptor is duplicated at once; `stored` must not change until it settles.
    */
-  writeChunk(
-    fd: number,
-    offset: bigint,
-    stored: Uint8Array,
-    decodedLength: number,
-    digest: Uint8Array,
-    crc32: number,
-    zstd?: boolean,
-  ): Promise<void>;
+  writeChunk(...chunk: ChunkToWrite): Promise<void>;
   /** As writeChunk, but in the calling thread, at once: throws what that rejects with. */
-  writeChunkHere(
-    fd: number,
-    offset: bigint,
-    stored: Uint8Array,
-    decodedLength: number,
-    digest: Uint8Array,
-    crc32: number,
-    zstd?: boolean,
-  ): void;
+  writeChunkHere(...chunk: ChunkToWrite): void;
   /**
    * Serves a restore's memory from threads of its own: CRIU's lazy-pages protocol on the listening socket (duplicated),
    * then faults and a background drain in `order` (ordinals), then by address. `chunks` is the number of all ordinals;

@@ -7,6 +7,7 @@ import { TAR_FILE } from '../../checkpoint/lazy/layer-index.ts';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { FakeSource } from '../fake-checkpoint.test-helper.ts';
 import { fakeLayer } from '../fake-layer.test-helper.ts';
+import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
 import { type CacheEntry, DirectTransfers, Limiter, NodeCache } from './index.ts';
 
@@ -43,16 +44,10 @@ beforeEach(() => {
       bootId: 'this boot',
     },
     events: {
-      onStarted() {},
+      ...silentEvents,
       onBytes(from, bytes) {
         if (from === 'cache') reused += bytes;
       },
-      onComplete() {},
-      onFailed() {},
-      onSyncFailed() {},
-      onDisplaced() {},
-      onEvicted() {},
-      onDiscarded() {},
     },
   });
 });

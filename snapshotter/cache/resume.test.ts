@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
+import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
 import { type BlobSource, type CacheEntry, DirectTransfers, Limiter, NodeCache } from './index.ts';
 import { encodePresence } from './presence-file.ts';
@@ -61,16 +62,7 @@ function makeCache(directory: string, source: BlobSource, bootId = 'this boot'):
       clock: () => clock,
       bootId,
     },
-    events: {
-      onStarted() {},
-      onBytes() {},
-      onComplete() {},
-      onFailed() {},
-      onSyncFailed() {},
-      onEvicted() {},
-      onDiscarded() {},
-      onDisplaced() {},
-    },
+    events: silentEvents,
   });
   caches.push(cache);
   return cache;

@@ -1,4 +1,5 @@
 /** Who fetches a range: this thread, or others (fetch/). */
+import type { Addon } from '../../native/index.ts';
 import type { SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
 import { ImageFiles } from './image-files.ts';
@@ -6,16 +7,7 @@ import { DEFAULT_PLAN } from './plan.ts';
 import { fetchRange } from './range-fetch.ts';
 import type { RangeJob } from './range-job.ts';
 
-/** native.writeChunk. */
-export type WriteChunk = (
-  fd: number,
-  offset: bigint,
-  stored: Uint8Array,
-  decodedLength: number,
-  digest: Uint8Array,
-  crc32: number,
-  zstd?: boolean,
-) => Promise<void>;
+export type WriteChunk = Addon['writeChunk'];
 
 export interface TransferEvents {
   /** Bytes that arrived since it was told before, and how many of them from a mirror. */

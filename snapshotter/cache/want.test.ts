@@ -7,6 +7,7 @@ import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { Code } from '../../proto/status.ts';
 import { notFound, SnapshotError } from '../error.ts';
 import { FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
+import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import {
@@ -78,16 +79,7 @@ function makeCache(
       clock: () => clock,
       bootId: 'this boot',
     },
-    events: {
-      onStarted() {},
-      onBytes() {},
-      onComplete() {},
-      onFailed() {},
-      onSyncFailed() {},
-      onEvicted() {},
-      onDiscarded() {},
-      onDisplaced() {},
-    },
+    events: silentEvents,
   });
   caches.push(cache);
   return cache;

@@ -31,6 +31,7 @@ import { jobOf } from '../cache/range-job.ts';
 import { ranks } from '../cache/rank.ts';
 import { fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { Registries } from '../remote/registries.ts';
+import { silentEvents } from '../silent-events.test-helper.ts';
 import { FetchThreads } from './index.ts';
 
 const random = seeded(31);
@@ -114,16 +115,10 @@ beforeEach(() => {
       bootId: 'this boot',
     },
     events: {
-      onStarted() {},
+      ...silentEvents,
       onBytes: (from, bytes) => {
         if (from !== 'cache') counted[from] += bytes;
       },
-      onComplete() {},
-      onFailed() {},
-      onSyncFailed() {},
-      onEvicted() {},
-      onDiscarded() {},
-      onDisplaced() {},
     },
   });
 });

@@ -3,11 +3,9 @@
  * server, which has them from the node cache. Called by daemon.ts and remote/.
  */
 import { closeSync, openSync } from 'node:fs';
-import { readFile, rename, writeFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { fileAt } from '../../checkpoint/lazy/erofs-reader.ts';
 import { layerMetadata, TAR_FILE } from '../../checkpoint/lazy/layer-index.ts';
 import type { Addon, LayerServer } from '../../native/index.ts';
 import { Code, describeError } from '../../proto/status.ts';
@@ -15,6 +13,7 @@ import type { CacheEntry } from '../cache/index.ts';
 import { failedPrecondition, internal, unavailable } from '../error.ts';
 import { closeDevice, type DeviceOptions, mountPoints, openDevice } from './device.ts';
 import { ErofsMounts, type MountCalls } from './erofs-mounts.ts';
+import { metadataFile, nameFile, writeMetadata } from './metadata-file.ts';
 import { nameOf, nodeOf, recordedName, recordedNode } from './served-names.ts';
 
 export interface LazyLayersOptions {
@@ -72,7 +71,6 @@ interface Served {
   whole: Set<string>;
 }
 
-const METADATA = 'metadata';
 /** What nobody ends ends by itself. */
 const LONGEST_RECORDING_MS = 15 * 60_000;
 const { EIO } = constants.errno;
@@ -284,7 +282,7 @@ export class LazyLayers {
     const tar = { served, recorded: recordedName(served), whole: join(entry.imagesDirectory, TAR_FILE) }[
       what
     ];
-    this.#mounts.mount(join(entry.directory, METADATA), tar, directory);
+    this.#mounts.mount(metadataFile(entry), tar, directory);
   }
 
   #mountWhole({ entry, whole }: Served, directory: string): void {
@@ -315,7 +313,7 @@ export class LazyLayers {
     if (entry.content.kind !== 'layer') throw internal(`"${entry.id}" is no layer`);
     const { index } = entry.content;
     await entry.makeFiles();
-    await writeMetadata(entry, () => layerMetadata(index));
+    await writeMetadata(entry, await layerMetadata(index));
     const again = this.#served.get(entry.id);
     if (again) return again;
     const { native } = this.#options;
@@ -392,23 +390,4 @@ export class LazyLayers {
 function forget(entry: CacheEntry): void {
   entry.onPresent = () => {};
   entry.onComplete = () => {};
-}
-
-async function writeMetadata({ directory }: CacheEntry, decode: () => Promise<Buffer>): Promise<void> {
-  const path = join(directory, METADATA);
-  // Written anew by each daemon: nobody checks what a power failure left of it.
-  await writeFile(`${path}.new`, await decode(), { mode: 0o600 });
-  await rename(`${path}.new`, path);
-}
-
-/** The file whose content begins a frame, for people. */
-async function nameFile({ content, directory }: CacheEntry, frame: number): Promise<string | undefined> {
-  if (content.kind !== 'layer') return undefined;
-  try {
-    const image = await readFile(join(directory, METADATA));
-    const { frameBytes } = content.index;
-    return fileAt(image, frame * frameBytes) ?? fileAt(image, (frame + 1) * frameBytes - 1);
-  } catch {
-    return undefined;
-  }
 }

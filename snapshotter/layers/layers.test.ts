@@ -6,6 +6,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { LayerServer } from '../../native/index.ts';
 import { type CacheEntry, DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
 import { fakeLayer } from '../fake-layer.test-helper.ts';
+import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
 import { LazyLayers, type LazyLayersOptions } from './index.ts';
 
@@ -36,16 +37,7 @@ beforeEach(() => {
       clock: () => 0,
       bootId: 'this boot',
     },
-    events: {
-      onStarted() {},
-      onBytes() {},
-      onComplete() {},
-      onFailed() {},
-      onSyncFailed() {},
-      onDisplaced() {},
-      onEvicted() {},
-      onDiscarded() {},
-    },
+    events: silentEvents,
   });
 });
 afterEach(async () => {

@@ -40,7 +40,7 @@ export class StargzDaemon {
   }
 
   async #start(): Promise<void> {
-    mkdirSync(this.root);
+    mkdirSync(this.root, { recursive: true });
     const { socket, root } = this;
     this.#daemon = await Daemon.start(join(programs, 'snapshotter'), ['-address', socket, '-root', root], {
       log: this.#log,
@@ -59,10 +59,13 @@ export class StargzDaemon {
     await daemon?.stop();
   }
 
-  /** Restarts it without its files: for two minutes it remembers layers that nobody has any more. */
+  /**
+   * Restarts it without what it fetched: for two minutes it remembers layers that nobody has any more. Its snapshots stay, as
+   * containerd knows some of them, such as those of the sandbox image. Source: service/service.go, fsRoot.
+   */
   async empty(): Promise<void> {
     await this.halt();
-    rmSync(this.root, { recursive: true, force: true });
+    rmSync(join(this.root, 'stargz'), { recursive: true, force: true });
     await this.#start();
   }
 
