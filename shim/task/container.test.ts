@@ -91,6 +91,26 @@ describe('a cold container', () => {
     expect(told).toEqual(['kill', 'delete']);
   });
 
+  it.each([
+    { ...{ spec: ownPids, ends: true }, code: Code.notFound },
+    { ...{ spec: ownPids, ends: false }, code: Code.unknown },
+    // What else runs there may not have got the signal.
+    { ...{ spec: {}, ends: true }, code: Code.unknown },
+  ])('answers $code to a signal that runc could not send ($ends: it ended meanwhile)', async (given) => {
+    const container = bed.newContainer(given.spec);
+    await container.create({ kind: 'cold', rootfs: [] });
+    await container.start();
+    bed.program.hooks.set('kill', async () => {
+      bed.program.hooks.delete('kill');
+      if (given.ends) {
+        bed.processes.end(100, 0);
+        await container.init.exited;
+      }
+      bed.program.failures.set('kill', 'reading its status: no such device');
+    });
+    await expect(container.kill(15, false)).rejects.toMatchObject({ code: given.code });
+  });
+
   it('deletes an init that was never started once its end is seen', async () => {
     const container = bed.newContainer();
     await container.create({ kind: 'cold', rootfs: [] });

@@ -244,9 +244,19 @@ export class Container {
     this.#signals.add(killing);
     try {
       await killing;
+    } catch (error) {
+      // runc has more errors for a process that ends meanwhile than those that say so.
+      if (!this.#hasEnded) throw error;
+      throw new ShimError(Code.notFound, 'process already finished', { cause: error });
     } finally {
       this.#signals.delete(killing);
     }
+  }
+
+  /** All of it: nothing else can be left that a signal is for. */
+  get #hasEnded(): boolean {
+    const { kind } = this.init.state;
+    return (kind === 'stopped' || kind === 'deleted') && !sharesPidNamespace(this.config.spec);
   }
 
   /** Only if nothing else, an exit for example, came in between. */
