@@ -60,11 +60,13 @@ export class StargzDaemon {
   }
 
   /**
-   * Restarts it without what it fetched: for two minutes it remembers layers that nobody has any more. Its snapshots stay, as
-   * containerd knows some of them, such as those of the sandbox image. Source: service/service.go, fsRoot.
+   * Restarts it without what it fetched: for two minutes it remembers layers that nobody has any more. It is killed: ended in
+   * order it removes all committed snapshots, and containerd knows some of them still, such as those of the sandbox image.
+   * Source: service/service.go (fsRoot) and snapshot/snapshot.go (Close).
    */
   async empty(): Promise<void> {
-    await this.halt();
+    await this.#daemon?.kill();
+    rmSync(this.socket, { force: true });
     rmSync(join(this.root, 'stargz'), { recursive: true, force: true });
     await this.#start();
   }
