@@ -97,9 +97,9 @@ export function containerConfig(pod: PodSandboxConfig, options: ContainerOptions
     image: { image: options.imageRef, userSpecifiedImage: options.image },
     ...(options.command && { command: options.command }),
     ...(options.args && { args: options.args }),
-    envs: Object.entries({ ...options.env, ...fields, ...serviceEnvironment }).map(([key, value]) => ({
-      ...{ key, value },
-    })),
+    envs: Object.entries({ ...options.env, ...fields, ...serviceEnvironment }).map(([key, value]) => {
+      return { key, value };
+    }),
     mounts: options.mounts ?? [],
     CDIDevices: (options.devices ?? []).map((name) => ({ name })),
     devices: (options.hostDevices ?? []).map((path) => ({
