@@ -279,7 +279,7 @@ async function start(
   }
 
   if (metricsModule && metrics && config.metrics.address !== undefined) {
-    const server = new metricsModule.MetricsServer(metrics, new Health(config.root, store));
+    const server = new metricsModule.MetricsServer(metrics, new Health(config.root, snapshotter));
     ends.push(() => server.close());
     await server.listen(config.metrics.address);
   }

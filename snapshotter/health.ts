@@ -2,7 +2,7 @@
 import { open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { explainFullDisk, unavailable } from './error.ts';
-import type { SnapshotStore } from './store/index.ts';
+import type { OverlaySnapshotter } from './overlay/index.ts';
 
 export interface HealthChecks {
   /** Throws if only a restart helps. */
@@ -19,18 +19,22 @@ const DISK_MS = 5_000;
 
 export class Health implements HealthChecks {
   readonly #path: string;
-  readonly #store: Pick<SnapshotStore, 'check' | 'flushed'>;
+  readonly #snapshotter: Pick<OverlaySnapshotter, 'check' | 'flushed'>;
   readonly #diskMs: number;
   #asked: { at: number; answer: Promise<void> } | undefined;
 
-  constructor(root: string, store: Pick<SnapshotStore, 'check' | 'flushed'>, diskMs: number = DISK_MS) {
+  constructor(
+    root: string,
+    snapshotter: Pick<OverlaySnapshotter, 'check' | 'flushed'>,
+    diskMs: number = DISK_MS,
+  ) {
     this.#path = join(root, FILE);
-    this.#store = store;
+    this.#snapshotter = snapshotter;
     this.#diskMs = diskMs;
   }
 
   live(): void {
-    this.#store.check();
+    this.#snapshotter.check();
   }
 
   ready(): Promise<void> {
@@ -69,6 +73,6 @@ export class Health implements HealthChecks {
     } catch (error) {
       throw explainFullDisk(this.#path, error);
     }
-    await this.#store.flushed();
+    await this.#snapshotter.flushed();
   }
 }

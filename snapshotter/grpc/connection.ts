@@ -145,11 +145,11 @@ export class Connection {
     for (const look of [...(this.#watchers.get(stream) ?? [])]) look();
   }
 
-  /** Behind all that is answered in this turn: it goes in one piece. */
+  /** Behind all that is answered in this turn of the event loop: it goes in one piece, also with what nghttp2 says by itself. */
   #flushSoon(): void {
     if (this.#flushing) return;
     this.#flushing = true;
-    process.nextTick(() => {
+    setImmediate(() => {
       this.#flushing = false;
       this.#flush();
     });

@@ -1,27 +1,32 @@
 /**
- * Directories of snapshots: `snapshots/<id>/{fs,work}`. One is on disk, flushed, before its row is written, so no row is
- * ever without its directory; what has no row is an orphan and goes. A new one gets its name last, and an old one with
- * something in it loses it first, so that no half of a tree ever has a valid name.
+ * Directories of snapshots: `snapshots/<id>/{fs,work}`. One is there before its row is written, and flushed before a row
+ * says that it is committed: of other rows a power failure can take it, and the next start makes it again, empty. What has no
+ * row is an orphan and goes. A new one gets its name last, and an old one with something in it loses it first, so that no half
+ * of a tree ever has a valid name.
  */
 import { randomUUID } from 'node:crypto';
-import { closeSync, constants, fsync, openSync, renameSync, statSync } from 'node:fs';
+import { closeSync, constants, existsSync, fsync, openSync, renameSync, statSync } from 'node:fs';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { Addon } from '../../native/index.ts';
+import { CountedFlush } from '../counted-flush.ts';
 import { explainFullDisk } from '../error.ts';
+import { RecentNames } from '../recent-names.ts';
 import { type FileCall, FileCalls } from './file-calls.ts';
 import type { Owner } from './id-map.ts';
-import { fsDirectory } from './mounts.ts';
-import { SharedSync } from './shared-sync.ts';
+import { fsDirectory, workDirectory } from './mounts.ts';
 
 /** One that is not whole yet. */
 const NEW = 'new-';
 const GONE = 'gone-';
+const WORK_MODE = 0o711;
 
 const flush = promisify(fsync);
 
 export interface DirectoryLayout {
+  /** Before it is recorded, as for a committed snapshot. */
+  flushed: boolean;
   work: boolean;
   /** Its root's owner and mode are taken over. */
   parent: number | undefined;
@@ -37,7 +42,10 @@ export class Directories {
   readonly path: string;
   /** Names of what calls are making that have not written their row yet. */
   readonly #making = new Set<string>();
-  readonly #names: SharedSync;
+  /** Of names in `path`. */
+  readonly #flush: CountedFlush;
+  /** Names that may not be on disk yet. */
+  readonly #recent = new RecentNames();
   readonly #additions: FileCalls;
   /** Nobody waits for them. */
   readonly #removals: FileCalls;
@@ -48,10 +56,11 @@ export class Directories {
     path: string,
     native: Pick<Addon, 'fileCalls'>,
     unmount: (directory: string) => void = () => {},
+    flush: (path: string) => Promise<void> = syncDirectory,
   ) {
     this.path = path;
     this.#unmount = unmount;
-    this.#names = new SharedSync(() => syncDirectory(path));
+    this.#flush = new CountedFlush(path, () => flush(path));
     this.#additions = new FileCalls(native.fileCalls);
     this.#removals = new FileCalls(native.fileCalls);
   }
@@ -59,6 +68,16 @@ export class Directories {
   /** `<id>/fs`. */
   fs(id: number): string {
     return fsDirectory(this.path, id);
+  }
+
+  /** Throws if a flush failed. */
+  check(): void {
+    this.#flush.check();
+  }
+
+  /** Waits until a power failure can no longer take the directory of an id; undefined where that is so. INTERNAL if the disk failed. */
+  flushed(id: number): Promise<void> | undefined {
+    return this.#flush.done(this.#recent.last(String(id)));
   }
 
   /**
@@ -70,6 +89,7 @@ export class Directories {
     const names = [`${NEW}${randomUUID()}`, String(id)] as const;
     for (const name of names) this.#making.add(name);
     try {
+      this.check();
       await this.#build(...names, layout);
       return await record();
     } catch (error) {
@@ -78,6 +98,17 @@ export class Directories {
     } finally {
       for (const name of names) this.#making.delete(name);
     }
+  }
+
+  /**
+   * Whether the directory of an id has all its parts; `work` is made if that is what is missing: file systems may flush the
+   * parts of a directory apart.
+   */
+  async complete(id: number, { work }: { work: boolean }): Promise<boolean> {
+    if (!existsSync(this.fs(id))) return false;
+    const path = workDirectory(this.path, id);
+    if (work && !existsSync(path)) await this.#additions.do([{ call: 'mkdir', path, mode: WORK_MODE }]);
+    return true;
   }
 
   /** Takes away what is mounted on the directory of an id. */
@@ -105,8 +136,9 @@ export class Directories {
     return this.#retire(String(id));
   }
 
-  /** Ids of the directories on disk. */
+  /** Ids of the directories on disk: once it has answered, a power failure takes none of them. */
   async present(): Promise<Set<number>> {
+    await this.#flush.done(this.#flush.wrote());
     return new Set((await readdir(this.path)).map(idOf).filter((id) => id !== undefined));
   }
 
@@ -143,7 +175,7 @@ export class Directories {
   async #build(
     newName: string,
     name: string,
-    { work, parent, owner, files = {}, mount }: DirectoryLayout,
+    { flushed, work, parent, owner, files = {}, mount }: DirectoryLayout,
   ): Promise<void> {
     const path = join(this.path, newName);
     const fs = join(path, 'fs');
@@ -156,7 +188,7 @@ export class Directories {
     if (uid !== 0 || gid !== 0) calls.push({ call: 'chown', path: fs, uid, gid });
     // mkdir's mode passes through the umask; chmod's does not.
     calls.push({ call: 'chmod', path: fs, mode: above.mode & 0o7777 });
-    if (work) calls.push({ call: 'mkdir', path: join(path, 'work'), mode: 0o711 });
+    if (work) calls.push({ call: 'mkdir', path: join(path, 'work'), mode: WORK_MODE });
     const written = Object.entries(files);
     if (written.length > 0) {
       await this.#additions.do(calls.splice(0));
@@ -166,7 +198,9 @@ export class Directories {
     await this.#additions.do([...calls, { call: 'rename', path, to: join(this.path, name) }]);
     // One flush for all that are made meanwhile, and none of their own: what was done before the last change of a folder is
     // on disk with that change. ext4 and XFS write one journal, F2FS a checkpoint, Btrfs logs new folders with their parent.
-    await this.#names.flush();
+    const change = this.#flush.wrote();
+    this.#recent.touched([name], change, this.#flush.flushed);
+    if (flushed) await this.#flush.done(change);
     await mount?.(join(this.path, name, 'fs'));
   }
 

@@ -82,6 +82,12 @@ export class OverlaySnapshotter {
     return this.#options.store;
   }
 
+  /** Throws INTERNAL if the disk failed. */
+  check(): void {
+    this.store.check();
+    this.directories.check();
+  }
+
   /** See SnapshotStore.flushed; whoever answers a client waits for it. */
   flushed(): Promise<void> | undefined {
     return this.store.flushed();
@@ -143,8 +149,17 @@ export class OverlaySnapshotter {
   /** Does little: disk use is counted later, because containerd holds its write transaction meanwhile. */
   async commit(name: string, key: string, labels: Labels): Promise<Snapshot> {
     if (name === '') throw invalidArgument('Cannot commit a snapshot without a name');
-    const { store, now } = this.#options;
-    return store.together(() => store.commit(name, key, labels, now()));
+    const { store, directories, now } = this.#options;
+    for (;;) {
+      let flushing: Promise<void> | undefined;
+      const committed = await store.together(() => {
+        const directory = store.directoryOf(key);
+        flushing = directory === undefined ? undefined : directories.flushed(directory);
+        return flushing ? undefined : store.commit(name, key, labels, now());
+      });
+      if (committed) return committed;
+      await flushing;
+    }
   }
 
   update(name: string, labels: Labels, mask: readonly string[]): Promise<Snapshot> {
@@ -212,16 +227,14 @@ export class OverlaySnapshotter {
     const lost: string[] = [];
     for (const id of store.directories()) {
       if (present.has(id)) continue;
-      for (const snapshot of store.withDirectory(id)) {
-        if (snapshot.kind === 'committed') {
-          this.#lost.add(id);
-          lost.push(snapshot.name);
-        } else if (await this.#remake(snapshot)) {
-          events.onRemade(snapshot.name);
-        }
-      }
+      const committed = store.withDirectory(id).filter(({ kind }) => kind === 'committed');
+      if (committed.length === 0) continue;
+      this.#lost.add(id);
+      lost.push(...committed.map(({ name }) => name));
     }
     if (lost.length > 0) events.onLost(lost);
+    for (const snapshot of store.uncommitted())
+      if (await this.#mend(snapshot)) events.onRemade(snapshot.name);
     void this.#sweeper.look();
   }
 
@@ -256,7 +269,8 @@ export class OverlaySnapshotter {
     if (parent) this.#refuseLost([parent, ...store.ancestors(parent.name)]);
     const id = store.reserveDirectory();
     const layout = {
-      work: kind === 'active',
+      flushed: kind === 'committed',
+      work: needsWork(kind, snapshot.parent),
       parent: parent?.directory.id,
       owner: mappedRoot(labels),
       files: content.files ?? {},
@@ -271,20 +285,34 @@ export class OverlaySnapshotter {
           { kind: 'own', id, ...(checkpoint && { checkpoint }), ...(layer && { layer }) },
         ),
       );
-    return directories.make(id, layout, record);
+    const made = await directories.make(id, layout, record);
+    if (!layout.flushed) void this.#flushLater(snapshot.name, id);
+    return made;
   }
 
-  /** What a power failure can take from a daemon that did not flush it. False if the files below are lost as well. */
-  async #remake(snapshot: Snapshot): Promise<boolean> {
-    const { directories, store } = this.#options;
-    const [parent] = store.ancestors(snapshot.name);
-    const layout = {
-      work: snapshot.kind === 'active',
-      parent: parent?.directory.id,
-      owner: mappedRoot(snapshot.labels),
-    };
+  /**
+   * Behind the answer to Prepare, so that Commit, which containerd calls within a transaction, finds it done: once a layer is
+   * unpacked, the file system's journal is full of it.
+   */
+  async #flushLater(name: string, directory: number): Promise<void> {
     try {
-      await directories.make(snapshot.directory.id, layout, () => {});
+      await this.flushedOf(name);
+      await this.directories.flushed(directory);
+    } catch {
+      // Told to whoever needs it.
+    }
+  }
+
+  /** Makes again what a power failure took. False if nothing is missing, or the files below are lost as well. */
+  async #mend({ name, kind, labels, parent: below, directory: { id } }: Snapshot): Promise<boolean> {
+    const { directories, store } = this.#options;
+    const work = needsWork(kind, below);
+    try {
+      if (await directories.complete(id, { work })) return false;
+      directories.retire(id);
+      const [parent] = store.ancestors(name);
+      const layout = { flushed: false, work, parent: parent?.directory.id, owner: mappedRoot(labels) };
+      await directories.make(id, layout, () => {});
       return true;
     } catch (error) {
       this.#options.events.onNotDeleted(error);
@@ -310,4 +338,9 @@ export class OverlaySnapshotter {
     }
     return counting;
   }
+}
+
+/** Without a parent an active snapshot is a bind mount. */
+function needsWork(kind: Kind, parent: string): boolean {
+  return kind === 'active' && parent !== '';
 }

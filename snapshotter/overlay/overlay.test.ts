@@ -12,7 +12,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import { SnapshotStore } from '../store/index.ts';
@@ -113,6 +113,108 @@ describe('a new snapshot', () => {
   });
 });
 
+describe('the flush of a directory', () => {
+  /** Those that were begun, to be ended in order. */
+  let begun: PromiseWithResolvers<void>[];
+  const turns = async () => {
+    for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+  };
+  const told = (promise: Promise<unknown>) => {
+    const state = { answered: false };
+    promise.then(
+      () => {
+        state.answered = true;
+      },
+      () => {},
+    );
+    return state;
+  };
+  beforeEach(() => {
+    begun = [];
+    const flush = () => {
+      const one = Promise.withResolvers<void>();
+      begun.push(one);
+      return one.promise;
+    };
+    snapshotter = new OverlaySnapshotter({
+      store,
+      directories: new Directories(snapshots, native, undefined, flush),
+      mountOptions: [],
+      now: () => 1n,
+      events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
+    });
+  });
+
+  test('is waited for by Commit, and not by Prepare, behind which it begins', async () => {
+    await prepare('a');
+    await vi.waitUntil(() => begun.length === 1);
+    await prepare('b');
+    const first = snapshotter.commit('first', 'a', {});
+    const second = snapshotter.commit('second', 'b', {});
+    const state = { first: told(first), second: told(second) };
+    await turns();
+    expect(store.find('first')).toBeUndefined();
+    begun[0]?.resolve();
+    await first;
+    await turns();
+    // It was made while the flush ran.
+    expect(state.second.answered).toBe(false);
+    expect(store.find('second')).toBeUndefined();
+    expect(begun.length).toBe(2);
+    begun[1]?.resolve();
+    await second;
+    await prepare('c');
+    await vi.waitUntil(() => begun.length === 3);
+    begun[2]?.resolve();
+    await turns();
+    await snapshotter.commit('third', 'c', {});
+    expect(begun.length).toBe(3);
+  });
+
+  test('is that of the snapshot that has the key when it is committed', async () => {
+    await prepare('key');
+    const commit = snapshotter.commit('layer', 'key', {});
+    const state = told(commit);
+    await vi.waitUntil(() => begun.length === 1);
+    await snapshotter.remove('key');
+    await prepare('key');
+    begun[0]?.resolve();
+    await vi.waitUntil(() => begun.length === 2);
+    await turns();
+    expect(state.answered).toBe(false);
+    begun[1]?.resolve();
+    expect((await commit).directory.id).toBe(store.get('layer').directory.id);
+    expect(names()).toContain(idOf('layer'));
+  });
+
+  test('comes before the row of a layer that is ready as it is', async () => {
+    const content = { kind: 'plain', files: { file: Buffer.from('x') } } as const;
+    const made = snapshotter.createReady({ name: 'ready', parent: '', labels: {}, content });
+    await vi.waitUntil(() => begun.length === 1);
+    await turns();
+    expect(store.find('ready')).toBeUndefined();
+    begun[0]?.resolve();
+    await made;
+    expect(store.get('ready').kind).toBe('committed');
+  });
+
+  test('that failed lets nothing be made or committed any more', async () => {
+    await prepare('a');
+    const commit = snapshotter.commit('layer', 'a', {});
+    await vi.waitUntil(() => begun.length === 1);
+    begun[0]?.reject(new Error('EIO: i/o error'));
+    const broken = expect.objectContaining({
+      code: Code.internal,
+      message: expect.stringMatching(/^Cannot flush ".*snapshots": EIO.*restart thaw-snapshotter$/),
+    });
+    await expect(commit).rejects.toEqual(broken);
+    await expect(prepare('b')).rejects.toEqual(broken);
+    await expect(snapshotter.commit('layer', 'a', {})).rejects.toEqual(broken);
+    expect([store.find('b'), store.find('layer')]).toEqual([undefined, undefined]);
+    expect(names()).toEqual([idOf('a')]);
+  });
+});
+
 describe('removal', () => {
   test('succeeds where the directory is gone already', async () => {
     await prepare('a');
@@ -198,6 +300,28 @@ describe('after a start', () => {
     expect(told.sort()).toEqual(['remade active', 'remade view']);
     expect(readdirSync(join(snapshots, idOf('active'))).sort()).toEqual(['fs', 'work']);
     expect(readdirSync(join(snapshots, idOf('view')))).toEqual(['fs']);
+  });
+
+  test('what a power failure left of the directory of an active snapshot is made whole', async () => {
+    const { uid, gid } = process.getuid?.() === 0 ? { uid: 4321, gid: 8765 } : statSync(dir);
+    const labels = { [UID_MAPPING_LABEL]: `0:${uid}:65536`, [GID_MAPPING_LABEL]: `0:${gid}:65536` };
+    await commit('layer');
+    await prepare('without work', 'layer');
+    await snapshotter.create('active', 'without fs', 'layer', labels);
+    const before = snapshotter.mounts('without fs');
+    const fs = join(snapshots, idOf('without work'), 'fs');
+    writeFileSync(join(fs, 'content'), 'x');
+    rmSync(join(snapshots, idOf('without work'), 'work'), { recursive: true });
+    rmSync(join(snapshots, idOf('without fs'), 'fs'), { recursive: true });
+    await reopen();
+    expect(told).toEqual(['remade without fs']);
+    expect(readdirSync(fs)).toEqual(['content']);
+    expect(statSync(join(snapshots, idOf('without work'), 'work')).mode & 0o7777).toBe(0o711);
+    expect(statSync(join(snapshots, idOf('without fs'), 'fs'))).toMatchObject({ uid, gid });
+    expect(readdirSync(join(snapshots, idOf('without fs'))).sort()).toEqual(['fs', 'work']);
+    expect(snapshotter.mounts('without fs')).toEqual(before);
+    await snapshotter.cleanup();
+    expect(names()).toEqual([...store.directories()].map(String).sort());
   });
 
   test('a committed snapshot without its files is not mounted, but can be removed', async () => {

@@ -6,10 +6,10 @@
 import type { Database, Statement, Transaction } from 'better-sqlite3';
 import { Code, describeError } from '../../proto/status.ts';
 import { alreadyExists, failedPrecondition, invalidArgument, notFound } from '../error.ts';
+import { RecentNames } from '../recent-names.ts';
 import { Listing } from './listing.ts';
 import { LogFlush } from './log-flush.ts';
 import { LogTransfer, TransferThread } from './log-transfer.ts';
-import { RecentNames } from './recent-names.ts';
 import { fromRow, kept, type Row, SELECT } from './row.ts';
 import { openDatabase } from './schema.ts';
 import type { Kind, Labels, Snapshot, Usage } from './snapshot-info.ts';
@@ -143,6 +143,12 @@ export class SnapshotStore {
     const snapshot = this.find(name);
     if (!snapshot) throw notFound(`Snapshot "${name}" does not exist`);
     return snapshot;
+  }
+
+  /** Of any kind; undefined if there is no such snapshot. */
+  directoryOf(name: string): number | undefined {
+    const [id] = this.#sql<[bigint]>('SELECT directory FROM snapshots WHERE name = ?').get(name) ?? [];
+    return id === undefined ? undefined : Number(id);
   }
 
   /** The snapshots below one, nearest first. */
@@ -302,6 +308,11 @@ export class SnapshotStore {
 
   withDirectory(directory: number): Snapshot[] {
     return this.#sql<Row>(`${SELECT} WHERE s.directory = ?`).all(directory).map(fromRow);
+  }
+
+  /** Active ones and views. */
+  uncommitted(): Snapshot[] {
+    return this.#sql<Row>(`${SELECT} WHERE s.kind <> 'committed'`).all().map(fromRow);
   }
 
   directories(): Set<number> {

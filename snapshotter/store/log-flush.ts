@@ -6,27 +6,20 @@
 import { closeSync, fdatasync, fdatasyncSync, fsyncSync, openSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
-import { Code } from '../../proto/status.ts';
-import { SnapshotError } from '../error.ts';
+import { CountedFlush } from '../counted-flush.ts';
 
 type Flush = (fd: number) => Promise<void>;
 
-export class LogFlush {
-  readonly #path: string;
+/** What it counts are transactions. */
+export class LogFlush extends CountedFlush {
   readonly #fd: number;
-  readonly #flush: Flush;
-  /** Transactions so far, and how many of them are on disk. */
-  #written = 0;
-  #flushed = 0;
-  #running: Promise<void> | undefined;
-  #broken: SnapshotError | undefined;
 
   /** Of a database that is open in WAL mode: its log is there for as long. What is in it by now is on disk afterwards. */
   constructor(database: string, flush: Flush = promisify(fdatasync)) {
-    this.#path = `${database}-wal`;
-    this.#flush = flush;
+    const path = `${database}-wal`;
+    super(path, () => flush(this.#fd));
     // Closing a descriptor of the database itself would drop SQLite's locks; the log has none.
-    this.#fd = openSync(this.#path, 'r');
+    this.#fd = openSync(path, 'r');
     try {
       fdatasyncSync(this.#fd);
       // SQLite flushes the log's name with the log only where it flushes the log itself.
@@ -39,56 +32,7 @@ export class LogFlush {
     }
   }
 
-  /** After each transaction; answers how many there were. */
-  wrote(): number {
-    return ++this.#written;
-  }
-
-  /** How many transactions are on disk. */
-  get flushed(): number {
-    return this.#flushed;
-  }
-
-  /**
-   * Waits until so many transactions are on disk, or all; undefined where they are. Once a flush failed nobody knows what
-   * is, and another one could succeed without it (Linux marks the pages clean): from then on everything fails.
-   */
-  done(transactions = this.#written): Promise<void> | undefined {
-    this.check();
-    return this.#flushed >= transactions ? undefined : this.#reach(transactions);
-  }
-
-  /** Throws if a flush failed. */
-  check(): void {
-    if (this.#broken) throw this.#broken;
-  }
-
   close(): void {
     closeSync(this.#fd);
-  }
-
-  async #reach(wanted: number): Promise<void> {
-    while (this.#flushed < wanted) {
-      this.check();
-      this.#running ??= this.#run();
-      await this.#running;
-    }
-  }
-
-  async #run(): Promise<void> {
-    const upTo = this.#written;
-    try {
-      await this.#flush(this.#fd);
-      this.#flushed = upTo;
-    } catch (cause) {
-      this.#broken = new SnapshotError(
-        Code.internal,
-        `Cannot flush "${this.#path}": ${cause instanceof Error ? cause.message : String(cause)}; check the disk, then restart thaw-snapshotter`,
-        { cause },
-      );
-      throw this.#broken;
-    } finally {
-      this.#running = undefined;
-    }
   }
 }

@@ -1,10 +1,10 @@
-/** Which transaction last touched a name, for those that are not on disk yet. */
+/** Which change last touched a name, for those that are not on disk yet. */
 export class RecentNames {
-  /** In the order of the transactions. */
+  /** In the order of the changes. */
   readonly #last = new Map<string, number>();
 
-  /** `flushed`: transactions that need not be kept any more. */
-  touched(names: readonly string[], transaction: number, flushed: number): void {
+  /** `flushed`: changes that need not be kept any more. */
+  touched(names: readonly string[], change: number, flushed: number): void {
     for (const [name, last] of this.#last) {
       if (last > flushed) break;
       this.#last.delete(name);
@@ -12,7 +12,7 @@ export class RecentNames {
     for (const name of names) {
       // To the end, also where it is there already.
       this.#last.delete(name);
-      this.#last.set(name, transaction);
+      this.#last.set(name, change);
     }
   }
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { RecentNames } from './recent-names.ts';
 
-test('a name has the last transaction that touched it, until that is flushed', () => {
+test('a name has the last change that touched it, until that is flushed', () => {
   const recent = new RecentNames();
   recent.touched(['a', 'b'], 1, 0);
   recent.touched(['c'], 2, 0);
