@@ -4,12 +4,19 @@
 
 #include <algorithm>
 
+#include "run-delay.h"
 #include "server.h"
 
 namespace thaw {
 namespace {
 
+using std::chrono::milliseconds;
+
 constexpr useconds_t kBusyUs = 50, kNoMemoryUs = 10'000;
+// A copier that waited so long for a processor while it copied a chunk, some 0.4 ms of work, has taken one that others want.
+constexpr uint64_t kDelayNs = 500'000;
+// Then it leaves it to them for so long, unless a process waits for memory; the last one only where none did for so long.
+constexpr milliseconds kRest{10}, kUnasked{50};
 
 }  // namespace
 
@@ -19,6 +26,8 @@ void* PageServer::CopierMain(void* self) {
 }
 
 void PageServer::CopyLoop() {
+  const bool first = copiers_++ == 0;
+  RunDelay delay;
   std::unique_lock<std::mutex> lock(mutex_);
   while (!ended_) {
     if (!demands_.empty()) {
@@ -33,13 +42,22 @@ void PageServer::CopyLoop() {
     Work work;
     if (draining_ && Next(&work)) {
       lock.unlock();
+      // What it waited for after a rest is no sign.
+      delay.Take();
       DrainChunk(work);
+      const bool delayed = delay.Take() > kDelayNs;
       lock.lock();
+      // Not by a nice value: it would be preempted with a lock that the reader waits for, and be let run late.
+      if (delayed && MayRest(first)) work_.wait_for(lock, kRest, [this] { return urgent_ > 0 || ended_; });
       continue;
     }
     work_.wait(lock);
   }
 }
+
+// One goes on as long as a process asks for memory: it keeps ahead of what runs on the other processors. Without that a
+// process that computes as fast as memory arrives had half of a processor (seen with PyTorch on two).
+bool PageServer::MayRest(bool first) const { return !first || Clock::now() - asked_ > kUnasked; }
 
 // Memories in turn, so that every process goes forward.
 bool PageServer::Next(Work* work) {

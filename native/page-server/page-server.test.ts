@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { native } from '../index.ts';
@@ -107,6 +108,26 @@ describe.skipIf(reason !== '')(`memory from the page server${reason ? ` (${reaso
       right(restore);
       await serving.ended;
       expect(serving.events.filter(({ kind }) => kind === 'failed')).toEqual([]);
+    },
+  );
+
+  it.each([
+    ['all', SMALL, { operations: 200 }],
+    ['big', BIG, {}],
+  ] as [Scenario, Layout, Partial<RestoreOptions>][])(
+    'is right in %s while others take the processors',
+    async (scenario, layout, options) => {
+      const others = Array.from({ length: 2 * availableParallelism() }, () =>
+        spawn(process.execPath, ['-e', 'for (;;);'], { stdio: 'ignore' }),
+      );
+      try {
+        const { restore, serving } = await attempt(layout, { scenario, timeoutSeconds: 40, ...options });
+        right(restore);
+        await serving.ended;
+        expect(serving.counts()).toMatchObject({ missingBytes: 0, memories: 0 });
+      } finally {
+        for (const other of others) other.kill('SIGKILL');
+      }
     },
   );
 

@@ -177,6 +177,7 @@ void PageServer::ReadMemory(uint64_t id) {
   later_.clear();
   for (const uint64_t address : faults) demands_.push_back({memory, address});
   faults_ += faults.size();
+  if (!faults.empty()) asked_ = Clock::now();
   work_.notify_all();
 }
 

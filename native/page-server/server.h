@@ -109,6 +109,7 @@ class PageServer {
   // A copier's.
   static void* CopierMain(void* self);
   void CopyLoop();
+  bool MayRest(bool first) const;
   bool Next(Work* work);
   void ServeFault(const Demand& demand);
   void DrainChunk(const Work& work);
@@ -149,9 +150,11 @@ class PageServer {
   bool listening_ = true, restored_ = false, draining_ = false, finishing_ = false, failed_ = false, ended_ = false;
   std::vector<uint32_t> touched_;
   std::unordered_set<uint32_t> touched_set_;
+  Clock::time_point asked_{};  // when a process last waited for memory
 
   std::atomic<uint64_t> faults_{0}, zero_faults_{0}, fault_bytes_{0}, drained_bytes_{0};
   std::atomic<int> urgent_{0};  // demands that no copier has taken
+  std::atomic<unsigned> copiers_{0};  // that have begun
 
   static constexpr uint64_t kListener = 0, kConnection = 1, kWake = 2, kGuard = 3, kFirstMemory = 16;
 };
