@@ -64,6 +64,25 @@ describe('page maps', () => {
     expect(criu.dump.PagemapEntry.decode(first ?? head).compatNrPages).toBe(1);
   });
 
+  it('have addresses exactly, beyond what a number holds', () => {
+    const runs = [{ address: (1n << 63n) + 4096n, pages: 3, flags: PageFlag.present | PageFlag.lazy }];
+    expect(readPagemap(writePagemap({ pagesId: 7, runs }), 'x').runs).toEqual(runs);
+  });
+
+  it('that are cut off or lack what each has are refused', () => {
+    const whole = criu.dump.PagemapEntry.encode({ vaddr: 4096, compatNrPages: 1, flags: 4 }).finish();
+    for (const entry of [
+      whole.subarray(0, 2),
+      whole.subarray(0, 1),
+      Buffer.from([0x10, 1]),
+      Buffer.from([0x08, 0]),
+    ])
+      expect(() => readPagemap(pagemap(entry), 'x')).toThrow('cannot be decoded');
+    // CRIU would read 1 page of it.
+    const wide = Buffer.from([0x08, 0, 0x10, 0x81, 0x80, 0x80, 0x80, 0x10]);
+    expect(() => readPagemap(pagemap(wide), 'x')).toThrow('cannot be decoded');
+  });
+
   it('with fields or flags that are not known are refused', () => {
     const known = criu.dump.PagemapEntry.encode({ vaddr: 4096, compatNrPages: 1, flags: 4 }).finish();
     for (const more of [
