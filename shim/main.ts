@@ -30,9 +30,17 @@ function runcEnv(): Record<string, string> {
   };
 }
 
-/** Node writes its code cache at a normal end, which a shim seldom has; the next one shall start faster. */
+/**
+ * Node writes its code cache at a normal end, which a shim seldom has; the next one shall start faster. It has what was
+ * compiled until then, and is never written again: a shim that has done something else with a restore's code (a trial, a
+ * cold start) leaves it to another one.
+ */
+let isCodeWhole = true;
+
 function keepCode(): void {
-  setTimeout(() => flushCompileCache(), CODE_CACHE_MS).unref();
+  setTimeout(() => {
+    if (isCodeWhole) flushCompileCache();
+  }, CODE_CACHE_MS).unref();
 }
 
 async function main(): Promise<void> {
@@ -53,7 +61,13 @@ async function main(): Promise<void> {
         daemonSocket: DAEMON_SOCKET,
         guardProgram: join(programs, 'containerd-shim-thaw-v2'),
         cuda,
-        onLoaded: keepCode,
+        onLoaded: () => {
+          isCodeWhole = false;
+        },
+        onRestored: () => {
+          isCodeWhole = true;
+          keepCode();
+        },
       }),
       // Most shims never dump: what a dump needs (zod among it) stays out of their memory.
       prepareDump: async (input) => (await import('./checkpoint/index.ts')).dumpPreparer(cuda)(input),
