@@ -15,8 +15,14 @@ export interface Saved {
 }
 
 /** `thaw checkpoint`. Its progress bars go to the terminal, if this is one. */
-export async function checkpoint(containerd: Containerd, containerId: string, image: string): Promise<Saved> {
+export async function checkpoint(
+  containerd: Containerd,
+  containerId: string,
+  image: string,
+  probe?: string,
+): Promise<Saved> {
   const args = ['--address', containerd.socket, 'checkpoint', containerId, '--image', image, '--json'];
+  if (probe !== undefined) args.push('--probe', probe);
   const child = spawn('thaw', args, {
     stdio: ['ignore', 'pipe', process.stderr.isTTY ? 'inherit' : 'pipe'],
     timeout: 600_000,

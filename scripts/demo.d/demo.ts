@@ -60,6 +60,8 @@ async function removePods(cri: CriClient): Promise<void> {
 }
 
 function buildModelImage(services: Services, options: DemoOptions, repository: string): Promise<BuiltImage> {
+  // Replicas share the node's cores, as pods that ask for one each do.
+  const threads = options.pods ? '1' : '2';
   const script = options.small ? 'small-server.py' : 'server.py';
   return buildImage(services.images, {
     repository,
@@ -73,8 +75,8 @@ function buildModelImage(services: Services, options: DemoOptions, repository: s
       env: {
         PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
         LANG: 'C.UTF-8',
-        OMP_NUM_THREADS: '2',
-        OPENBLAS_NUM_THREADS: '2',
+        OMP_NUM_THREADS: threads,
+        OPENBLAS_NUM_THREADS: threads,
         // Threads that spin while they wait take the cores of whoever else is on the node.
         OMP_WAIT_POLICY: 'PASSIVE',
         OPENBLAS_THREAD_TIMEOUT: '4',

@@ -12,6 +12,8 @@ import { type Pulled, question, round, type Stage } from './stage.ts';
 
 const REPLICAS = 4;
 const OWN_ANSWERS = 5;
+/** What a trial touches for it comes first on every other node. */
+const probe = `http://localhost:8080/answer?q=${encodeURIComponent(question)}`;
 
 export interface ReplicasSummary {
   replicas: number;
@@ -42,7 +44,7 @@ export async function showReplicas(stage: Stage): Promise<ReplicasSummary> {
   );
   const own = await steps.step(`Ask it ${OWN_ANSWERS} times more`, () => ownAnswer(source.pod));
   await steps.talkingStep('Checkpoint it, push', () =>
-    checkpoint(services.containerd, source.pod.containerId, stage.warm),
+    checkpoint(services.containerd, source.pod.containerId, stage.warm, probe),
   );
   await source.pod.remove();
   const coldOnes = await startAtOnce(stage, `Start ${REPLICAS} at once, cold`, 'cold', stage.cold, coldPull);

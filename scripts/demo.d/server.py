@@ -176,7 +176,7 @@ def stop(number: int, _frame: object) -> None:
 def main() -> None:
     signal.signal(signal.SIGTERM, stop)
     # The order of sums, and so the last bits of an answer, depends on the number of threads.
-    torch.set_num_threads(2)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     torch.use_deterministic_algorithms(True)
     log(f"PyTorch {torch.__version__} imported")
     model = load()
