@@ -5,6 +5,16 @@ import { limits } from './limits.ts';
 /** Bytes of one chunk record. */
 export const CHUNK_RECORD_BYTES = 64;
 
+/**
+ * How a chunk is stored: `lz4` one block, or as it is where stored and decoded length are equal; `zstd` one frame;
+ * `planes` the bytes of each place of four-byte words together (pack/planes.ts).
+ */
+export type ChunkCodec = 'lz4' | 'zstd' | 'planes';
+
+/** In a record, 0 is what the table's index says of all chunks. The addon takes the same numbers, with 0 for LZ4. */
+export const codecNumbers = { lz4: 0, zstd: 1, planes: 2 } as const satisfies Record<ChunkCodec, number>;
+const named: readonly (ChunkCodec | undefined)[] = [undefined, 'zstd', 'planes'];
+
 /** One record, unpacked. */
 export interface Chunk {
   fileOffset: bigint;
@@ -16,6 +26,7 @@ export interface Chunk {
   crc32: number;
   /** Which of the index's data layers. */
   layer: number;
+  codec: ChunkCodec;
   /** SHA-256 of the stored bytes, 32 bytes. */
   digest: Uint8Array;
 }
@@ -29,6 +40,8 @@ export interface ChunkBounds {
   layerStart: number;
   /** Longest stored form of so many bytes; without it they are never stored longer than they are. */
   longestStored?: (decoded: number) => number;
+  /** Whether records may name a codec of their own. */
+  codecs: boolean;
 }
 
 /**
@@ -38,13 +51,16 @@ export interface ChunkBounds {
 export class ChunkTable {
   readonly count: number;
   readonly bytes: Uint8Array;
+  /** Of records that name none. */
+  readonly codecOfIndex: ChunkCodec;
   readonly #view: DataView;
 
   /** Throws dataLoss unless `bytes` is a whole number of records. */
-  constructor(bytes: Uint8Array) {
+  constructor(bytes: Uint8Array, codecOfIndex: ChunkCodec = 'lz4') {
     if (bytes.byteLength % CHUNK_RECORD_BYTES !== 0)
       throw new CheckpointError(Code.dataLoss, 'Cannot read the index: a chunk table is cut off');
     this.bytes = bytes;
+    this.codecOfIndex = codecOfIndex;
     this.count = bytes.byteLength / CHUNK_RECORD_BYTES;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
@@ -70,7 +86,18 @@ export class ChunkTable {
   }
 
   layer(i: number): number {
-    return this.#view.getUint32(this.#at(i) + 28, true);
+    return this.#view.getUint16(this.#at(i) + 28, true);
+  }
+
+  codec(i: number): ChunkCodec {
+    return named[this.#view.getUint16(this.#at(i) + 30, true)] ?? this.codecOfIndex;
+  }
+
+  /** Whether a record names a codec of its own. */
+  get namesCodecs(): boolean {
+    for (let at = 30; at < this.bytes.byteLength; at += CHUNK_RECORD_BYTES)
+      if (this.#view.getUint16(at, true) !== 0) return true;
+    return false;
   }
 
   /** A view of 32 bytes, not a copy. */
@@ -87,6 +114,7 @@ export class ChunkTable {
       decodedLength: this.decodedLength(i),
       crc32: this.crc32(i),
       layer: this.layer(i),
+      codec: this.codec(i),
       digest: this.digest(i),
     };
   }
@@ -117,11 +145,16 @@ export class ChunkTable {
       const layerOffset = this.#u64(at + 8);
       const stored = this.#view.getUint32(at + 16, true);
       const decoded = this.#view.getUint32(at + 20, true);
-      const layer = this.#view.getUint32(at + 28, true);
+      const layer = this.#view.getUint16(at + 28, true);
+      const codec = this.#view.getUint16(at + 30, true);
       if (decoded === 0 || decoded > limits.decodedChunkBytes)
         return `chunk ${i} has a decoded length of ${decoded}`;
       const longest = bounds.longestStored?.(decoded) ?? decoded;
       if (stored === 0 || stored > longest) return `chunk ${i} has a stored length of ${stored}`;
+      if (codec !== 0 && (!bounds.codecs || named[codec] === undefined))
+        return `chunk ${i} is stored in a way (${codec}) that does not exist in this version`;
+      if (named[codec] === 'planes' && decoded % 4 !== 0)
+        return `chunk ${i} has planes, but a decoded length of ${decoded}`;
       if (fileOffset < end) return `chunk ${i} overlaps the one before it or is out of order`;
       end = fileOffset + decoded;
       if (end > bounds.fileSize) return `chunk ${i} reaches beyond the end of the file`;
@@ -147,8 +180,13 @@ export class ChunkTable {
   }
 }
 
-/** Writes one record into `target` at record position `i`. */
-export function writeChunkRecord(target: Uint8Array, i: number, chunk: Chunk): void {
+/** Writes one record into `target` at record position `i`; see ChunkTable for `codecOfIndex`. */
+export function writeChunkRecord(
+  target: Uint8Array,
+  i: number,
+  chunk: Chunk,
+  codecOfIndex: ChunkCodec = 'lz4',
+): void {
   const at = i * CHUNK_RECORD_BYTES;
   const view = new DataView(target.buffer, target.byteOffset + at, CHUNK_RECORD_BYTES);
   view.setBigUint64(0, chunk.fileOffset, true);
@@ -156,13 +194,14 @@ export function writeChunkRecord(target: Uint8Array, i: number, chunk: Chunk): v
   view.setUint32(16, chunk.storedLength, true);
   view.setUint32(20, chunk.decodedLength, true);
   view.setUint32(24, chunk.crc32, true);
-  view.setUint32(28, chunk.layer, true);
+  view.setUint16(28, chunk.layer, true);
+  view.setUint16(30, chunk.codec === codecOfIndex ? 0 : codecNumbers[chunk.codec], true);
   target.set(chunk.digest, at + 32);
 }
 
 /** A table of the given chunks, which must be in file order. */
-export function chunkTableOf(chunks: readonly Chunk[]): ChunkTable {
+export function chunkTableOf(chunks: readonly Chunk[], codecOfIndex: ChunkCodec = 'lz4'): ChunkTable {
   const bytes = new Uint8Array(chunks.length * CHUNK_RECORD_BYTES);
-  for (const [i, chunk] of chunks.entries()) writeChunkRecord(bytes, i, chunk);
-  return new ChunkTable(bytes);
+  for (const [i, chunk] of chunks.entries()) writeChunkRecord(bytes, i, chunk, codecOfIndex);
+  return new ChunkTable(bytes, codecOfIndex);
 }

@@ -16,6 +16,7 @@ function chunk(over: Partial<Chunk> = {}): Chunk {
     decodedLength: 4096,
     crc32: 0xdeadbeef,
     layer: 0,
+    codec: 'lz4',
     digest: seeded(1).bytes(32),
     ...over,
   };
@@ -137,8 +138,40 @@ describe('index', () => {
   });
 
   test('refuses an unknown version by name', () => {
-    const bytes = thaw.image.v1.Index.encode({ version: 2 }).finish();
-    expect(() => decodeIndex(bytes)).toThrow('format version is 2');
+    for (const version of [0, 3]) {
+      const bytes = thaw.image.v1.Index.encode({ version }).finish();
+      expect(() => decodeIndex(bytes)).toThrow(
+        `format version is ${version}, known here are 1 to 2; use a newer`,
+      );
+    }
+  });
+
+  test('is of version 2 exactly where a record names a codec, and none does in version 1', () => {
+    const [old, mixed] = [index(), index([chunk(), chunk({ fileOffset: 4096n, codec: 'planes', layer: 0 })])];
+    const versionOf = (made: NewIndex) => thaw.image.v1.Index.decode(encodeIndex(made)).version;
+    expect([versionOf(old), versionOf(mixed)]).toEqual([1, 2]);
+    const read = decodeIndex(encodeIndex(mixed)).files[0]?.chunks;
+    expect([read?.codec(0), read?.codec(1)]).toEqual(['lz4', 'planes']);
+    expect(read?.layer(1)).toBe(0);
+    const message = thaw.image.v1.Index.decode(encodeIndex(mixed));
+    message.version = 1;
+    const renamed = thaw.image.v1.Index.encode(message).finish();
+    expect(() => decodeIndex(renamed)).toThrow('stored in a way (2) that does not exist in this version');
+  });
+
+  test('refuses a codec that does not exist, and planes of no whole words', () => {
+    const records = chunkTableOf([chunk({ codec: 'zstd' })]).bytes;
+    for (const [at, value] of [
+      [30, 3],
+      [31, 1],
+    ] as const) {
+      const bytes = Uint8Array.from(records);
+      bytes[at] = value;
+      const files = [{ name: 'pages-1.img', size: 8192n, chunks: new ChunkTable(bytes) }];
+      expect(() => encodeIndex(index([], { files }))).toThrow('that does not exist in this version');
+    }
+    const odd = index([chunk({ codec: 'planes', decodedLength: 4094 })]);
+    expect(() => encodeIndex(odd)).toThrow('has planes, but a decoded length of 4094');
   });
 
   test('refuses a chunk table that is cut off', () => {

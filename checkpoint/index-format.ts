@@ -5,7 +5,7 @@
 import { thaw } from '../proto/gen/image.js';
 import { Code } from '../proto/status.ts';
 import type { IndexLocation } from './annotation.ts';
-import { ChunkTable } from './chunk-table.ts';
+import { type ChunkBounds, ChunkTable } from './chunk-table.ts';
 import { digestOf, isDigest } from './digest.ts';
 import { CheckpointError } from './error.ts';
 import { isFileName } from './file-name.ts';
@@ -13,8 +13,11 @@ import { fromBigInt, type Int64, toBigInt } from './int64.ts';
 import { CHECKPOINT_JSON_OFFSET, DATA_START, dataLayerEnd } from './layer-layout.ts';
 import { limits } from './limits.ts';
 
-/** The one version of the index that this code reads and writes. */
-export const INDEX_VERSION = 1;
+/**
+ * The newest version of the index that this code reads. 2 has records that name a codec; what has none is written as 1, so
+ * that older nodes read it too.
+ */
+export const INDEX_VERSION = 2;
 
 export interface DataLayer {
   /** Blob digest and diff ID at once, "sha256:…". */
@@ -47,14 +50,9 @@ export interface ChunkIndex {
   accessOrder: readonly number[];
   /** Chunks of all files. */
   chunkCount: number;
-  /** How chunks are stored: zstd frames, or, as in a checkpoint, LZ4 blocks and plain bytes. */
-  codec: ChunkCodec;
 }
 
-export type ChunkCodec = 'lz4' | 'zstd';
-
 export interface CheckpointIndex extends ChunkIndex {
-  codec: 'lz4';
   checkpointJson: BlobRange;
   /** What a restore read of lazy base layers. */
   layerReads: readonly LayerReads[];
@@ -68,7 +66,7 @@ export interface LayerReads {
 }
 
 /** What encodeIndex takes: ordinals follow from the order of the files. */
-export type NewIndex = Omit<CheckpointIndex, 'chunkCount' | 'files' | 'codec' | 'layerReads'> & {
+export type NewIndex = Omit<CheckpointIndex, 'chunkCount' | 'files' | 'layerReads'> & {
   files: readonly Omit<IndexFile, 'firstOrdinal'>[];
   layerReads?: readonly LayerReads[];
 };
@@ -76,7 +74,7 @@ export type NewIndex = Omit<CheckpointIndex, 'chunkCount' | 'files' | 'codec' | 
 /** Encodes, and checks the result as a reader would: throws what decodeIndex throws. */
 export function encodeIndex(index: NewIndex): Uint8Array {
   const bytes = thaw.image.v1.Index.encode({
-    version: INDEX_VERSION,
+    version: index.files.some(({ chunks }) => chunks.namesCodecs) ? 2 : 1,
     dataLayers: index.dataLayers.map((layer) => ({ digest: layer.digest, size: wire(layer.size) })),
     files: index.files.map((file) => ({
       name: file.name,
@@ -113,10 +111,10 @@ export function openIndex(bytes: Uint8Array, location: IndexLocation): Checkpoin
 export function decodeIndex(bytes: Uint8Array): CheckpointIndex {
   if (bytes.byteLength > limits.indexBytes) throw broken(`it has ${bytes.byteLength} bytes`);
   const message = parse(bytes);
-  if (message.version !== INDEX_VERSION)
+  if (message.version < 1 || message.version > INDEX_VERSION)
     throw new CheckpointError(
       Code.invalidArgument,
-      `Cannot read the index: its format version is ${message.version}, known here is ${INDEX_VERSION}; use a newer thaw on this node`,
+      `Cannot read the index: its format version is ${message.version}, known here are 1 to ${INDEX_VERSION}; use a newer thaw on this node`,
       { context: { version: message.version } },
     );
   const dataLayers = message.dataLayers.map((layer) => ({
@@ -124,7 +122,7 @@ export function decodeIndex(bytes: Uint8Array): CheckpointIndex {
     size: toBigInt(layer.size as Int64),
   }));
   const layerEnds = checkDataLayers(dataLayers);
-  const files = readFiles(message.files, layerEnds);
+  const files = readFiles(message.files, { layerEnds, layerStart: DATA_START, codecs: message.version >= 2 });
   const chunkCount = files.reduce((sum, file) => sum + file.chunks.count, 0);
   checkAccessOrder(message.accessOrder, chunkCount);
   return {
@@ -134,7 +132,6 @@ export function decodeIndex(bytes: Uint8Array): CheckpointIndex {
     checkpointJson: readCheckpointJsonRange(message.checkpointJson),
     layerReads: readLayerReads(message.layerReads),
     chunkCount,
-    codec: 'lz4',
   };
 }
 
@@ -156,7 +153,10 @@ function checkDataLayers(layers: readonly DataLayer[]): number[] {
   });
 }
 
-function readFiles(messages: readonly thaw.image.v1.File.$Properties[], layerEnds: number[]): IndexFile[] {
+function readFiles(
+  messages: readonly thaw.image.v1.File.$Properties[],
+  bounds: Omit<ChunkBounds, 'fileSize'>,
+): IndexFile[] {
   if (messages.length > limits.files) throw broken(`it lists ${messages.length} files`);
   const names = new Set<string>();
   let firstOrdinal = 0;
@@ -170,7 +170,7 @@ function readFiles(messages: readonly thaw.image.v1.File.$Properties[], layerEnd
     total += size;
     if (total > BigInt(limits.fileBytes)) throw broken(`file "${name}" is too large`);
     const chunks = new ChunkTable(message.chunks ?? new Uint8Array());
-    const wrong = chunks.check({ fileSize: Number(size), layerEnds, layerStart: DATA_START });
+    const wrong = chunks.check({ fileSize: Number(size), ...bounds });
     if (wrong !== undefined) throw broken(`in file "${name}", ${wrong}`);
     const file: IndexFile = { name, size, chunks, firstOrdinal };
     firstOrdinal += chunks.count;

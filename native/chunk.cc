@@ -13,6 +13,7 @@
 #include "args.h"
 #include "errors.h"
 #include "fd.h"
+#include "planes.h"
 #include "promised-work.h"
 
 // The node executable exports its own OpenSSL and zstd (on x64 and arm64), without headers in every package. These
@@ -33,6 +34,9 @@ constexpr size_t kDigest = 32;
 // Chunks are 1 MiB at most; the bound keeps a forged length from taking the node's memory.
 constexpr int64_t kLargestChunk = 16 << 20;
 
+// As checkpoint/chunk-table.ts has them in records; 0 is an LZ4 block, or the bytes as they are.
+enum Codec : int64_t { kLz4 = 0, kZstd = 1, kPlanesOfWords = 2 };
+
 Failure Bad(std::string what) { return {EBADMSG, "", {}, std::move(what)}; }
 
 bool Decode(Bytes stored, uint8_t* into, size_t length) {
@@ -48,17 +52,53 @@ bool DecodeFrame(Bytes stored, uint8_t* into, size_t length) {
   return ZSTD_decompress(into, length, stored.data, stored.length) == length;
 }
 
-// A decode buffer for each thread, kept between chunks: mapping a fresh one costs as much as decoding into it.
-uint8_t* Scratch(size_t length) {
-  static constexpr size_t kKept = 1 << 20;
-  thread_local std::unique_ptr<uint8_t[]> kept, large;
-  large.reset();
-  if (length > kKept) {
-    large.reset(new uint8_t[length]);
-    return large.get();
+// A buffer of one thread, kept between chunks: mapping a fresh one costs as much as decoding into it.
+class Scratch {
+ public:
+  uint8_t* Of(size_t length) {
+    static constexpr size_t kKept = 1 << 20;
+    large_.reset();
+    if (length > kKept) {
+      large_.reset(new uint8_t[length]);
+      return large_.get();
+    }
+    if (!kept_) kept_.reset(new uint8_t[kKept]);
+    return kept_.get();
   }
-  if (!kept) kept.reset(new uint8_t[kKept]);
-  return kept.get();
+
+ private:
+  std::unique_ptr<uint8_t[]> kept_, large_;
+};
+
+thread_local Scratch decoded_bytes, plane_bytes;
+
+uint32_t LittleEndian(const uint8_t* at) {
+  return static_cast<uint32_t>(at[0]) | static_cast<uint32_t>(at[1]) << 8 | static_cast<uint32_t>(at[2]) << 16 |
+         static_cast<uint32_t>(at[3]) << 24;
+}
+
+// Four lengths, then the planes: each as it is, or, where it is shorter, one zstd frame. Every length is checked against
+// what is left of `stored` before it is used, and nothing may be left behind the last one.
+bool DecodePlanes(Bytes stored, uint8_t* into, size_t length) {
+  size_t at = kPlanes * sizeof(uint32_t);
+  if (length % kPlanes != 0 || stored.length < at) return false;
+  const size_t count = length / kPlanes;
+  uint8_t* const buffer = plane_bytes.Of(length);
+  const uint8_t* planes[kPlanes];
+  for (size_t i = 0; i < kPlanes; i++) {
+    const size_t size = LittleEndian(stored.data + i * sizeof(uint32_t));
+    if (size == 0 || size > count || size > stored.length - at) return false;
+    const Bytes plane{stored.data + at, size};
+    planes[i] = plane.data;
+    if (size < count) {
+      planes[i] = buffer + i * count;
+      if (!DecodeFrame(plane, buffer + i * count, count)) return false;
+    }
+    at += size;
+  }
+  if (at != stored.length) return false;
+  JoinPlanes(planes, count, into);
+  return true;
 }
 
 struct Chunk : PromisedWork {
@@ -68,7 +108,7 @@ struct Chunk : PromisedWork {
   size_t length;
   std::array<uint8_t, kDigest> digest;
   uint32_t checksum;
-  bool zstd;
+  Codec codec;
   Napi::Reference<Napi::Value> bytes;  // keeps `stored` alive
 
   Failure Run() override {
@@ -78,17 +118,11 @@ struct Chunk : PromisedWork {
     if (actual != digest) return Bad("the stored bytes do not match their SHA-256 digest");
 
     const uint8_t* data = stored.data;
-    if (zstd) {
-      uint8_t* const buffer = Scratch(length);
-      if (!DecodeFrame(stored, buffer, length))
-        return Bad("the stored bytes are no zstd frame of " + std::to_string(length) + " decoded bytes");
-      data = buffer;
-    } else if (stored.length > length) {
-      return Bad("the stored bytes are longer than the decoded length");
-    } else if (stored.length < length) {
-      uint8_t* const buffer = Scratch(length);
-      if (!Decode(stored, buffer, length))
-        return Bad("the stored bytes are no LZ4 block of " + std::to_string(length) + " decoded bytes");
+    if (codec != kLz4 || stored.length != length) {
+      if (codec == kLz4 && stored.length > length) return Bad("the stored bytes are longer than the decoded length");
+      uint8_t* const buffer = decoded_bytes.Of(length);
+      if (const char* const form = Undecodable(buffer))
+        return Bad(std::string("the stored bytes are no ") + form + " of " + std::to_string(length) + " decoded bytes");
       data = buffer;
     }
     if (libdeflate_crc32(0, data, length) != checksum)
@@ -105,6 +139,20 @@ struct Chunk : PromisedWork {
     }
     return {};
   }
+
+ private:
+  // Null, or the name of what the stored bytes are not.
+  const char* Undecodable(uint8_t* into) const {
+    switch (codec) {
+      case kLz4:
+        return Decode(stored, into, length) ? nullptr : "LZ4 block";
+      case kZstd:
+        return DecodeFrame(stored, into, length) ? nullptr : "zstd frame";
+      case kPlanesOfWords:
+        return DecodePlanes(stored, into, length) ? nullptr : "planes";
+    }
+    return "known form";
+  }
 };
 
 // Null, with an exception pending, for arguments that are none.
@@ -118,7 +166,7 @@ std::unique_ptr<Chunk> ChunkOf(const Napi::CallbackInfo& info) {
   chunk->length = static_cast<size_t>(args.Integer(3, 1, kLargestChunk, "a decoded length from 1 to 16777216"));
   const Bytes digest = args.Uint8Array(4);
   chunk->checksum = static_cast<uint32_t>(args.Integer(5, 0, UINT32_MAX, "an unsigned CRC-32"));
-  chunk->zstd = info.Length() > 6 && args.Boolean(6);
+  chunk->codec = info.Length() > 6 ? static_cast<Codec>(args.Integer(6, kLz4, kPlanesOfWords, "a codec from 0 to 2")) : kLz4;
   if (!args.ok()) return {};
   if (digest.length != kDigest) {
     Napi::TypeError::New(env, "Cannot use argument 5, expected 32 bytes").ThrowAsJavaScriptException();

@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { crc32, zstdCompressSync } from 'node:zlib';
 import { compressSync, uncompressSync } from 'lz4-napi';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { decodePlanes, encodePlanes } from '../checkpoint/pack/planes.ts';
 import { native } from './index.ts';
 import { openDescriptors, randomBytes, temporaryFolder } from './testing.ts';
 
+const [ZSTD, PLANES] = [1, 2];
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest();
 /** A raw LZ4 block: the reference encoder puts the decoded length, four bytes, in front. */
 const encode = (bytes: Buffer) => compressSync(bytes).subarray(4);
@@ -32,6 +34,17 @@ function memoryLike(seed: number, length: number): Buffer {
   return bytes;
 }
 
+/** Floats of four bytes from a normal distribution, as a model's weights are made. */
+function weights(seed: number, count: number): Buffer {
+  const noise = randomBytes(seed, 8 * count);
+  const floats = new Float32Array(count);
+  for (let i = 0; i < count; i++) {
+    const [u, v] = [(noise.readUInt32LE(8 * i) + 1) / 2 ** 32, noise.readUInt32LE(8 * i + 4) / 2 ** 32];
+    floats[i] = 0.05 * Math.sqrt(-2 * Math.log(u)) * Math.cos(2 * Math.PI * v);
+  }
+  return Buffer.from(floats.buffer);
+}
+
 const text = Buffer.from('to be or not to be, '.repeat(5000));
 
 describe('writeChunk', () => {
@@ -47,7 +60,7 @@ describe('writeChunk', () => {
   test('decodes a zstd frame to its place, and nothing else where it is to be one', async () => {
     const { path, fd } = file();
     const write = (stored: Uint8Array, length: number) =>
-      native.writeChunk(fd, 4096n, stored, length, sha256(stored), crc32(text), true);
+      native.writeChunk(fd, 4096n, stored, length, sha256(stored), crc32(text), ZSTD);
     const frame = zstdCompressSync(text);
     await write(frame, text.length);
     expect(readFileSync(path).subarray(4096).equals(text)).toBe(true);
@@ -62,9 +75,85 @@ describe('writeChunk', () => {
     const noise = randomBytes(8, 3000);
     const longer = zstdCompressSync(noise);
     expect(longer.length).toBeGreaterThan(noise.length);
-    await native.writeChunk(fd, 0n, longer, 3000, sha256(longer), crc32(noise), true);
+    await native.writeChunk(fd, 0n, longer, 3000, sha256(longer), crc32(noise), ZSTD);
     expect(readFileSync(path).subarray(0, 3000).equals(noise)).toBe(true);
   });
+
+  test('decodes planes to their place, and nothing else where they are to be some', async () => {
+    const { path, fd } = file();
+    const words = weights(3, 131_072);
+    const stored = encodePlanes(words, { gains: [true, true, true, true], likeFloats: true });
+    expect(stored.length).toBeLessThan(0.85 * words.length);
+    const write = (bytes: Uint8Array, length: number) =>
+      native.writeChunk(fd, 4096n, bytes, length, sha256(bytes), crc32(words), PLANES);
+    await write(stored, words.length);
+    expect(readFileSync(path).subarray(4096).equals(words)).toBe(true);
+    const changed = (change: (bytes: Buffer) => void) => {
+      const bytes = Buffer.from(stored);
+      change(bytes);
+      return bytes;
+    };
+    const quarter = words.length / 4;
+    for (const [bytes, length] of [
+      [stored.subarray(0, -1), words.length],
+      [Buffer.concat([stored, Buffer.of(0)]), words.length],
+      [stored.subarray(0, 15), words.length],
+      [stored, words.length - 4],
+      [stored, words.length + 4],
+      [stored, words.length - 1],
+      [words, words.length],
+      [zstdCompressSync(words), words.length],
+      [changed((b) => b.writeUInt32LE(0, 0)), words.length],
+      [changed((b) => b.writeUInt32LE(quarter + 1, 0)), words.length],
+      [changed((b) => b.writeUInt32LE(0xffff_ffff, 12)), words.length],
+      [changed((b) => b.writeUInt32LE(b.readUInt32LE(12) - 1, 12)), words.length],
+      [changed((b) => b.fill(0xff, b.length - 200, b.length)), words.length],
+    ] as const)
+      await expect(write(bytes, length)).rejects.toMatchObject({ code: 'EBADMSG' });
+    expect(() => native.writeChunk(fd, 0n, stored, 4, sha256(stored), 0, 3)).toThrow('argument 7');
+  });
+
+  test.each(Array.from({ length: 40 }, (_, i) => i + 1))(
+    'planes of any length and kind agree with the other decoder, damaged ones too, seed %i',
+    (seed) => {
+      const { path, fd } = file();
+      const random = randomBytes(seed, 4096);
+      const count = 8 + (random.readUInt32LE() % 5000);
+      const words = seed % 2 === 0 ? weights(seed, count) : memoryLike(seed, 4 * count);
+      const planes = [0, 1, 2, 3].map((plane) => Buffer.from(words.filter((_, i) => i % 4 === plane)));
+      const parts = planes.map((plane, i) => {
+        const frame = zstdCompressSync(plane);
+        return (random[4 + i] ?? 0) < 128 && frame.length < plane.length ? frame : plane;
+      });
+      const head = Buffer.alloc(16);
+      for (const [i, { length }] of parts.entries()) head.writeUInt32LE(length, 4 * i);
+      const good = Buffer.concat([head, ...parts]);
+      const expected = (stored: Buffer) => {
+        try {
+          return decodePlanes(stored, words.length);
+        } catch {
+          return undefined;
+        }
+      };
+      const check = (stored: Buffer) => {
+        const want = expected(stored);
+        const run = () =>
+          native.writeChunkHere(fd, 0n, stored, words.length, sha256(stored), want ? crc32(want) : 0, PLANES);
+        if (!want) return expect(run).toThrow(/^EBADMSG: /);
+        run();
+        return expect(readFileSync(path).subarray(0, words.length).equals(want)).toBe(true);
+      };
+      check(good);
+      expect(expected(good)?.equals(words)).toBe(true);
+      for (let round = 0; round < 60; round++) {
+        const damaged = Buffer.from(good);
+        const at = random.readUInt16LE(20 + round * 6);
+        // Half of them in the lengths.
+        damaged[round % 2 === 0 ? at % 16 : at % damaged.length] = random[22 + round * 6] ?? 0;
+        check(damaged.subarray(0, damaged.length - (round % 3 === 0 ? at % 20 : 0)));
+      }
+    },
+  );
 
   test('writes bytes that are stored as they are', async () => {
     const { path, fd } = file();

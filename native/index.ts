@@ -87,7 +87,7 @@ export type ChunkToWrite = [
   decodedLength: number,
   digest: Uint8Array,
   crc32: number,
-  zstd?: boolean,
+  codec?: number,
 ];
 
 export interface Addon {
@@ -315,8 +315,8 @@ export interface Addon {
   syncfs(fd: number): void;
 
   /**
-   * On a libuv worker: checks that `stored` has the SHA-256 `digest`, decodes it (with `zstd` one frame, otherwise one LZ4
-   * block if `stored` is shorter than `decodedLength`, else as is), checks the CRC-32 of the result, and writes it at `offset`. Rejects with code
+   * On a libuv worker: checks that `stored` has the SHA-256 `digest`, decodes it (`codec` 0: one LZ4 block if `stored` is
+   * shorter than `decodedLength`, else as is; 1: one zstd frame; 2: planes; see checkpoint/chunk-table.ts), checks the CRC-32 of the result, and writes it at `offset`. Rejects with code
    * EBADMSG and a message naming which check failed; then nothing was written. An error of pwrite may leave a part.
    * `decodedLength` is 16 MiB at most. The descriptor is duplicated at once; `stored` must not change until it settles.
    */

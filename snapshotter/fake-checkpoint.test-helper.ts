@@ -85,6 +85,7 @@ export function fakeCheckpoint(
           decodedLength: bytes.length,
           crc32: crc32(bytes),
           layer: ordinal,
+          codec: 'lz4' as const,
           digest: hash('sha256', bytes, 'buffer'),
         };
         at += bytes.length;

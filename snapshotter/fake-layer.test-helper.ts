@@ -22,6 +22,7 @@ export function fakeLayer(frames: readonly Buffer[]): FakeLayer {
     decodedLength: frameBytes,
     crc32: crc32(bytes),
     layer: 0,
+    codec: 'zstd' as const,
     digest: hash('sha256', bytes, 'buffer'),
   }));
   const metadata = Buffer.alloc(512);
@@ -31,7 +32,7 @@ export function fakeLayer(frames: readonly Buffer[]): FakeLayer {
     diffId: digestOf(tar),
     size: tar.length,
     frameBytes,
-    frames: chunkTableOf(records),
+    frames: chunkTableOf(records, 'zstd'),
     accessOrder: [],
     metadata: zstdCompressSync(metadata),
     metadataSize: metadata.length,

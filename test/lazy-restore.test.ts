@@ -11,6 +11,10 @@ useLazyNode((node) => {
 });
 
 it('runs while most of its memory is not here, and reads all of it right', async () => {
+  // Floats, and what only LZ4 makes smaller.
+  const { sizes } = JSON.parse((await lazy.node.thaw(['inspect', lazy.warm, '--json'])).stdout);
+  expect(sizes.codecs.planes.chunks).toBeGreaterThan(10);
+  expect(sizes.codecs.lz4.chunks).toBeGreaterThan(10);
   const pod = await lazy.runHeld();
   await lazy.beats(pod);
   lazy.tell(pod, 'check');

@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import { type CheckpointIndex, decodeIndex } from '../checkpoint/index-format.ts';
+import { decodeChunk } from '../checkpoint/pack/index.ts';
 import { type Containerd as Client, createContainerd } from '../cli/containerd/index.ts';
-import { native } from '../native/index.ts';
 import {
   assertNothingLeft,
   busybox,
@@ -135,10 +135,10 @@ function memoryOf(index: CheckpointIndex, data: readonly Buffer[]): Map<number, 
   for (const { name, chunks: table, firstOrdinal } of index.files) {
     if (!name.startsWith('pages-')) continue;
     for (let i = 0; i < table.count; i++) {
-      const at = Number(table.layerOffset(i));
-      const stored = data[table.layer(i)]?.subarray(at, at + table.storedLength(i)) ?? Buffer.alloc(0);
-      const length = table.decodedLength(i);
-      chunks.set(firstOrdinal + i, stored.length < length ? native.decodeLz4(stored, length) : stored);
+      const chunk = table.chunk(i);
+      const at = Number(chunk.layerOffset);
+      const stored = data[chunk.layer]?.subarray(at, at + chunk.storedLength) ?? Buffer.alloc(0);
+      chunks.set(firstOrdinal + i, Buffer.from(decodeChunk(stored, chunk)));
     }
   }
   return chunks;

@@ -15,7 +15,6 @@ export const LAYER_INDEX_VERSION = 1;
 export const TAR_FILE = 'tar';
 
 export interface LayerIndex extends ChunkIndex {
-  codec: 'zstd';
   /** Of the tar. */
   diffId: string;
   /** Decoded length of every frame but the last. */
@@ -75,11 +74,10 @@ export function decodeLayerIndex(bytes: Uint8Array): LayerIndex {
     'its metadata are too large',
   );
   if (!isDigest(message.blob) || !isDigest(message.diffId)) throw broken('it has no valid digest');
-  const frames = new ChunkTable(message.frames);
+  const frames = new ChunkTable(message.frames, 'zstd');
   checkFrames(frames, { tarBytes, blobSize, frameBytes: message.frameBytes });
   checkAccessOrder(message.accessOrder, frames.count);
   return {
-    codec: 'zstd',
     dataLayers: [{ digest: message.blob, size: BigInt(blobSize) }],
     files: [{ name: TAR_FILE, size: BigInt(tarBytes), chunks: frames, firstOrdinal: 0 }],
     accessOrder: message.accessOrder,
@@ -121,6 +119,7 @@ function checkFrames(
     layerEnds: [blobSize],
     layerStart: 0,
     longestStored: longestFrame,
+    codecs: false,
   });
   if (wrong !== undefined) throw broken(`of its frames, ${wrong.replaceAll('chunk', 'frame')}`);
   if (frameBytes < 1 || frames.count !== Math.ceil(tarBytes / frameBytes))

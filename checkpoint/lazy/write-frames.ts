@@ -64,12 +64,13 @@ export async function writeFrames(options: FramesOptions): Promise<WrittenFrames
       layerOffset: BigInt(size),
       storedLength: stored.length,
       layer: 0,
+      codec: 'zstd',
       digest: hash('sha256', stored, 'buffer'),
     });
     size += stored.length;
     onProgress?.(frame.decodedLength);
   }
-  return { frames: chunkTableOf(chunks), digest: `sha256:${whole.digest('hex')}`, size };
+  return { frames: chunkTableOf(chunks, 'zstd'), digest: `sha256:${whole.digest('hex')}`, size };
 }
 
 interface Frame {

@@ -2,8 +2,8 @@ import { hash } from 'node:crypto';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
+import { encodeChunk } from './encode-chunk.ts';
 import { LaneWriter } from './lane-writer.ts';
-import { compressChunk } from './lz4.ts';
 import type { Piece } from './plan.ts';
 import type { SharedState, WorkerResult, WorkerSetup } from './protocol.ts';
 import { trimZeroPages } from './zero-pages.ts';
@@ -53,11 +53,12 @@ function packPiece(
       if (kept) {
         const [from, to] = kept;
         const decoded = part.subarray(from, to);
-        const stored = compressChunk(decoded);
+        const { stored, codec } = encodeChunk(decoded);
         writer.append(stored, {
           fileOffset: BigInt(offset + done + from),
           decodedLength: decoded.length,
           crc32: crc32(decoded),
+          codec,
           digest: hash('sha256', stored, 'buffer'),
         });
       }

@@ -162,7 +162,7 @@ function collectFiles(
   for (const { lane, layers, records, counts } of lanes) {
     const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
     for (let at = 0; at < records.length; at += CHUNK_RECORD_BYTES)
-      view.setUint32(at + 28, view.getUint32(at + 28, true) + firstLayer, true);
+      view.setUint16(at + 28, view.getUint16(at + 28, true) + firstLayer, true);
     let at = 0;
     for (const [i, piece] of (plan.lanes[lane] ?? []).entries()) {
       const end = at + (counts[i] ?? 0) * CHUNK_RECORD_BYTES;

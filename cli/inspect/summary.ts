@@ -1,3 +1,4 @@
+import type { ChunkCodec } from '../../checkpoint/chunk-table.ts';
 import type { CheckpointFacts } from '../../checkpoint/facts.ts';
 import type { CheckpointIndex } from '../../checkpoint/index-format.ts';
 import {
@@ -20,6 +21,8 @@ export interface Sizes {
   decodedBytes: number;
   /** Bytes of the files that are zero and therefore not stored. */
   zeroBytes: number;
+  /** The chunks of each codec that there is, and their stored bytes. */
+  codecs: Partial<Record<ChunkCodec, { chunks: number; storedBytes: number }>>;
 }
 
 export function sizesOf(index: CheckpointIndex): Sizes {
@@ -30,7 +33,26 @@ export function sizesOf(index: CheckpointIndex): Sizes {
     fileBytes += Number(size);
   }
   const zeroBytes = fileBytes - decodedBytes;
-  return { files: index.files.length, chunks: index.chunkCount, storedBytes, decodedBytes, zeroBytes };
+  const codecs = codecsOf(index);
+  return {
+    files: index.files.length,
+    chunks: index.chunkCount,
+    storedBytes,
+    decodedBytes,
+    zeroBytes,
+    codecs,
+  };
+}
+
+function codecsOf(index: CheckpointIndex): Sizes['codecs'] {
+  const codecs: Sizes['codecs'] = {};
+  for (const { chunks: table } of index.files)
+    for (let i = 0; i < table.count; i++) {
+      const codec = table.codec(i);
+      const { chunks, storedBytes } = codecs[codec] ?? { chunks: 0, storedBytes: 0 };
+      codecs[codec] = { chunks: chunks + 1, storedBytes: storedBytes + table.storedLength(i) };
+    }
+  return codecs;
 }
 
 /** For `--json`: everything, in the words of the format. */
@@ -71,6 +93,12 @@ export function summaryLines(checkpoint: OpenCheckpoint): string[] {
       ['Verified', facts.verified ? 'restored once where it was made' : 'no'],
       ['Memory', formatBytes(facts.memoryBytes)],
       ['Stored', `${formatBytes(sizes.storedBytes)} in ${sizes.chunks} chunks of ${sizes.files} files`],
+      [
+        'Codecs',
+        Object.entries(sizes.codecs)
+          .map(([codec, { chunks, storedBytes }]) => `${codec} ${formatBytes(storedBytes)} in ${chunks}`)
+          .join(', '),
+      ],
       [
         'Decoded',
         `${formatBytes(sizes.decodedBytes)}, ${formatRatio(sizes.decodedBytes, sizes.storedBytes)} smaller`,

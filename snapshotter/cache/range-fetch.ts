@@ -57,11 +57,11 @@ export async function fetchRange(job: RangeJob, buffer: Buffer, fetch: RangeFetc
   await Promise.all(corrupt.map((part) => fetchAgain(job, part, fetch)));
 }
 
-async function fetchAgain({ blob, codec, rank }: RangeJob, part: JobChunk, fetch: RangeFetch): Promise<void> {
+async function fetchAgain({ blob, rank }: RangeJob, part: JobChunk, fetch: RangeFetch): Promise<void> {
   const { source, signal, corruptWaitMs } = fetch;
   const { ordinal, file, chunk } = part;
   const offset = Number(chunk.layerOffset);
-  const alone: RangeJob = { blob, codec, rank, offset, length: chunk.storedLength, chunks: [part] };
+  const alone: RangeJob = { blob, rank, offset, length: chunk.storedLength, chunks: [part] };
   // Files on this node do not change by reading them again.
   const retries = source.kind === 'local' ? 0 : fetch.corruptRetries;
   const buffer = Buffer.allocUnsafeSlow(chunk.storedLength);

@@ -1,6 +1,6 @@
 /** A planned range with all that is needed to fetch it, so that another thread can. Pure. */
 import type { Chunk } from '../../checkpoint/chunk-table.ts';
-import type { ChunkCodec, ChunkIndex } from '../../checkpoint/index-format.ts';
+import type { ChunkIndex } from '../../checkpoint/index-format.ts';
 import type { BlobName } from './blob-source.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import type { PlannedRange } from './plan.ts';
@@ -15,7 +15,6 @@ export interface JobChunk {
 
 export interface RangeJob {
   blob: BlobName;
-  codec: ChunkCodec;
   rank: Rank;
   /** Bytes of the blob. */
   offset: number;
@@ -35,5 +34,5 @@ export function jobOf(
     const { file, chunk } = chunkAt(index, ordinal);
     return { ordinal, file: file.name, chunk };
   });
-  return { blob: { digest, dataLayer: layer }, codec: index.codec, rank, offset, length, chunks };
+  return { blob: { digest, dataLayer: layer }, rank, offset, length, chunks };
 }

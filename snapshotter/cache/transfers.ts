@@ -1,4 +1,5 @@
 /** Who fetches a range: this thread, or others (fetch/). */
+import { codecNumbers } from '../../checkpoint/chunk-table.ts';
 import type { Addon } from '../../native/index.ts';
 import type { SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
@@ -76,9 +77,9 @@ export class DirectTransfers implements Transfers {
         corruptWaitMs: CORRUPT_WAIT_MS,
         onBytes: (bytes) => events.onBytes(bytes),
         store: async ({ ordinal, file, chunk }, stored) => {
-          const { fileOffset, decodedLength, digest, crc32 } = chunk;
+          const { fileOffset, decodedLength, digest, crc32, codec } = chunk;
           await files.use(file, (fd) =>
-            write(fd, fileOffset, stored, decodedLength, digest, crc32, job.codec === 'zstd'),
+            write(fd, fileOffset, stored, decodedLength, digest, crc32, codecNumbers[codec]),
           );
           events.onStored(ordinal);
         },

@@ -37,7 +37,6 @@ export async function pageServed(imagesDir: string, guardProgram: string): Promi
     layerReads: [],
     checkpointJson,
     chunkCount,
-    codec: 'lz4' as const,
   };
   const plan = await readMemoryPlan(imagesDir, index);
   if (!plan) throw new Error('the memory of the checkpoint cannot be served');

@@ -18,6 +18,7 @@ function file(name: string, size: number, chunks: [number, number][]): Omit<Inde
       decodedLength: pages * PAGE,
       crc32: 0,
       layer: 0,
+      codec: 'lz4',
       digest: new Uint8Array(32),
     }),
   );
@@ -39,7 +40,6 @@ function index(...files: Omit<IndexFile, 'firstOrdinal'>[]): CheckpointIndex {
     layerReads: [],
     checkpointJson,
     chunkCount,
-    codec: 'lz4',
   };
 }
 
