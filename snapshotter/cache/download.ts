@@ -56,7 +56,7 @@ export async function download(options: DownloadOptions): Promise<void> {
   const queue = new TransferQueue(
     index,
     (ordinal) => !presence.has(ordinal) && givenUp.errorOf(ordinal) === undefined,
-    { leadAlone: restInBackground },
+    { lead: restInBackground },
   );
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);

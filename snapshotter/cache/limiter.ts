@@ -4,24 +4,67 @@ import { type Rank, ranks } from './rank.ts';
 export class Limiter {
   #free: number;
   readonly #waiting = new Map<Rank, (() => void)[]>(ranks.map((rank) => [rank, []]));
+  readonly #calmMs: number;
+  /** Of better ranks than the background. */
+  #needed = 0;
+  #calm = true;
+  #calming: NodeJS.Timeout | undefined;
+  #untilCalm: (() => void)[] = [];
 
-  constructor(limit: number) {
+  /**
+   * `calmMs`: the background waits while anything else is done here, and so long after it. Who has just got its last bytes
+   * begins to work with them, and has link and processors for that.
+   */
+  constructor(limit: number, { calmMs = 0 } = {}) {
     this.#free = limit;
+    this.#calmMs = calmMs;
   }
 
   /** Does one piece after the other until there is none. Between two of them, whoever is of a better rank has a turn, or waits longer. */
   async each(rank: Rank, work: () => Promise<boolean>): Promise<void> {
-    await this.#turn(rank);
+    if (rank === 'background') return this.#eachInCalm(work);
+    this.#disturb();
     try {
-      while (await work()) {
-        // Given back first, others behind it in rank would have it.
-        const turn = this.#turn(rank);
+      await this.#turn(rank);
+      try {
+        while (await work()) {
+          // Given back first, others behind it in rank would have it.
+          const turn = this.#turn(rank);
+          this.#release();
+          await turn;
+        }
+      } finally {
         this.#release();
-        await turn;
       }
     } finally {
-      this.#release();
+      this.#soothe();
     }
+  }
+
+  async #eachInCalm(work: () => Promise<boolean>): Promise<void> {
+    for (let more = true; more; ) {
+      while (!this.#calm) await new Promise<void>((resolve) => this.#untilCalm.push(resolve));
+      await this.#turn('background');
+      try {
+        more = await work();
+      } finally {
+        this.#release();
+      }
+    }
+  }
+
+  #disturb(): void {
+    this.#needed++;
+    this.#calm = false;
+    clearTimeout(this.#calming);
+  }
+
+  #soothe(): void {
+    if (--this.#needed > 0) return;
+    this.#calming = setTimeout(() => {
+      this.#calm = true;
+      for (const go of this.#untilCalm.splice(0)) go();
+    }, this.#calmMs).unref();
   }
 
   async #turn(rank: Rank): Promise<void> {
