@@ -249,7 +249,7 @@ export class OverlaySnapshotter {
     this.store.holdSpareRoom();
   }
 
-  /** Waits for deletions under way; what is left then goes after the next start. */
+  /** Deletes what was removed. */
   async settle(): Promise<void> {
     await this.#sweeper.settle();
   }

@@ -261,6 +261,19 @@ describe('removal', () => {
   });
 });
 
+test('what was removed is deleted soon, also where nobody asks for it', async () => {
+  await prepare('a');
+  await prepare('b');
+  const kept = [idOf('b')];
+  await snapshotter.remove('a');
+  await vi.waitUntil(() => names().length === 1, { timeout: 20_000 });
+  expect(names()).toEqual(kept);
+  await snapshotter.settle();
+  await snapshotter.remove('b');
+  await snapshotter.settle();
+  expect(names()).toEqual([]);
+});
+
 describe('Cleanup', () => {
   test('takes orphans and leaves what lives, what is being made, and what is not ours', async () => {
     await commit('layer');

@@ -13,33 +13,46 @@ export interface SweeperOptions {
 
 type Job = { kind: 'delete'; id: number } | { kind: 'look'; done: () => void };
 
+/**
+ * containerd calls Cleanup once it has removed all it wants to, and nothing can be made meanwhile: what is deleted beside that
+ * keeps it waiting.
+ */
+const DELAY_MS = 1_000;
+
 export class Sweeper {
   readonly #options: SweeperOptions;
   readonly #jobs: Job[] = [];
+  #later: NodeJS.Timeout | undefined;
   #running: Promise<void> | undefined;
 
   constructor(options: SweeperOptions) {
     this.#options = options;
   }
 
-  /** The directory of an id without a row, on which nothing is mounted. */
+  /** The directory of an id without a row, on which nothing is mounted: within a second, or at the next look. */
   delete(id: number): void {
-    this.#add({ kind: 'delete', id });
+    this.#jobs.push({ kind: 'delete', id });
+    this.#later ??= setTimeout(() => this.#start(), DELAY_MS).unref();
   }
 
   /** Looks for orphans and for what could not be deleted before. Ends when that and all asked for earlier is done. */
   look(): Promise<void> {
-    return new Promise((done) => this.#add({ kind: 'look', done }));
+    return new Promise((done) => {
+      this.#jobs.push({ kind: 'look', done });
+      this.#start();
+    });
   }
 
-  /** Waits until nothing is under way. */
+  /** Does what was asked for. */
   async settle(): Promise<void> {
+    this.#start();
     await this.#running;
   }
 
-  #add(job: Job): void {
-    this.#jobs.push(job);
-    this.#running ??= this.#run();
+  #start(): void {
+    clearTimeout(this.#later);
+    this.#later = undefined;
+    if (this.#jobs.length > 0) this.#running ??= this.#run();
   }
 
   async #run(): Promise<void> {

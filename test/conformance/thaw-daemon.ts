@@ -12,7 +12,7 @@ const SERVICE = 'thaw.v1.Checkpoints';
 
 export interface ThawDaemonOptions {
   /** Data folder, left to the caller; one of its own if absent. */
-  root?: string;
+  root?: string | undefined;
   env?: NodeJS.ProcessEnv;
 }
 

@@ -11,18 +11,21 @@ export class Disk {
   /** Where it is mounted. */
   readonly path: string;
   readonly #dir: string;
+  readonly #options: string;
   #device: string;
   #copies = 0;
 
-  private constructor(dir: string, device: string) {
+  private constructor(dir: string, device: string, options: string) {
     this.#dir = dir;
     this.#device = device;
+    this.#options = options;
     this.path = join(dir, 'mounted');
   }
 
-  static async make(size: string): Promise<Disk> {
+  /** Without `journalTimer` only what asks for it reaches the device, as far as a test lasts. */
+  static async make(size: string, { journalTimer = false } = {}): Promise<Disk> {
     const dir = privateDir('disk');
-    const disk = new Disk(dir, join(dir, 'device'));
+    const disk = new Disk(dir, join(dir, 'device'), journalTimer ? 'loop' : 'loop,commit=300');
     mkdirSync(disk.path);
     await run('truncate', ['-s', size, disk.#device]);
     await run('mkfs.ext4', ['-q', disk.#device]);
@@ -51,8 +54,7 @@ export class Disk {
     rmSync(this.#dir, { recursive: true });
   }
 
-  /** Without a timer of the journal, so that only what asks for it reaches the device. */
   #mount(): Promise<unknown> {
-    return run('mount', ['-o', 'loop,commit=300', this.#device, this.path]);
+    return run('mount', ['-o', this.#options, this.#device, this.path]);
   }
 }

@@ -1,5 +1,5 @@
 /** What the disk alone takes: the flush that a call which changes something waits for. */
-import { closeSync, fdatasyncSync, openSync, rmSync, writeSync } from 'node:fs';
+import { closeSync, fdatasyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { privateDir } from '../../../test/lib/index.ts';
 
@@ -7,8 +7,8 @@ import { privateDir } from '../../../test/lib/index.ts';
 const BYTES = 4 * (4096 + 24);
 
 /** Milliseconds of each flush of a file that grows, one after the other, until the time is up. */
-export function flushes(ms: number): number[] {
-  const directory = privateDir('flush');
+export function flushes(ms: number, disk?: string): number[] {
+  const directory = disk === undefined ? privateDir('flush') : mkdtempSync(join(disk, 'flush-'));
   const fd = openSync(join(directory, 'log'), 'w', 0o600);
   const taken: number[] = [];
   try {

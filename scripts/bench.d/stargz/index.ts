@@ -26,15 +26,16 @@ export class StargzDaemon {
   readonly #log: string;
   #daemon: Daemon | undefined;
 
-  private constructor() {
+  private constructor(root: string | undefined) {
     const dir = privateDir(STARGZ);
-    this.root = join(dir, 'root');
+    this.root = root ?? join(dir, 'root');
     this.#log = join(dir, 'log');
     this.socket = join(runDir(STARGZ), 'stargz.sock');
   }
 
-  static async start(): Promise<StargzDaemon> {
-    const stargz = new StargzDaemon();
+  /** `root`: left to the caller; one of its own if absent. */
+  static async start(root?: string): Promise<StargzDaemon> {
+    const stargz = new StargzDaemon(root);
     await stargz.#start();
     return stargz;
   }
