@@ -30,17 +30,9 @@ function runcEnv(): Record<string, string> {
   };
 }
 
-/**
- * Node writes its code cache at a normal end, which a shim seldom has; the next one shall start faster. It has what was
- * compiled until then, and is never written again: a shim that has done something else with a restore's code (a trial, a
- * cold start) leaves it to another one.
- */
-let isCodeWhole = true;
-
+/** Node writes its code cache at a normal end, which a shim seldom has; the next one shall start faster. */
 function keepCode(): void {
-  setTimeout(() => {
-    if (isCodeWhole) flushCompileCache();
-  }, CODE_CACHE_MS).unref();
+  setTimeout(() => flushCompileCache(), CODE_CACHE_MS).unref();
 }
 
 async function main(): Promise<void> {
@@ -61,13 +53,7 @@ async function main(): Promise<void> {
         daemonSocket: DAEMON_SOCKET,
         guardProgram: join(programs, 'containerd-shim-thaw-v2'),
         cuda,
-        onLoaded: () => {
-          isCodeWhole = false;
-        },
-        onRestored: () => {
-          isCodeWhole = true;
-          keepCode();
-        },
+        onLoaded: keepCode,
       }),
       // Most shims never dump: what a dump needs (zod among it) stays out of their memory.
       prepareDump: async (input) => (await import('./checkpoint/index.ts')).dumpPreparer(cuda)(input),
