@@ -86,7 +86,7 @@ export async function download(options: DownloadOptions): Promise<void> {
   };
   const work = async (slots: Limiter, rank: Rank): Promise<void> => {
     try {
-      await slots.each(rank, () => transfer(rank));
+      await slots.each(rank, () => transfer(rank), stop);
     } catch (error) {
       failed.abort(error);
     }

@@ -7,14 +7,15 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 function piecesOf(limiter: Limiter) {
   const done: string[] = [];
   const gates: (() => void)[] = [];
-  const start = (name: string, rank: Rank, pieces: number) => {
+  const start = (name: string, rank: Rank, pieces: number, signal?: AbortSignal) => {
     let left = pieces;
-    return limiter.each(rank, async () => {
+    const piece = async () => {
       if (left === 0) return false;
       done.push(`${name}${left--}`);
       await new Promise<void>((resolve) => gates.push(resolve));
       return true;
-    });
+    };
+    return limiter.each(rank, piece, signal);
   };
   /** The oldest piece ends. */
   const next = async () => {
@@ -70,4 +71,17 @@ it('leaves the background waiting while anything else is done, though there is r
   expect(done).toEqual(['a1', 'b1', 'rest1']);
   await next();
   await rest;
+});
+
+it('waits for calm no longer than for its signal', async () => {
+  const { done, start, next } = piecesOf(new Limiter(4, { calmMs: 60_000 }));
+  const first = start('a', 'stream', 1);
+  const ended = new AbortController();
+  const rest = start('rest', 'background', 1, ended.signal);
+  await settled();
+  ended.abort();
+  await rest;
+  expect(done).toEqual(['a1']);
+  await next();
+  await first;
 });

@@ -9,7 +9,7 @@ export class Limiter {
   #needed = 0;
   #calm = true;
   #calming: NodeJS.Timeout | undefined;
-  #untilCalm: (() => void)[] = [];
+  readonly #untilCalm = new Set<() => void>();
 
   /**
    * `calmMs`: the background waits while anything else is done here, and so long after it. Who has just got its last bytes
@@ -20,9 +20,12 @@ export class Limiter {
     this.#calmMs = calmMs;
   }
 
-  /** Does one piece after the other until there is none. Between two of them, whoever is of a better rank has a turn, or waits longer. */
-  async each(rank: Rank, work: () => Promise<boolean>): Promise<void> {
-    if (rank === 'background') return this.#eachInCalm(work);
+  /**
+   * Does one piece after the other until there is none. Between two of them, whoever is of a better rank has a turn, or waits
+   * longer. `signal` ends the background's wait for calm, and with it the whole.
+   */
+  async each(rank: Rank, work: () => Promise<boolean>, signal?: AbortSignal): Promise<void> {
+    if (rank === 'background') return this.#eachInCalm(work, signal);
     this.#disturb();
     try {
       await this.#turn(rank);
@@ -41,9 +44,10 @@ export class Limiter {
     }
   }
 
-  async #eachInCalm(work: () => Promise<boolean>): Promise<void> {
+  async #eachInCalm(work: () => Promise<boolean>, signal?: AbortSignal): Promise<void> {
     for (let more = true; more; ) {
-      while (!this.#calm) await new Promise<void>((resolve) => this.#untilCalm.push(resolve));
+      while (!this.#calm && !signal?.aborted) await this.#untilCalmOr(signal);
+      if (signal?.aborted) return;
       await this.#turn('background');
       try {
         more = await work();
@@ -51,6 +55,16 @@ export class Limiter {
         this.#release();
       }
     }
+  }
+
+  async #untilCalmOr(signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#untilCalm.add(resolve);
+    const go = () => resolve();
+    signal?.addEventListener('abort', go);
+    await promise;
+    signal?.removeEventListener('abort', go);
+    this.#untilCalm.delete(resolve);
   }
 
   #disturb(): void {
@@ -63,7 +77,7 @@ export class Limiter {
     if (--this.#needed > 0) return;
     this.#calming = setTimeout(() => {
       this.#calm = true;
-      for (const go of this.#untilCalm.splice(0)) go();
+      for (const go of this.#untilCalm) go();
     }, this.#calmMs).unref();
   }
 
