@@ -48,8 +48,6 @@ export interface Daemon {
 /** A thread fetches some 2 Gbit/s. */
 const MAX_FETCH_THREADS = 8;
 const FETCH_IDLE_MS = 60_000;
-/** How long after a checkpoint's bytes nothing comes in the background: its processes begin to work. */
-const CALM_MS = 1000;
 /** They wait for the disk and copy; the waits for frames are none of theirs. */
 const MAX_LAYER_THREADS = 4;
 const PROGRESS_MS = 10_000;
@@ -347,7 +345,7 @@ function makeCache(
     now: Date.now,
     entry: {
       transfers,
-      limiter: new Limiter(config.fetch.connections, { calmMs: CALM_MS }),
+      limiter: new Limiter(config.fetch.connections),
       soonLimiter: new Limiter(config.fetch.connections),
       parallel: config.fetch.connections,
       clock: () => performance.now(),

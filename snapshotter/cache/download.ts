@@ -56,7 +56,7 @@ export async function download(options: DownloadOptions): Promise<void> {
   const queue = new TransferQueue(
     index,
     (ordinal) => !presence.has(ordinal) && givenUp.errorOf(ordinal) === undefined,
-    { lead: restInBackground },
+    { leadAlone: restInBackground },
   );
   const failed = new AbortController();
   const stop = AbortSignal.any([signal, failed.signal]);
@@ -86,7 +86,7 @@ export async function download(options: DownloadOptions): Promise<void> {
   };
   const work = async (slots: Limiter, rank: Rank): Promise<void> => {
     try {
-      await slots.each(rank, () => transfer(rank), stop);
+      await slots.each(rank, () => transfer(rank));
     } catch (error) {
       failed.abort(error);
     }

@@ -22,8 +22,6 @@ export interface PlanOptions {
 export const DEFAULT_PLAN: PlanOptions = { maxBytes: 8 << 20, maxGap: 64 << 10 };
 /** For chunks that somebody waits for: nothing is read that is not wanted. */
 export const DEMAND_PLAN: PlanOptions = { maxBytes: 2 << 20, maxGap: 0 };
-/** For what a recorded order names: nothing else is read along with it. */
-export const ORDER_PLAN: PlanOptions = { ...DEFAULT_PLAN, maxGap: 0 };
 /** For a lead, which has its connections in common with those. */
 export const LEAD_PLAN: PlanOptions = { ...DEFAULT_PLAN, maxBytes: DEMAND_PLAN.maxBytes };
 

@@ -80,16 +80,14 @@ test('whatever is asked for in between, every chunk is taken exactly once', () =
   }
 });
 
-test('what the order names comes first and alone, in shorter ranges for a lead', () => {
-  const ordered = { ...index, accessOrder: [30, 5, 6, 7, 8] };
-  const lead = new TransferQueue(ordered, () => true, { lead: true });
-  expect(listed(lead.takeLead())).toEqual([30]);
-  expect(listed(lead.takeStream())).toEqual([5, 6]);
-  expect(listed(lead.takeLead())).toEqual([7, 8]);
-  expect(lead.takeLead()).toBeUndefined();
-  expect(listed(lead.takeStream())).toEqual([0, 1, 2, 3, 4]);
-  const stream = new TransferQueue(ordered, () => true);
-  expect(listed(stream.takeStream())).toEqual([30]);
-  expect(listed(stream.takeStream())).toEqual([5, 6, 7, 8]);
-  expect(listed(stream.takeStream())).toEqual([0, 1, 2, 3, 4]);
+test('what the order names comes alone and first, where the rest is in the background', () => {
+  const ordered = { ...index, accessOrder: [30, 5, 6] };
+  const alone = new TransferQueue(ordered, () => true, { leadAlone: true });
+  expect(listed(alone.takeLead())).toEqual([30]);
+  expect(listed(alone.takeStream())).toEqual([5, 6]);
+  expect(alone.takeLead()).toBeUndefined();
+  expect(listed(alone.takeStream())).toEqual([0, 1, 2, 3, 4]);
+  const along = new TransferQueue(ordered, () => true);
+  expect(along.takeLead()).toBeUndefined();
+  expect(listed(along.takeStream())).toEqual([24, 25, 26, 27, 28, 29, 30, 31]);
 });

@@ -4,7 +4,6 @@ import {
   DEFAULT_PLAN,
   DEMAND_PLAN,
   LEAD_PLAN,
-  ORDER_PLAN,
   type PlannedRange,
   planDemand,
   planRanges,
@@ -16,7 +15,7 @@ export class TransferQueue {
   readonly #missing: (ordinal: number) => boolean;
   /** Last one first. */
   readonly #stream: PlannedRange[];
-  /** What the order names: it comes before the rest, and alone. Last one first. */
+  /** What the order names, where it is a stream of its own that goes before. Last one first. */
   readonly #lead: PlannedRange[];
   /** One list for each wish; they take turns, so that a single chunk does not wait for a thousand. */
   readonly #wishes: Wish[] = [];
@@ -24,15 +23,14 @@ export class TransferQueue {
   readonly #underWay = new Map<number, number>();
 
   /**
-   * `missing` is asked again whenever something is taken: neither here nor given up. `lead`: what the order names is taken by
-   * takeLead too, in the short ranges of one.
+   * `missing` is asked again whenever something is taken: neither here nor given up. `leadAlone`: what the order does not
+   * name is not read along with what it does.
    */
-  constructor(index: ChunkIndex, missing: (ordinal: number) => boolean, { lead: isLead = false } = {}) {
+  constructor(index: ChunkIndex, missing: (ordinal: number) => boolean, { leadAlone = false } = {}) {
     this.#index = index;
     this.#missing = missing;
-    const lead = new Set(index.accessOrder);
-    const plan = isLead ? LEAD_PLAN : ORDER_PLAN;
-    this.#lead = planRanges(index, (ordinal) => lead.has(ordinal) && missing(ordinal), plan).reverse();
+    const lead = new Set(leadAlone ? index.accessOrder : []);
+    this.#lead = planRanges(index, (ordinal) => lead.has(ordinal) && missing(ordinal), LEAD_PLAN).reverse();
     this.#stream = planRanges(index, (ordinal) => !lead.has(ordinal) && missing(ordinal)).reverse();
   }
 
@@ -63,7 +61,7 @@ export class TransferQueue {
     return undefined;
   }
 
-  /** Of what the order names. */
+  /** Of what the order names, with `leadAlone`. */
   takeLead(): PlannedRange | undefined {
     return this.#takeNext(this.#lead);
   }
