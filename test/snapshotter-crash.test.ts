@@ -487,8 +487,9 @@ describe('a power failure', () => {
       ['flush of an active snapshot', () => client.prepare('flush of an active snapshot', 'base')],
       ['flush of a view', () => client.view('flush of a view', 'base')],
     ] as const) {
+      let flushes = 0;
       // Before the flush the row is on the disk, and its directory is not.
-      for (let call = 1; !remade().includes(id); call++) {
+      for (let call = 1; !remade().includes(id); ) {
         await client.cleanup();
         point.arm(call, 'stop');
         const asking = ask().catch(() => {});
@@ -501,7 +502,13 @@ describe('a power failure', () => {
         rows.delete(id);
         expect(rows).toEqual(before);
         await checkAgreement();
-        if (found) await client.remove(id);
+        if (!found) call++;
+        else {
+          // Once more where the directory was there too: the log had grown, or any program's sync(2) wrote this journal as well.
+          expect(++flushes).toBeLessThan(10);
+          await client.remove(id);
+          await wrapLog(updateBase);
+        }
       }
     }
     await stop();

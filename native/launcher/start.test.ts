@@ -375,7 +375,10 @@ describe('what containerd writes to start', () => {
     for (let n = 0; n < 60; n += 1) {
       const bytes = Buffer.from(valid);
       const at = noise.readUInt16LE(4 * n) % bytes.length;
-      if (n % 3 === 0) bytes[at] = noise[4 * n + 2] ?? 0;
+      // Not in the name of this folder, with its tag and length: what it became would be made, and left behind.
+      const named = bytes.indexOf(sockets);
+      const leads = at >= named - 2 && at < named + sockets.length - 1;
+      if (n % 3 === 0 && !leads) bytes[at] = noise[4 * n + 2] ?? 0;
       const cut = n % 3 === 1 ? bytes.subarray(0, at) : bytes;
       // A changed name makes it an Any, whose address needs root: then it may fail, but in words.
       const { status, stderr } = input(cut);

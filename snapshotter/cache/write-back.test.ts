@@ -1,7 +1,7 @@
-import { mkdtempSync, openSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { native } from '../../native/index.ts';
 import { type WriteBackDeps, writeBackGently } from './write-back.ts';
 
@@ -66,7 +66,9 @@ describe('writing back gently', () => {
   });
 
   test('works on a real file, and says so of what is none', async () => {
-    const path = join(mkdtempSync(join(tmpdir(), 'thaw-write-back-')), 'file');
+    const folder = mkdtempSync(join(tmpdir(), 'thaw-write-back-'));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const path = join(folder, 'file');
     writeFileSync(path, Buffer.alloc(100_000, 1));
     await native.writeBack(openSync(path, 'r'), 0n, 100_000n);
     await expect(native.writeBack(openSync('/dev/null', 'r'), 0n, 1n)).rejects.toMatchObject({
