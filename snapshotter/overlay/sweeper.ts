@@ -15,9 +15,10 @@ type Job = { kind: 'delete'; id: number } | { kind: 'look'; done: () => void };
 
 /**
  * containerd calls Cleanup once it has removed all it wants to, and nothing can be made meanwhile: what is deleted beside that
- * keeps it waiting.
+ * keeps it waiting. Not much longer, or so much comes in one go that other calls wait for it: with a second, 64 clients' p99 of
+ * Prepare was 56 ms instead of 44.
  */
-const DELAY_MS = 1_000;
+const DELAY_MS = 100;
 
 export class Sweeper {
   readonly #options: SweeperOptions;
@@ -29,7 +30,7 @@ export class Sweeper {
     this.#options = options;
   }
 
-  /** The directory of an id without a row, on which nothing is mounted: within a second, or at the next look. */
+  /** The directory of an id without a row, on which nothing is mounted: after a short while, or at the next look. */
   delete(id: number): void {
     this.#jobs.push({ kind: 'delete', id });
     this.#later ??= setTimeout(() => this.#start(), DELAY_MS).unref();
