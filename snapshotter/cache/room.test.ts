@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it, test, vi } from 'vitest';
 import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { Code } from '../../proto/status.ts';
 import { type FakeCheckpoint, FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
+import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
 import { type CacheEntry, DirectTransfers, Limiter, NodeCache, type WriteChunk } from './index.ts';
 import { byLastUse, lacking } from './room.ts';
@@ -67,13 +68,7 @@ describe('a node cache that is full', () => {
         bootId: 'this boot',
       },
       events: {
-        onStarted() {},
-        onBytes() {},
-        onComplete() {},
-        onFailed() {},
-        onSyncFailed() {},
-        onEvicted() {},
-        onDiscarded() {},
+        ...silentEvents,
         onDisplaced(id) {
           displaced.push(id);
           whenDisplaced();

@@ -5,7 +5,7 @@
  * of a tree ever has a valid name.
  */
 import { randomUUID } from 'node:crypto';
-import { closeSync, constants, existsSync, fsync, openSync, renameSync, statSync } from 'node:fs';
+import { closeSync, constants, fsync, openSync, renameSync, statSync } from 'node:fs';
 import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -102,12 +102,12 @@ export class Directories {
 
   /**
    * Whether the directory of an id has all its parts; `work` is made if that is what is missing: file systems may flush the
-   * parts of a directory apart.
+   * parts of a directory apart. Throws if the disk does not say.
    */
   async complete(id: number, { work }: { work: boolean }): Promise<boolean> {
-    if (!existsSync(this.fs(id))) return false;
+    if (!isThere(this.fs(id))) return false;
     const path = workDirectory(this.path, id);
-    if (work && !existsSync(path)) await this.#additions.do([{ call: 'mkdir', path, mode: WORK_MODE }]);
+    if (work && !isThere(path)) await this.#additions.do([{ call: 'mkdir', path, mode: WORK_MODE }]);
     return true;
   }
 
@@ -225,6 +225,11 @@ export class Directories {
       throw error;
     }
   }
+}
+
+/** Nothing else that goes wrong says that it is not there. */
+function isThere(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false }) !== undefined;
 }
 
 function idOf(name: string): number | undefined {

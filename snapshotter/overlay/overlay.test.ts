@@ -3,9 +3,11 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readlinkSync,
   renameSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -335,6 +337,18 @@ describe('after a start', () => {
     expect(snapshotter.mounts('without fs')).toEqual(before);
     await snapshotter.cleanup();
     expect(names()).toEqual([...store.directories()].map(String).sort());
+  });
+
+  test('nothing is taken for gone because the disk does not say', async () => {
+    await commit('layer');
+    await prepare('active', 'layer');
+    const fs = join(snapshots, idOf('active'), 'fs');
+    renameSync(fs, join(dir, 'content'));
+    // In the place of an I/O error.
+    symlinkSync(fs, fs);
+    await reopen();
+    expect(told).toEqual(['not deleted: ELOOP']);
+    expect(readlinkSync(fs)).toBe(fs);
   });
 
   test('a committed snapshot without its files is not mounted, but can be removed', async () => {
