@@ -152,6 +152,11 @@ async function start(
     events: {
       onNotDeleted: (error) => log.error({ error: describeError(error).message }, 'directory not deleted'),
       onRemade: (name) => log.warn({ name }, 'directory was gone, made again'),
+      onNotRemade: (name, error) =>
+        log.error(
+          { name, error: describeError(error).message },
+          'directory is not whole, and cannot be mended',
+        ),
       onLost: (names) => log.error({ names }, 'files of committed snapshots are gone'),
     },
   });

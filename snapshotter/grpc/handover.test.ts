@@ -25,7 +25,7 @@ beforeEach(() => {
     directories: new Directories(join(dir, 'snapshots'), native),
     mountOptions: [],
     now: () => 1n,
-    events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
+    events: { onNotDeleted: () => {}, onRemade: () => {}, onNotRemade: () => {}, onLost: () => {} },
   });
 });
 afterEach(async () => {

@@ -29,7 +29,7 @@ const start = async (listStallMs: number) => {
     directories: new Directories(join(dir, 'snapshots'), native),
     mountOptions: [],
     now: () => 1n,
-    events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
+    events: { onNotDeleted: () => {}, onRemade: () => {}, onNotRemade: () => {}, onLost: () => {} },
   });
   server = new SnapshotsServer({
     snapshotter,

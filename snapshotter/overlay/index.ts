@@ -33,6 +33,8 @@ export interface OverlayEvents {
   onNotDeleted: (error: unknown) => void;
   /** The directory of a view or active snapshot was gone, and is there again, empty. */
   onRemade: (name: string) => void;
+  /** It cannot be looked at, or not be made again; the next start tries again. */
+  onNotRemade: (name: string, error: unknown) => void;
   /** The files of committed snapshots are gone: whatever lies on them cannot be mounted. */
   onLost: (names: readonly string[]) => void;
 }
@@ -315,7 +317,7 @@ export class OverlaySnapshotter {
       await directories.make(id, layout, () => {});
       return true;
     } catch (error) {
-      this.#options.events.onNotDeleted(error);
+      this.#options.events.onNotRemade(name, error);
       return false;
     }
   }

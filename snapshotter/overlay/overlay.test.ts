@@ -38,6 +38,7 @@ const open = () => {
     events: {
       onNotDeleted: (error) => told.push(`not deleted: ${(error as NodeJS.ErrnoException).code}`),
       onRemade: (name) => told.push(`remade ${name}`),
+      onNotRemade: (name, error) => told.push(`not remade ${name}: ${(error as NodeJS.ErrnoException).code}`),
       onLost: (names) => told.push(`lost ${names.join(' ')}`),
     },
   });
@@ -143,7 +144,7 @@ describe('the flush of a directory', () => {
       directories: new Directories(snapshots, native, undefined, flush),
       mountOptions: [],
       now: () => 1n,
-      events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
+      events: { onNotDeleted: () => {}, onRemade: () => {}, onNotRemade: () => {}, onLost: () => {} },
     });
   });
 
@@ -233,7 +234,7 @@ describe('removal', () => {
       directories: new Directories(snapshots, native, (directory) => unmounted.push(directory)),
       mountOptions: [],
       now: () => 1n,
-      events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
+      events: { onNotDeleted: () => {}, onRemade: () => {}, onNotRemade: () => {}, onLost: () => {} },
     });
     const mount = async () => {};
     const content = { kind: 'lazy', layer: 'sha256:0', files: {}, mount } as const;
@@ -347,7 +348,7 @@ describe('after a start', () => {
     // In the place of an I/O error.
     symlinkSync(fs, fs);
     await reopen();
-    expect(told).toEqual(['not deleted: ELOOP']);
+    expect(told).toEqual(['not remade active: ELOOP']);
     expect(readlinkSync(fs)).toBe(fs);
   });
 

@@ -41,7 +41,7 @@ beforeEach(() => {
     directories: new Directories(join(dir, 'snapshots'), native),
     mountOptions: [],
     now: () => now++,
-    events: { onNotDeleted: () => {}, onRemade: () => {}, onLost: () => {} },
+    events: { onNotDeleted: () => {}, onRemade: () => {}, onNotRemade: () => {}, onLost: () => {} },
   });
   cache = new NodeCache({
     directory: join(dir, 'cache'),
