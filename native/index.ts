@@ -1,82 +1,21 @@
 /**
  * Typed face of the native addon (native/*.cc). Flat functions: numbers and buffers in and out, no policy.
  * Failures are Errors like Node's own: `code` ("ENOENT"), `errno` (negative), `syscall`, and `path` where there is one.
- * Called from shim/, snapshotter/ and, for a checkpoint's trial, cli/.
+ * The calls of the page server, the layer server and HTTP/2 are declared beside their sources. Called from shim/,
+ * snapshotter/ and, for a checkpoint's trial, cli/.
  */
-
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
+import type { Http2Calls } from './http2.ts';
+import type { LayerServerCalls } from './layer-server/calls.ts';
+import type { PageServerCalls } from './page-server/calls.ts';
 
 export interface ExitStatus {
   /** Exit code, or 128 + signal number if a signal ended the process. */
   code: number;
   /** Signal that ended it, 0 if it exited. */
   signal: number;
-}
-
-/** A pages file of the node cache. */
-export interface PagesFile {
-  /** Stays the caller's. */
-  fd: number;
-  /** Bytes, a multiple of the page size. */
-  size: bigint;
-  /** Ordinal of its first chunk. */
-  firstOrdinal: number;
-  /** For each chunk: its first page, and how many. What no chunk covers is zero. */
-  chunks: BigUint64Array;
-}
-
-/** A task whose memory is served. */
-export interface PagedProcess {
-  /** As in the images. */
-  pid: number;
-  /** Which of the files its pages lie in; -1 if it has none. */
-  file: number;
-  /** For each run: address, first page in the file, and how many pages. */
-  pieces: BigUint64Array;
-}
-
-export type PageServerEvent =
-  /** The guard outlives this process from now on. */
-  | { kind: 'guard-ready' }
-  | { kind: 'guard-lost' }
-  /** CRIU is done: the processes run. */
-  | { kind: 'restored' }
-  /** A process waits for these chunks. */
-  | { kind: 'wanted'; ordinals: number[] }
-  /** Memory cannot be had right: the processes must be ended. */
-  | { kind: 'failed'; error: Error }
-  /** Nothing is left to serve. The last event. */
-  | { kind: 'ended' };
-
-export interface PageServerCounts {
-  faults: number;
-  /** Of memory that is zero in the checkpoint, or was given up since. */
-  zeroFaults: number;
-  faultBytes: number;
-  drainedBytes: number;
-  missingBytes: number;
-  /** Address spaces that are served. */
-  memories: number;
-  /** Chunks in the order of the first fault in each. */
-  touched: Uint32Array;
-}
-
-declare const layerServer: unique symbol;
-export interface LayerServer {
-  readonly [layerServer]: true;
-}
-
-declare const pageServer: unique symbol;
-export interface PageServer {
-  readonly [pageServer]: true;
-}
-
-declare const http2Handle: unique symbol;
-/** One connection of `http2Open`. */
-export interface Http2Handle {
-  readonly [http2Handle]: true;
 }
 
 /** Of `writeChunk`: where to, what was stored, and what it must be. */
@@ -90,7 +29,7 @@ export type ChunkToWrite = [
   codec?: number,
 ];
 
-export interface Addon {
+export interface Addon extends Http2Calls, LayerServerCalls, PageServerCalls {
   /** pidfd_open(2). The descriptor is close-on-exec. */
   pidfdOpen(pid: number): number;
   pidfdSendSignal(pidfd: number, signal: number): void;
@@ -268,37 +207,6 @@ export interface Addon {
    * negative errno, and so on.
    */
   fileCalls(paths: string[], calls: BigUint64Array): Promise<number[]>;
-  /**
-   * A server's end of an HTTP/2 connection, by nghttp2 (the library that Node has too). It does no I/O. `largestBody`: of a
-   * request with more only the first bytes' number is known, and its body is null.
-   */
-  http2Open(largestBody: number): Http2Handle;
-  /**
-   * What a client sent, in any pieces. Answers four values for each request that is whole now: the stream's number, the path,
-   * all fields as "name NUL value NUL …" (latin1), the body; and for each stream that ended before its answer its number and
-   * three nulls. Throws EPROTO for what is no HTTP/2; then the connection is of no use any more.
-   */
-  http2Receive(handle: Http2Handle, bytes: Uint8Array): (number | string | Buffer | null)[];
-  /**
-   * Puts bytes behind those that a stream has to send. `headers`, as names and values in turn, go before the first; `trailers`
-   * behind the last, and end the stream. Nothing of a stream that has ended.
-   */
-  http2Answer(
-    handle: Http2Handle,
-    stream: number,
-    headers: readonly string[],
-    bytes?: Uint8Array,
-    trailers?: readonly string[],
-  ): void;
-  /** Bytes that a stream has still to send. */
-  http2Queued(handle: Http2Handle, stream: number): number;
-  /** Streams that have not ended. */
-  http2Streams(handle: Http2Handle): number;
-  /** What is to be sent now, as far as the client's windows allow, in pieces of some 256 KiB; undefined when that is all. */
-  http2Take(handle: Http2Handle): Buffer | undefined;
-  /** Tells the client to begin nothing new (GOAWAY). */
-  http2Shutdown(handle: Http2Handle): void;
-
   /** SO_PEERCRED of a connected unix socket. */
   peerCredentials(fd: number): { pid: number; uid: number; gid: number };
   /** flock(2), non-blocking. False if somebody else holds it. */
@@ -323,76 +231,6 @@ export interface Addon {
   writeChunk(...chunk: ChunkToWrite): Promise<void>;
   /** As writeChunk, but in the calling thread, at once: throws what that rejects with. */
   writeChunkHere(...chunk: ChunkToWrite): void;
-  /**
-   * Serves a restore's memory from threads of its own: CRIU's lazy-pages protocol on the listening socket (duplicated),
-   * then faults and a background drain in `order` (ordinals), then by address. `chunks` is the number of all ordinals;
-   * none is present at first. `cgroups` are directories whose processes the guard ends with the container's; without
-   * `drain` only what is faulted is copied until pageServerDrain. `report` is called until 'ended'; whatever happens, no
-   * userfaultfd is closed while its process exists and lacks a page.
-   */
-  pageServerStart(
-    listener: number,
-    files: readonly PagesFile[],
-    processes: readonly PagedProcess[],
-    chunks: number,
-    order: Uint32Array,
-    cgroups: readonly string[],
-    copiers: number,
-    drain: boolean,
-    report: (event: PageServerEvent) => void,
-  ): PageServer;
-  /** The socket of a guard, in place of one that is lost. Owns the descriptor. */
-  pageServerGuard(server: PageServer, socket: number): void;
-  /** A process for the guard to end. Owns the pidfd. */
-  pageServerProcess(server: PageServer, pidfd: number): void;
-  /** Chunks that are here: one bit an ordinal, lowest first. */
-  pageServerPresent(server: PageServer, bits: Uint8Array): void;
-  pageServerDrain(server: PageServer): void;
-  /** The processes are being ended, or CRIU will not come: 'ended' follows as soon as they are gone. */
-  pageServerFinish(server: PageServer): void;
-  pageServerStats(server: PageServer): PageServerCounts;
-  /**
-   * What serves a FUSE mount: one directory, in which each lazy base layer's tar is a file. `device` is /dev/fuse, mounted
-   * (duplicated, and made non-blocking for whoever else has it). `missing` is called for each read that waits for frames
-   * `first` to `last` of a file; it goes on when layerServerAnswer has got its ticket. Nothing is answered before
-   * layerServerStart.
-   */
-  layerServerOpen(
-    device: number,
-    missing: (node: number, first: number, last: number, ticket: number) => void,
-  ): LayerServer;
-  /**
-   * Answers from threads of its own. What was asked while nobody served comes at once, and what is not known then does not
-   * exist: files that may be open are added before.
-   */
-  layerServerStart(server: LayerServer, threads: number): void;
-  /**
-   * A file: `node` is its inode number, from 2 on, `present` has one bit a frame, lowest first. The descriptor is
-   * duplicated. EEXIST where number or name is taken. With `records`, whoever opens it reads it anew, without what the page
-   * cache had, and what is read from then on is noted.
-   */
-  layerServerAdd(
-    server: LayerServer,
-    node: number,
-    name: string,
-    fd: number,
-    size: bigint,
-    frameBytes: number,
-    present: Uint8Array,
-    records: boolean,
-  ): void;
-  /** What is read of it from now on fails with EIO. */
-  layerServerRemove(server: LayerServer, node: number): void;
-  /** A frame is verified and written. */
-  layerServerPresent(server: LayerServer, node: number, frame: number): void;
-  /** Of a file that records: its frames in the order in which they were first read since it was last opened. */
-  layerServerReads(server: LayerServer, node: number): Uint32Array;
-  /** With an errno, or 0 when the frames are here. Unknown tickets are ignored. */
-  layerServerAnswer(server: LayerServer, ticket: number, error: number): void;
-  /** Has the kernel send again what another server read and did not answer. EINVAL before Linux 6.9. */
-  layerServerResend(server: LayerServer): void;
-  /** Ends its threads; requests that wait are left to whoever serves the device next. */
-  layerServerStop(server: LayerServer): void;
   /** pidfd_getfd(2): a descriptor of another process, as one of ours. */
   takeDescriptor(pid: number, descriptor: number): number;
   /**

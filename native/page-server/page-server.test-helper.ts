@@ -2,9 +2,10 @@
 import { closeSync, openSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { onTestFinished } from 'vitest';
-import { native, type PageServer, type PageServerCounts, type PageServerEvent } from '../index.ts';
+import { native } from '../index.ts';
 import { exitOf } from '../testing.ts';
 import { bitsOf } from './bits.ts';
+import type { PageServer, PageServerCounts, PageServerEvent } from './calls.ts';
 import { type Checkpoint, PAGE_BYTES } from './fake-criu.test-helper.ts';
 
 export const LAUNCHER = join(import.meta.dirname, '../../build/containerd-shim-thaw-v2');

@@ -1,6 +1,7 @@
 /** One client's connection: nghttp2 in the addon says what the bytes mean, here they are moved. */
 import type { Socket } from 'node:net';
-import type { Addon, Http2Handle } from '../../native/index.ts';
+import type { Http2Handle } from '../../native/http2.ts';
+import type { Addon } from '../../native/index.ts';
 import { MAX_MESSAGE, PREFIX_BYTES } from './wire.ts';
 
 export type Http2 = Pick<

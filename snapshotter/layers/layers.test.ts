@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { LayerServer } from '../../native/index.ts';
+import type { LayerServer } from '../../native/layer-server/calls.ts';
 import { type CacheEntry, DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
 import { fakeLayer } from '../fake-layer.test-helper.ts';
 import { silentEvents } from '../silent-events.test-helper.ts';

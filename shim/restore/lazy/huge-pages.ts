@@ -1,7 +1,8 @@
 /** Puts memory of restored processes into huge pages: copies by a page server are of small ones. */
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import type { CheckpointFacts } from '../../../checkpoint/facts.ts';
-import type { Addon, PagedProcess } from '../../../native/index.ts';
+import type { Addon } from '../../../native/index.ts';
+import type { PagedProcess } from '../../../native/page-server/calls.ts';
 import { describeError } from '../../../proto/status.ts';
 import type { Log } from '../../log.ts';
 import { innerPid, procTree, treeOf } from '../../process/process-tree.ts';

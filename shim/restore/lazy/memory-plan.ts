@@ -7,7 +7,7 @@ import { PAGE_BYTES, PageFlag, type Pagemap, type PageRun } from '../../../check
 import type { DumpedVma } from '../../../checkpoint/criu/tasks.ts';
 import { canBeLazy, isGuard, isWipedOnFork } from '../../../checkpoint/criu/vmas.ts';
 import type { CheckpointIndex, IndexFile } from '../../../checkpoint/index-format.ts';
-import type { PagedProcess } from '../../../native/index.ts';
+import type { PagedProcess } from '../../../native/page-server/calls.ts';
 
 export interface TaskImages {
   pid: number;
