@@ -14,6 +14,7 @@ import { loadService } from './clients.ts';
 import { SnapshotsServer } from './index.ts';
 import type { ListResponse } from './messages.ts';
 import { SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE } from './proto-files.ts';
+import { MAX_MESSAGE } from './wire.ts';
 
 const COUNT = 3_000;
 
@@ -45,6 +46,7 @@ const start = async (listStallMs: number) => {
   client = new (loadService(SNAPSHOTS_PROTO, SNAPSHOTS_SERVICE))(
     `unix:${join(dir, 's')}`,
     credentials.createInsecure(),
+    { 'grpc.max_receive_message_length': MAX_MESSAGE },
   );
 };
 const list = (filters: string[] = []) =>
@@ -129,4 +131,16 @@ test('a client that goes away leaves nothing behind', async () => {
 test('a filter that cannot be parsed is InvalidArgument', async () => {
   await start(60_000);
   await expect(names(list(['name==']))).rejects.toMatchObject({ code: Code.invalidArgument });
+});
+
+test('snapshots with many labels come in messages that a client takes', async () => {
+  const db = new Database(join(dir, 'meta.db'));
+  // A hundred of them are longer than a message may be.
+  const label = 'ü'.repeat(100_000);
+  db.prepare('UPDATE snapshots SET labels = ? WHERE directory <= 100').run(
+    JSON.stringify({ label, large: 'x' }),
+  );
+  db.close();
+  await start(60_000);
+  expect(await names(list(['labels.large']))).toHaveLength(100);
 });

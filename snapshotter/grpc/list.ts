@@ -9,6 +9,8 @@ import { type InfoMessage, type ListResponse, toInfoMessage } from './messages.t
 
 /** containerd's own server sends infos in batches of this size; its client takes messages up to 16 MiB. */
 const BATCH = 100;
+/** Of names and labels in a batch: at most three bytes each in UTF-8. */
+const BATCH_CHARACTERS = 4 << 20;
 
 export interface ListOptions {
   open: () => Listing;
@@ -38,8 +40,31 @@ export async function answerList(
     listing.close();
   }
   await flushed();
-  for (let at = 0; at < found.length; at += BATCH) {
+  for (const info of batches(found)) {
     if (call.cancelled) return;
-    if (!call.send(encode({ info: found.slice(at, at + BATCH) }))) await call.drained(stallMs);
+    if (!call.send(encode({ info }))) await call.drained(stallMs);
   }
+}
+
+/** Fewer in one where they are large: containerd takes no longer message, and then collects no garbage any more. */
+function* batches(infos: readonly InfoMessage[]): Generator<InfoMessage[]> {
+  let batch: InfoMessage[] = [];
+  let characters = 0;
+  for (const info of infos) {
+    const more = charactersOf(info);
+    if (batch.length === BATCH || (batch.length > 0 && characters + more > BATCH_CHARACTERS)) {
+      yield batch;
+      batch = [];
+      characters = 0;
+    }
+    batch.push(info);
+    characters += more;
+  }
+  if (batch.length > 0) yield batch;
+}
+
+function charactersOf({ name, parent, labels }: InfoMessage): number {
+  let sum = name.length + parent.length;
+  for (const key of Object.keys(labels)) sum += key.length + (labels[key]?.length ?? 0);
+  return sum;
 }
