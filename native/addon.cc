@@ -86,6 +86,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   add("syncfs", thaw::Syncfs);
   add("writeChunk", thaw::WriteChunk);
   add("writeChunkHere", thaw::WriteChunkHere);
+  add("crc32", thaw::Crc32);
   add("decodeLz4", thaw::DecodeLz4);
   add("pageServerStart", thaw::PageServerStart);
   add("pageServerGuard", thaw::PageServerGuard);

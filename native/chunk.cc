@@ -209,4 +209,11 @@ Napi::Value DecodeLz4(const Napi::CallbackInfo& info) {
   return decoded;
 }
 
+Napi::Value Crc32(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const Bytes bytes = args.Uint8Array(0);
+  if (!args.ok()) return info.Env().Undefined();
+  return Napi::Number::New(info.Env(), libdeflate_crc32(0, bytes.data, bytes.length));
+}
+
 }  // namespace thaw

@@ -7,6 +7,7 @@ namespace thaw {
 
 Napi::Value WriteChunk(const Napi::CallbackInfo& info);
 Napi::Value WriteChunkHere(const Napi::CallbackInfo& info);
+Napi::Value Crc32(const Napi::CallbackInfo& info);
 Napi::Value DecodeLz4(const Napi::CallbackInfo& info);
 
 }  // namespace thaw

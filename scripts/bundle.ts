@@ -50,12 +50,12 @@ async function bundleModules({ name, entry }: (typeof programs)[number]): Promis
 }
 
 /**
- * The shim starts once a pod, in the way of the pod: NAME.cjs is one CommonJS file with all that every start needs, and
- * each module imported on demand is another, with its own copy of what both use. Node loads that faster than modules in
- * a dozen shared chunks, and with less memory (docs/architecture.md).
+ * The shim starts once a pod, in the way of the pod: each of `entries` (name to file) is one CommonJS file with all that
+ * every start needs, and each module imported on demand is another, with its own copy of what both use. Node loads that
+ * faster than modules in a dozen shared chunks, and with less memory (docs/architecture.md).
  */
-async function bundleScript(name: string, entry: string): Promise<void> {
-  const names = new Map([[join(root, entry), name]]);
+async function bundleScript(name: string, entries: Readonly<Record<string, string>>): Promise<void> {
+  const names = new Map(Object.entries(entries).map(([part, entry]) => [join(root, entry), part]));
   const onDemand: Plugin = {
     name: 'on-demand',
     setup({ onResolve }) {
@@ -97,7 +97,7 @@ for (const file of await readdir(lib))
     /^(shim|thaw|thaw-snapshotter|pack-worker|fetch-worker|log-worker)(-[\w-]+)?\.[cm]js(\.map)?$/.test(file)
   )
     await rm(join(lib, file));
-await bundleScript('shim', 'shim/main.ts');
+await bundleScript('shim', { shim: 'shim/load.ts', 'shim-main': 'shim/main.ts' });
 for (const program of programs) await bundleModules(program);
 
 const addon = join(root, 'build/thaw.node');

@@ -23,6 +23,7 @@ beforeEach(() => {
       },
       stopOptimizing: () => void done.push('steady'),
     }),
+    keepCode: () => void done.push('keep'),
     onError: (error) => expect.fail(String(error)),
   });
 });
@@ -35,7 +36,7 @@ it('collects garbage when the calls have stopped, not between them', async () =>
   }
   expect(done).toEqual([]);
   await vi.advanceTimersByTimeAsync(1);
-  expect(done).toEqual(['collect', 'trim']);
+  expect(done).toEqual(['keep', 'collect', 'trim']);
 });
 
 it('collects again only when there is enough', async () => {
@@ -46,10 +47,10 @@ it('collects again only when there is enough', async () => {
   await idle();
   resident += WORTHWHILE_BYTES - 1;
   await idle();
-  expect(done).toHaveLength(2);
+  expect(done).toHaveLength(3);
   resident += 1;
   await idle();
-  expect(done).toHaveLength(4);
+  expect(done).toHaveLength(6);
 });
 
 it('stops optimizing once, when it has seen many calls', async () => {
@@ -58,7 +59,18 @@ it('stops optimizing once, when it has seen many calls', async () => {
   expect(done).toEqual([]);
   for (let i = 0; i < 2 * CALLS_UNTIL_STEADY; i += 1) footprint.called();
   await vi.advanceTimersByTimeAsync(0);
-  expect(done).toEqual(['steady']);
+  expect(done).toEqual(['keep', 'steady']);
+  // Under other flags V8 would refuse what is kept.
+  footprint.ending();
+  expect(done).toEqual(['keep', 'steady']);
+});
+
+it('keeps code at the end of a server that was called, and of no other', () => {
+  footprint.ending();
+  expect(done).toEqual([]);
+  footprint.called();
+  footprint.ending();
+  expect(done).toEqual(['keep']);
 });
 
 it('frees what nobody holds', async () => {

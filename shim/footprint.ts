@@ -17,6 +17,8 @@ export interface FootprintDeps {
   resident(): number;
   /** Most servers end before they need it. */
   engine(): Promise<Engine>;
+  /** Called while V8 still has all code that was compiled, and has the flags of a start. */
+  keepCode(): void;
   onError(error: unknown): void;
 }
 
@@ -36,6 +38,7 @@ export class Footprint {
   #idle: NodeJS.Timeout | undefined;
   /** Resident bytes after the last collection. */
   #least = 0;
+  #isSettled = false;
 
   constructor(deps: FootprintDeps) {
     this.#deps = deps;
@@ -43,17 +46,35 @@ export class Footprint {
 
   /** A call was answered. */
   called(): void {
-    const { engine, onError } = this.#deps;
+    const { onError } = this.#deps;
     this.#count += 1;
-    if (this.#count === CALLS_UNTIL_STEADY) engine().then((it) => it.stopOptimizing(), onError);
+    if (this.#count === CALLS_UNTIL_STEADY) this.#settle().catch(onError);
     if (this.#idle) this.#idle.refresh();
     else this.#idle = setTimeout(() => void this.#tidy().catch(onError), IDLE_MS).unref();
+  }
+
+  /** The process ends after this. */
+  ending(): void {
+    this.#keepCode();
+  }
+
+  #keepCode(): void {
+    if (this.#count > 0 && !this.#isSettled) this.#deps.keepCode();
+  }
+
+  async #settle(): Promise<void> {
+    const v8 = await this.#deps.engine();
+    this.#keepCode();
+    this.#isSettled = true;
+    v8.stopOptimizing();
   }
 
   async #tidy(): Promise<void> {
     const { calls, engine, resident } = this.#deps;
     if (resident() < this.#least + WORTHWHILE_BYTES) return;
-    (await engine()).collectGarbage();
+    const v8 = await engine();
+    this.#keepCode();
+    v8.collectGarbage();
     calls.trimMemory();
     this.#least = resident();
   }

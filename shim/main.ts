@@ -1,14 +1,14 @@
 /** The server of containerd-shim-thaw-v2, see native/launcher: the only file here that reads arguments and environment. */
-import { flushCompileCache } from 'node:module';
 import { dirname, join } from 'node:path';
 import { native } from '../native/index.ts';
 import { parseFlags } from './bootstrap/index.ts';
+import type { CompiledParts } from './compiled-parts.ts';
 import { createStartPlanner } from './restore/index.ts';
 import { serve } from './serve.ts';
 
 const DAEMON_SOCKET = '/run/thaw/thaw.sock';
-/** After the first container's start, and after a restore's. */
-const CODE_CACHE_MS = 3_000;
+/** Code that only restores from images run. */
+const RESTORING = 'shim-restore-restoring.cjs';
 
 /** What is meant for this program alone: runc would talk to systemd, a Node below it fill our code cache. */
 const OWN_ENV = new Set([
@@ -30,12 +30,10 @@ function runcEnv(): Record<string, string> {
   };
 }
 
-/** Node writes its code cache at a normal end, which a shim seldom has; the next one shall start faster. */
-function keepCode(): void {
-  setTimeout(() => flushCompileCache(), CODE_CACHE_MS).unref();
-}
-
-async function main(): Promise<void> {
+export async function main(code: Pick<CompiledParts, 'keep'>): Promise<void> {
+  let hasRestored = false;
+  // A trial or a cold start runs little of it.
+  const keepCode = () => code.keep((file) => file === RESTORING && !hasRestored);
   const programs = join(dirname(import.meta.filename), '../bin');
   const cuda = {
     program: join(programs, 'thaw-cuda'),
@@ -53,17 +51,17 @@ async function main(): Promise<void> {
         daemonSocket: DAEMON_SOCKET,
         guardProgram: join(programs, 'containerd-shim-thaw-v2'),
         cuda,
-        onLoaded: keepCode,
+        onRestored: () => {
+          hasRestored = true;
+        },
       }),
       // Most shims never dump: what a dump needs (zod among it) stays out of their memory.
       prepareDump: async (input) => (await import('./checkpoint/index.ts')).dumpPreparer(cuda)(input),
+      keepCode,
       exit: (status) => process.exit(status),
     });
-    keepCode();
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
     process.exit(1);
   }
 }
-
-void main();

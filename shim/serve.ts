@@ -29,6 +29,8 @@ export interface ServeContext {
   ttrpcAddress: string;
   planner: StartPlanner;
   prepareDump: PrepareDump;
+  /** Keeps compiled code for the next server, if it has none. */
+  keepCode(): void;
   exit: (status: number) => void;
 }
 
@@ -85,6 +87,7 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
     removeSocket(flags.socket);
     log.debug({ reason }, 'ending');
     await Promise.all([events.close(FLUSH_MS), server.close(GRACE_MS)]);
+    footprint.ending();
     context.exit(0);
   };
   const endUnused = (ms: number) => setTimeout(() => void end('no container'), ms);
@@ -126,6 +129,7 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
     calls,
     resident: () => process.memoryUsage.rss(),
     engine: async () => (await import('./engine.ts')).engine,
+    keepCode: () => context.keepCode(),
     onError,
   });
   const server = new TtrpcServer({

@@ -81,9 +81,9 @@ Error ServerCommand(const std::string& tree, const std::vector<std::string>& shi
   };
   command->arguments.insert(command->arguments.end(), shim_arguments.begin(), shim_arguments.end());
 
-  // Compiled code of the program is kept in the tree: a server is ready in 69 ms instead of 95, measured with the
-  // shim's own modules. Node checks source and content of every entry, and does without where it cannot write.
-  // Portable: entries are named relative to the folder, so the tree may be moved.
+  // Compiled code of the program is kept in the tree (shim/compiled-parts.ts); that of the file which loads the others by
+  // Node, which checks source and content of every entry, and does without where it cannot write. Portable: entries
+  // are named relative to the folder, so the tree may be moved.
   command->environment = EnvironmentWithout({"THAW_OPEN_FILES"});
   if (Value("NODE_COMPILE_CACHE").empty()) {
     command->environment.push_back("NODE_COMPILE_CACHE=" + tree + "/lib/cache");

@@ -3,7 +3,7 @@
 //   /opt/thaw/<version>/bin/containerd-shim-thaw-v2   this program (often reached through a symbolic link)
 //   /opt/thaw/<version>/bin/node
 //   /opt/thaw/<version>/lib/shim.cjs
-//   /opt/thaw/<version>/lib/cache                     compiled code, filled by Node itself
+//   /opt/thaw/<version>/lib/cache                     compiled code, filled by servers
 //   /opt/thaw/<version>/criu/criu                     the CRIU that runc is to find
 #pragma once
 

@@ -5,7 +5,7 @@
  */
 import { describeError } from '../../proto/status.ts';
 import type { CudaFiles } from '../cuda/helper.ts';
-import type { StartPlanner } from '../task/start-plan.ts';
+import type { RestorePlan, StartPlanner } from '../task/start-plan.ts';
 import { overlayOf, withLowerDirs } from './layers.ts';
 import { findMarker, withoutCheckpointLayers } from './marker.ts';
 import { wishesOf } from './policy.ts';
@@ -18,18 +18,12 @@ export interface RestoreConfig {
   guardProgram: string;
   /** The program that puts processes back on the GPU, and the driver's libraries. */
   cuda: CudaFiles;
-  /** The code of a restore was loaded for the first time. */
-  onLoaded?(): void;
+  /** A container was restored from its image: all code has run that such a restore needs. */
+  onRestored?(): void;
 }
 
 export function createStartPlanner(config: RestoreConfig): StartPlanner {
-  let isLoaded = false;
-  const load = async () => {
-    const code = await import('./restoring.ts');
-    if (!isLoaded) config.onLoaded?.();
-    isLoaded = true;
-    return code;
-  };
+  const load = () => import('./restoring.ts');
   return async (input) => {
     if (input.checkpoint) {
       const code = await load();
@@ -69,7 +63,7 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
           ...(reasons && { reasons }),
         });
       }
-      return plan;
+      return plan.kind === 'restore' ? whenRestored(plan, config) : plan;
     } catch (cause) {
       const { message } = describeError(cause);
       const required = wishesOf(input.spec).policy === 'require';
@@ -82,5 +76,16 @@ export function createStartPlanner(config: RestoreConfig): StartPlanner {
       const lowerDirs = await withoutCheckpointLayers(overlay.lowerDirs);
       return { kind: 'cold', rootfs: withLowerDirs(input.rootfs, lowerDirs), reason: message };
     }
+  };
+}
+
+function whenRestored(plan: RestorePlan, { onRestored }: RestoreConfig): RestorePlan {
+  return {
+    ...plan,
+    async restore(start) {
+      const result = await plan.restore(start);
+      if (result.kind === 'restored') onRestored?.();
+      return result;
+    },
   };
 }
