@@ -9,7 +9,7 @@ import { CredentialStore, type FindCredentials } from '../checkpoint/registry/in
 import type { Addon } from '../native/index.ts';
 import { Code, describeError } from '../proto/status.ts';
 import { TtrpcServer } from '../proto/ttrpc/index.ts';
-import { DirectTransfers, Limiter, NodeCache, type Transfers } from './cache/index.ts';
+import { Calm, DirectTransfers, Limiter, NodeCache, type Transfers } from './cache/index.ts';
 import { cacheEvents, logProgress } from './cache-events.ts';
 import { usageWithCache } from './cache-usage.ts';
 import { checkpointServices, containerdLayers } from './checkpoints/index.ts';
@@ -48,6 +48,9 @@ export interface Daemon {
 /** A thread fetches some 2 Gbit/s. */
 const MAX_FETCH_THREADS = 8;
 const FETCH_IDLE_MS = 60_000;
+/** How long after what somebody needs nothing comes in the background: a start has link and processors to itself. */
+const CALM_MS = 1000;
+const LONGEST_UNREST_MS = 30_000;
 /** They wait for the disk and copy; the waits for frames are none of theirs. */
 const MAX_LAYER_THREADS = 4;
 const PROGRESS_MS = 10_000;
@@ -352,6 +355,7 @@ function makeCache(
       transfers,
       limiter: new Limiter(config.fetch.connections),
       soonLimiter: new Limiter(config.fetch.connections),
+      calm: new Calm({ ms: CALM_MS, atMostMs: LONGEST_UNREST_MS, clock: () => performance.now() }),
       parallel: config.fetch.connections,
       clock: () => performance.now(),
       bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),

@@ -3,6 +3,7 @@ import type { ChunkIndex } from '../../checkpoint/index-format.ts';
 import type { SnapshotError } from '../error.ts';
 import { Arrivals } from './arrivals.ts';
 import type { BlobSource } from './blob-source.ts';
+import type { Calm } from './calm.ts';
 import { chunkAt } from './chunk-lookup.ts';
 import type { Demand } from './demand.ts';
 import { explain, isFinal } from './fetch-failure.ts';
@@ -29,7 +30,9 @@ export interface DownloadOptions {
   limiter: Limiter;
   /** Bounds those for who waits and of a lead, apart: they are short, and never stand behind a long range. */
   soonLimiter: Limiter;
-  /** What its order names is a lead, which comes beside whatever else streams; the rest comes when nothing else does. */
+  /** Knows of all transfers but those in the background. */
+  calm: Calm;
+  /** What its order names is a lead, which comes beside whatever else streams; the rest comes when it is calm. */
   restInBackground: boolean;
   /** Streaming transfers of this download at a time. */
   parallel: number;
@@ -45,13 +48,15 @@ const DEMAND_TRANSFERS = 4;
 /** How often wanted chunks that long ranges are bringing are looked at, and how far away they may still be then. */
 const OVERDUE_MS = 100;
 const OVERDUE_LEFT_MS = 300;
+/** Chunks that were waited for until the rest of a lazy layer comes whatever else does: so many tell of somebody who reads all of it. */
+const MANY_WANTED = 64;
 
 /**
  * Resolves when nothing is missing. A chunk or layer that cannot be had does not stop the others; what fails for all of
  * them (network, disk) breaks the attempt off. What was stored stays either way.
  */
 export async function download(options: DownloadOptions): Promise<void> {
-  const { index, presence, givenUp, demand, parallel, limiter, soonLimiter, restInBackground, signal } =
+  const { index, presence, givenUp, demand, parallel, limiter, soonLimiter, calm, restInBackground, signal } =
     options;
   const queue = new TransferQueue(
     index,
@@ -70,25 +75,42 @@ export async function download(options: DownloadOptions): Promise<void> {
     const range = rank === 'lead' ? queue.takeLead() : queue.takeStream();
     return range && { range, rank };
   };
+  let wantedChunks = 0;
   /** False if there is nothing to take. */
   const transfer = async (rank: Rank): Promise<boolean> => {
     const taken = stop.aborted ? undefined : take(rank);
     if (!taken) return false;
     const { range } = taken;
+    if (taken.rank !== 'background') calm.begin();
+    if (taken.rank === 'wanted') wantedChunks += range.ordinals.length;
     arrivals.begin(range);
     try {
       await fetchInto(range, taken.rank, options, arrivals, stop);
       return true;
     } finally {
+      if (taken.rank !== 'background') calm.end();
       arrivals.end(range);
       queue.release(range);
     }
   };
-  const work = async (slots: Limiter, rank: Rank): Promise<void> => {
+  const work = async (slots: Limiter, rank: Rank, piece = () => transfer(rank)): Promise<void> => {
     try {
-      await slots.each(rank, () => transfer(rank));
+      await slots.each(rank, piece);
     } catch (error) {
       failed.abort(error);
+    }
+  };
+
+  /** One piece after the other, each when it is calm: who has got its last bytes begins to work with them. */
+  const workInCalm = async (): Promise<void> => {
+    let more = true;
+    while (more) {
+      await calm.wait(() => wantedChunks > MANY_WANTED, stop);
+      await work(limiter, 'background', async () => {
+        more = await transfer('background');
+        return false;
+      });
+      more &&= !stop.aborted;
     }
   };
 
@@ -131,7 +153,7 @@ export async function download(options: DownloadOptions): Promise<void> {
   const streamAll = async (): Promise<void> => {
     if (!restInBackground) return work(limiter, 'stream');
     await work(soonLimiter, 'lead');
-    await work(limiter, 'background');
+    await workInCalm();
   };
   const streams = Array.from({ length: parallel }, streamAll);
   try {

@@ -4,6 +4,7 @@ import type { CheckpointIndex, ChunkIndex } from '../../checkpoint/index-format.
 import { Code } from '../../proto/status.ts';
 import { internal, invalidArgument, SnapshotError } from '../error.ts';
 import type { BlobSource } from './blob-source.ts';
+import type { Calm } from './calm.ts';
 import { Demand } from './demand.ts';
 import { download } from './download.ts';
 import { type EntryContent, INDEX } from './entry-content.ts';
@@ -45,6 +46,7 @@ export interface EntryOptions {
   transfers: Transfers;
   limiter: Limiter;
   soonLimiter: Limiter;
+  calm: Calm;
   parallel: number;
   /** Monotonic milliseconds. */
   clock: () => number;
@@ -359,7 +361,7 @@ export class CacheEntry {
   }
 
   async #download(source: BlobSource, signal: AbortSignal): Promise<void> {
-    const { transfers, limiter, soonLimiter, parallel, clock, events } = this.#options;
+    const { transfers, limiter, soonLimiter, calm, parallel, clock, events } = this.#options;
     const { index } = this;
     const copies = await this.#options.findCopies(this);
     await download({
@@ -376,6 +378,7 @@ export class CacheEntry {
       demand: this.#demand,
       limiter,
       soonLimiter,
+      calm,
       // A lazy layer is read where it is needed; a checkpoint's memory is needed whole.
       restInBackground: this.content.kind === 'layer',
       parallel,

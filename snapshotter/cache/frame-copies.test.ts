@@ -9,7 +9,7 @@ import { FakeSource } from '../fake-checkpoint.test-helper.ts';
 import { fakeLayer } from '../fake-layer.test-helper.ts';
 import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
-import { type CacheEntry, DirectTransfers, Limiter, NodeCache } from './index.ts';
+import { type CacheEntry, Calm, DirectTransfers, Limiter, NodeCache } from './index.ts';
 
 const FRAME = 4096;
 const random = seeded(12);
@@ -39,6 +39,7 @@ beforeEach(() => {
       transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(3),
       soonLimiter: new Limiter(2),
+      calm: new Calm({ ms: 0, atMostMs: 0, clock: () => 0 }),
       parallel: 3,
       clock: () => 0,
       bootId: 'this boot',

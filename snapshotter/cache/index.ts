@@ -26,6 +26,7 @@ import { byLastUse, lacking } from './room.ts';
 
 export { type OpenBeneath, readBeneath } from './beneath.ts';
 export type { BlobName, BlobSource, SourceSpec } from './blob-source.ts';
+export { Calm } from './calm.ts';
 export { CacheEntry, type EntryEvents, type EntryState, type Progress } from './entry.ts';
 export { Limiter } from './limiter.ts';
 export { LocalSource } from './local-source.ts';

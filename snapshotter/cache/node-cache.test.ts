@@ -10,6 +10,7 @@ import { writeStoredChunk } from '../write-chunk.test-helper.ts';
 import {
   type BlobSource,
   type CacheEntry,
+  Calm,
   DirectTransfers,
   Limiter,
   NodeCache,
@@ -65,6 +66,7 @@ function makeCache(writeChunk: WriteChunk = writeStoredChunk): NodeCache {
       transfers: new DirectTransfers(writeChunk),
       limiter: new Limiter(3),
       soonLimiter: new Limiter(2),
+      calm: new Calm({ ms: 0, atMostMs: 0, clock: () => 0 }),
       parallel: 3,
       clock: () => clock,
       bootId: 'this boot',

@@ -6,7 +6,7 @@ import { seeded } from '../../checkpoint/random.test-helper.ts';
 import { FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
-import { type BlobSource, type CacheEntry, DirectTransfers, Limiter, NodeCache } from './index.ts';
+import { type BlobSource, type CacheEntry, Calm, DirectTransfers, Limiter, NodeCache } from './index.ts';
 import { encodePresence } from './presence-file.ts';
 
 const random = seeded(11);
@@ -58,6 +58,7 @@ function makeCache(directory: string, source: BlobSource, bootId = 'this boot'):
       transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(1),
       soonLimiter: new Limiter(2),
+      calm: new Calm({ ms: 0, atMostMs: 0, clock: () => 0 }),
       parallel: 1,
       clock: () => clock,
       bootId,

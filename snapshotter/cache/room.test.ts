@@ -7,7 +7,7 @@ import { Code } from '../../proto/status.ts';
 import { type FakeCheckpoint, FakeSource, fakeCheckpoint } from '../fake-checkpoint.test-helper.ts';
 import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
-import { type CacheEntry, DirectTransfers, Limiter, NodeCache, type WriteChunk } from './index.ts';
+import { type CacheEntry, Calm, DirectTransfers, Limiter, NodeCache, type WriteChunk } from './index.ts';
 import { byLastUse, lacking } from './room.ts';
 
 test('what is lacking is what all take together beyond the limit', () => {
@@ -63,6 +63,7 @@ describe('a node cache that is full', () => {
         transfers: new DirectTransfers(writeChunk),
         limiter: new Limiter(2),
         soonLimiter: new Limiter(2),
+        calm: new Calm({ ms: 0, atMostMs: 0, clock: () => 0 }),
         parallel: 2,
         clock: () => clock,
         bootId: 'this boot',

@@ -13,6 +13,7 @@ import { chunkAt } from './chunk-lookup.ts';
 import {
   type BlobSource,
   type CacheEntry,
+  Calm,
   DirectTransfers,
   Limiter,
   NodeCache,
@@ -75,6 +76,7 @@ function makeCache(
       transfers: new DirectTransfers(writeChunk),
       limiter: new Limiter(1),
       soonLimiter: new Limiter(2),
+      calm: new Calm({ ms: 0, atMostMs: 0, clock: () => 0 }),
       parallel: 1,
       clock: () => clock,
       bootId: 'this boot',

@@ -7,7 +7,7 @@ import { chainIds } from '../../checkpoint/chain-id.ts';
 import { DATA_START, dataFileName, dataLayerTail } from '../../checkpoint/layer-layout.ts';
 import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
-import { DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
+import { Calm, DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
 import { notFound } from '../error.ts';
 import { FakeSource, fakeCheckpoint, fakeDigest } from '../fake-checkpoint.test-helper.ts';
 import { Directories, OverlaySnapshotter } from '../overlay/index.ts';
@@ -56,6 +56,7 @@ beforeEach(() => {
       transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(2),
       soonLimiter: new Limiter(2),
+      calm: new Calm({ ms: 0, atMostMs: 0, clock: () => 0 }),
       parallel: 2,
       clock: () => 0,
       bootId: 'this boot',

@@ -20,6 +20,7 @@ import { native } from '../../native/index.ts';
 import { Code } from '../../proto/status.ts';
 import {
   type CacheEntry,
+  Calm,
   DirectTransfers,
   Limiter,
   LocalSource,
@@ -110,6 +111,7 @@ beforeEach(() => {
       transfers: threads,
       limiter: new Limiter(4),
       soonLimiter: new Limiter(2),
+      calm: new Calm({ ms: 0, atMostMs: 0, clock: () => 0 }),
       parallel: 4,
       clock: () => performance.now(),
       bootId: 'this boot',

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { LayerServer } from '../../native/layer-server/calls.ts';
-import { type CacheEntry, DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
+import { type CacheEntry, Calm, DirectTransfers, Limiter, NodeCache } from '../cache/index.ts';
 import { fakeLayer } from '../fake-layer.test-helper.ts';
 import { silentEvents } from '../silent-events.test-helper.ts';
 import { writeStoredChunk } from '../write-chunk.test-helper.ts';
@@ -33,6 +33,7 @@ beforeEach(() => {
       transfers: new DirectTransfers(writeStoredChunk),
       limiter: new Limiter(1),
       soonLimiter: new Limiter(1),
+      calm: new Calm({ ms: 0, atMostMs: 0, clock: () => 0 }),
       parallel: 1,
       clock: () => 0,
       bootId: 'this boot',
