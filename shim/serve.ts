@@ -80,15 +80,25 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
   });
 
   let ending = false;
-  const end = async (reason: string, whatever = false) => {
-    if (ending || (!service.empty && !whatever)) return;
+  /** From here on `start` of another container, also of one with the same name, finds nobody and starts a server of its own. */
+  const leave = (): void => {
     ending = true;
-    // From here on `start` of another container of the pod finds nobody and starts a server of its own.
-    removeSocket(flags.socket);
+    try {
+      removeSocket(flags.socket);
+    } catch (error) {
+      onError(error);
+    }
+  };
+  const finish = async (reason: string): Promise<void> => {
     log.debug({ reason }, 'ending');
     await Promise.all([events.close(FLUSH_MS), server.close(GRACE_MS)]);
     footprint.ending();
     context.exit(0);
+  };
+  const end = async (reason: string, whatever = false) => {
+    if (ending || (!service.empty && !whatever)) return;
+    leave();
+    await finish(reason);
   };
   const endUnused = (ms: number) => setTimeout(() => void end('no container'), ms);
   let unused = endUnused(FIRST_CONTAINER_MS);
@@ -122,8 +132,13 @@ export async function serve(flags: ShimFlags, context: ServeContext): Promise<vo
       clearTimeout(unused);
       unused = endUnused(LAST_CONTAINER_MS);
     },
-    // The answer to Shutdown leaves first.
-    onShutdown: () => setImmediate(() => void end('shutdown')),
+    // The socket goes before the answer: containerd, once it has that, may start the next container under the same name.
+    onShutdown: () => {
+      if (ending) return;
+      leave();
+      // The answer leaves before the server ends.
+      setImmediate(() => void finish('shutdown'));
+    },
   });
   const footprint = new Footprint({
     calls,
