@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -98,6 +98,17 @@ it.each([
   second.keep();
   expect(readFileSync(file).length).toBeGreaterThan(1000);
   expect(readFileSync(file).readUInt32LE(4)).toBe(crc32(readFileSync(file).subarray(8)));
+});
+
+it('leaves no second file where a server was killed as it wrote', () => {
+  put('one.cjs', source(1));
+  mkdirSync(cache);
+  writeFileSync(join(cache, 'one.cjs.code.new'), 'half');
+  const parts = start();
+  later(parts);
+  parts.keep();
+  expect(readdirSync(cache)).toEqual(['one.cjs.code']);
+  expect(later(start())).toBe(7);
 });
 
 it('does without where nothing can be kept', () => {

@@ -95,7 +95,9 @@ export class CompiledParts {
 
   #write(file: string, { script, sourceSum }: Part): void {
     const target = this.#fileOf(file);
-    const fresh = `${target}.${process.pid}`;
+    // One name for all: a server that is killed here leaves a file that the next one uses. Two that write at once spoil it,
+    // which its sum tells whoever reads it.
+    const fresh = `${target}.new`;
     try {
       const data = script.createCachedData();
       const header = Buffer.alloc(HEADER_BYTES);
